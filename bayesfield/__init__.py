@@ -1,0 +1,92 @@
+"""bayesfield: Bayesian conditional neural fields as NumPyro programs.
+
+- Networks, `x -> y`: `SIREN`, `SirenDense`, `RBFFourierFeatures`, `RandomKitchenSinks`.
+- Conditioners, `(h, z) -> y`: `ConcatConditioner`, `AffineModulation` (`FiLM`), `HyperLinear`,
+  `LowRankHyperLinear`.
+- Fields, `(x, z) -> y`: `ConditionedINR`, `HyperSIREN`, `HyperFourierFeatures`,
+  `ConditionedRFFNet`.
+- Priors: `with_prior`, `freeze`, `Prior`, `prior_scales`, `check_prior`.
+- Programs: `random_field`, `realise`, `regression` with `Gaussian`.
+
+Fitting lives in `bayesfield.inference`.
+"""
+
+from importlib.metadata import version as _version
+from pathlib import Path as _Path
+
+from .conditioners import (
+    AbstractConditioner,
+    AffineModulation,
+    BayesianAffineModulation,
+    BayesianConcatConditioner,
+    BayesianHyperLinear,
+    ConcatConditioner,
+    FiLM,
+    HyperLinear,
+    LowRankHyperLinear,
+)
+from .fields import (
+    AbstractField,
+    ConditionedINR,
+    ConditionedRFFNet,
+    HyperFourierFeatures,
+    HyperSIREN,
+)
+from .generators import Generator
+from .models import Gaussian, Regression, regression
+from .networks import (
+    SIREN,
+    AbstractNetwork,
+    Linear,
+    RandomKitchenSinks,
+    RBFFourierFeatures,
+    SirenDense,
+)
+from .prior_check import PriorCheck, check_prior
+from .priors import Frozen, Prior, freeze, prior_scales, with_prior
+from .random_field import random_field, realise
+
+if not (_Path(__file__).parent / "inference").is_dir():
+    raise ImportError(
+        "`bayesfield/inference` is a symbolic link to `../inference`, and here it is a text file: "
+        "the repository was cloned without symbolic links. Clone it again with `git clone -c "
+        "core.symlinks=true` (on Windows, with Developer Mode on), or install the built wheel."
+    )
+
+__version__ = _version("bayesfield")
+
+__all__ = [
+    "SIREN",
+    "AbstractConditioner",
+    "AbstractField",
+    "AbstractNetwork",
+    "AffineModulation",
+    "BayesianAffineModulation",
+    "BayesianConcatConditioner",
+    "BayesianHyperLinear",
+    "ConcatConditioner",
+    "ConditionedINR",
+    "ConditionedRFFNet",
+    "FiLM",
+    "Frozen",
+    "Gaussian",
+    "Generator",
+    "HyperFourierFeatures",
+    "HyperLinear",
+    "HyperSIREN",
+    "Linear",
+    "LowRankHyperLinear",
+    "Prior",
+    "PriorCheck",
+    "RBFFourierFeatures",
+    "RandomKitchenSinks",
+    "Regression",
+    "SirenDense",
+    "check_prior",
+    "freeze",
+    "prior_scales",
+    "random_field",
+    "realise",
+    "regression",
+    "with_prior",
+]

@@ -1,0 +1,57 @@
+"""What every conditioner is: an activation steered by a context, `(h, z) -> y`."""
+
+import abc
+
+import equinox as eqx
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ..checks import check_broadcast, check_rows
+from ..random_field import drawn
+
+
+class AbstractConditioner(eqx.Module):
+    """An activation steered by a context: `(h, z) -> y`.
+
+    To add one: declare the three fields, write `for_features` and `condition`, and
+    keep what depends on `z` in a `Generator`: then `with_prior` finds it.
+
+    Attributes:
+        num_features: C, the width of the activation.
+        out_features: C_out, the width of the result.
+        cond_dim: K, the width of the context.
+    """
+
+    num_features: eqx.AbstractVar[int]
+    out_features: eqx.AbstractVar[int]
+    cond_dim: eqx.AbstractVar[int]
+
+    @classmethod
+    @abc.abstractmethod
+    def for_features(
+        cls, num_features: int, cond_dim: int, *, key: PRNGKeyArray
+    ) -> "AbstractConditioner":
+        """Build one that keeps an activation's width, at its defaults."""
+
+    def __call__(self, h: ArrayLike, z: ArrayLike) -> Array:
+        """Condition activations `h (*batch, C)` on contexts `z (*batch_z, K)`.
+
+        The batch axes broadcast; the result is `(*broadcast, C_out)`. What depends on `z` alone
+        is computed once for each row of `z` as given.
+
+        Raises:
+            TypeError: `h` or `z` is not floating point.
+            ValueError: The last axis of `h` is not `num_features` or of `z` not `cond_dim`; the
+                batch axes do not broadcast.
+            RuntimeError: The conditioner holds priors and no handler is active to draw them.
+        """
+        call = type(self).__name__
+        h = check_rows(call, "h", h, self.num_features, "num_features")
+        z = check_rows(call, "z", z, self.cond_dim, "cond_dim")
+        check_broadcast(call, ("h", "z"), h, z)
+        return drawn(self).condition(h, z)
+
+    @abc.abstractmethod
+    def condition(
+        self, h: Float[Array, "*#batch C"], z: Float[Array, "*#batch K"]
+    ) -> Float[Array, "*batch C_out"]:
+        """Condition checked activations; every leaf is an array by now."""

@@ -1,0 +1,14 @@
+"""Conditional fields: functions of coordinates, steered by a context, `(x, z) -> y`."""
+
+from .conditioned_inr import ConditionedINR
+from .conditioned_rff import ConditionedRFFNet, HyperFourierFeatures
+from .field import AbstractField
+from .hyper_siren import HyperSIREN
+
+__all__ = [
+    "AbstractField",
+    "ConditionedINR",
+    "ConditionedRFFNet",
+    "HyperFourierFeatures",
+    "HyperSIREN",
+]

@@ -1,0 +1,121 @@
+r"""Hyper random Fourier features: a spectral basis that the context generates."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ..checks import check_size
+from ..generators import Generator, apply_linear
+from ..networks import Linear
+from ..networks.fourier import feature_readout, fourier_features, readout_scales
+from ..priors import prior_scales
+from .field import AbstractField
+
+
+class HyperFourierFeatures(AbstractField):
+    r"""Random Fourier features whose frequencies, phases and lengthscale the context generates.
+
+    $$ \phi(x; z) = \sqrt{1/M}\,[\cos a,\ \sin a], \qquad
+       a = W(z)^\top x / \ell(z) + b(z) $$
+
+    The lengthscale $\ell(z)$ is a function of the context, so a family may span several frequency
+    scales. The features have norm one for every `z`.
+
+    Attributes:
+        generator: From `z` to `frequencies (D, M)`, `phases (M,)` and `log_lengthscale ()`.
+        in_features: D.
+        out_features: 2M, a cosine and a sine for each frequency.
+        n_features: M, the number of frequencies.
+        cond_dim: K.
+    """
+
+    generator: Generator
+    in_features: int = eqx.field(static=True)
+    out_features: int = eqx.field(static=True)
+    n_features: int = eqx.field(static=True)
+    cond_dim: int = eqx.field(static=True)
+
+    @classmethod
+    def init(
+        cls,
+        *,
+        parameter_net: Callable[[Array], Array],
+        in_features: int,
+        n_features: int,
+        cond_dim: int,
+    ) -> "HyperFourierFeatures":
+        """Wrap a parameter network; nothing is drawn, so there is no key.
+
+        Args:
+            parameter_net: A module `(K,) -> (D * M + M + 1,)`: frequencies, row by row, phases,
+                the log of the lengthscale.
+            in_features: D, the width of a coordinate.
+            n_features: M, the number of frequencies; the features are 2M.
+            cond_dim: K, the width of a context.
+
+        Raises:
+            ValueError: `parameter_net` has another size.
+        """
+        call = "HyperFourierFeatures.init"
+        d = check_size(call, "in_features", in_features)
+        m = check_size(call, "n_features", n_features)
+        k = check_size(call, "cond_dim", cond_dim)
+        shapes = (("frequencies", (d, m)), ("phases", (m,)), ("log_lengthscale", ()))
+        prior_sd = ((1.0, 1.0), (0.7, 1.5), (0.3, 0.3))
+        generator = Generator(parameter_net, k, shapes, prior_sd)
+        return cls(generator=generator, in_features=d, out_features=2 * m, n_features=m, cond_dim=k)
+
+    def evaluate(
+        self, x: Float[Array, "*#batch D"], z: Float[Array, "*#batch K"]
+    ) -> Float[Array, "*batch two_M"]:
+        """Evaluate at checked arguments."""
+        basis = self.generator(z)
+        frequencies = basis["frequencies"] / jnp.exp(basis["log_lengthscale"])[..., None, None]
+        return fourier_features(apply_linear(jnp.swapaxes(frequencies, -1, -2), basis["phases"], x))
+
+
+class ConditionedRFFNet(AbstractField):
+    r"""Hyper-RFF: generated Fourier features with a linear readout, $\phi(x; z)^\top \beta + b$.
+
+    The conditional analogue of `RandomKitchenSinks`.
+
+    Attributes:
+        feat: The features.
+        readout: Its weights start at unit variance.
+        in_features: D.
+        out_features: C.
+        cond_dim: K.
+    """
+
+    feat: HyperFourierFeatures
+    readout: Linear
+    in_features: int = eqx.field(static=True)
+    out_features: int = eqx.field(static=True)
+    cond_dim: int = eqx.field(static=True)
+
+    @classmethod
+    def init(
+        cls, *, feat: HyperFourierFeatures, out_features: int, key: PRNGKeyArray
+    ) -> "ConditionedRFFNet":
+        """Put a readout, drawn by `key`, on the features `feat`."""
+        readout = feature_readout("ConditionedRFFNet.init", feat.out_features, out_features, key)
+        return cls(
+            feat=feat,
+            readout=readout,
+            in_features=feat.in_features,
+            out_features=readout.out_features,
+            cond_dim=feat.cond_dim,
+        )
+
+    def evaluate(
+        self, x: Float[Array, "*#batch D"], z: Float[Array, "*#batch K"]
+    ) -> Float[Array, "*batch C"]:
+        """Evaluate at checked arguments."""
+        return self.readout(self.feat(x, z))
+
+
+@prior_scales.register
+def _(module: ConditionedRFFNet) -> dict[str, ArrayLike]:
+    return readout_scales()

@@ -1,0 +1,51 @@
+"""What every conditional field is: `(x, z) -> y`."""
+
+import abc
+
+import equinox as eqx
+from jaxtyping import Array, ArrayLike, Float
+
+from ..checks import check_broadcast, check_rows
+from ..random_field import drawn
+
+
+class AbstractField(eqx.Module):
+    """A function of coordinates, steered by a context: `(x, z) -> y`.
+
+    To add one: declare the three fields and write `evaluate`; keep what depends on `z` in a
+    `Generator`, and name the prior scales of the other leaves by `bayesfield.prior_scales`.
+
+    Attributes:
+        in_features: D, the width of a coordinate.
+        out_features: C, the width of a value.
+        cond_dim: K, the width of a context.
+    """
+
+    in_features: eqx.AbstractVar[int]
+    out_features: eqx.AbstractVar[int]
+    cond_dim: eqx.AbstractVar[int]
+
+    def __call__(self, x: ArrayLike, z: ArrayLike) -> Array:
+        """Evaluate at coordinates `x (*batch, D)` under contexts `z (*batch_z, K)`.
+
+        The batch axes broadcast as NumPy's do; the result is `(*broadcast, C)`. Generators run
+        once for each row of `z` as given: `x (T, P, D)` with `z (T, 1, K)` runs them T times, and
+        `z (K,)` is one context for all points.
+
+        Raises:
+            TypeError: `x` or `z` is not floating point.
+            ValueError: The last axis of `x` is not `in_features` or of `z` not `cond_dim`; the
+                batch axes do not broadcast.
+            RuntimeError: The field holds priors and no handler is active to draw them.
+        """
+        call = type(self).__name__
+        x = check_rows(call, "x", x, self.in_features, "in_features")
+        z = check_rows(call, "z", z, self.cond_dim, "cond_dim")
+        check_broadcast(call, ("x", "z"), x, z)
+        return drawn(self).evaluate(x, z)
+
+    @abc.abstractmethod
+    def evaluate(
+        self, x: Float[Array, "*#batch D"], z: Float[Array, "*#batch K"]
+    ) -> Float[Array, "*batch C"]:
+        """Evaluate at checked arguments; every leaf is an array by now."""

@@ -1,0 +1,56 @@
+"""How observations scatter around a field's values."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from jaxtyping import Array, ArrayLike
+
+from ..checks import check_scale
+
+
+class Gaussian(eqx.Module):
+    """Gaussian noise whose scale has a prior, or is known.
+
+    Attributes:
+        scale: The sd, in the units of `y`: a distribution on the positive numbers, which becomes
+            the sample site `sigma`; or a known value, a number or one for each point.
+
+    Raises:
+        ValueError: A known scale that is not positive; a prior that is not for one positive number.
+    """
+
+    scale: dist.Distribution | Array
+
+    def __init__(self, scale: dist.Distribution | ArrayLike):
+        """Take the prior or the known value of the sd."""
+        if isinstance(scale, dist.Distribution):
+            positive = (dist.constraints.positive, dist.constraints.nonnegative)
+            bounded = getattr(scale.support, "lower_bound", -1)
+            if scale.shape() != () or not (scale.support in positive or bounded >= 0):
+                raise ValueError(
+                    "`Gaussian` expected a prior for one positive number, `HalfNormal(0.5)` say; "
+                    f"got {type(scale).__name__} of shape {scale.shape()} on {scale.support}."
+                )
+            self.scale = scale
+        else:
+            self.scale = check_scale("Gaussian", "scale", scale)
+
+    def sigma(self) -> Array:
+        """Return the sd, drawn at the site `sigma` where it has a prior."""
+        if isinstance(self.scale, dist.Distribution):
+            return jnp.asarray(numpyro.sample("sigma", self.scale))
+        return self.scale
+
+    def around(self, mean: Array, sigma: Array) -> dist.Distribution:
+        """Return the distribution of observations around `mean`."""
+        try:
+            fits = jnp.broadcast_shapes(sigma.shape, mean.shape) == mean.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"`Gaussian` expected a known scale that broadcasts to the mean's shape "
+                f"{mean.shape}; got {sigma.shape}. For other points, pass theirs: `scale=`."
+            )
+        return dist.Normal(mean, sigma)

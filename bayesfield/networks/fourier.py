@@ -1,0 +1,139 @@
+r"""Random Fourier features: a finite basis whose inner product approximates a kernel.
+
+By Bochner's theorem a stationary kernel is the Fourier transform of a density $p(\omega)$, so
+
+$$ \phi(x) = \sqrt{1/M}\, [\cos(\Omega^\top x),\ \sin(\Omega^\top x)], \qquad
+   \phi(x)^\top \phi(x') \approx k(x, x'), \qquad \Omega_m \sim p. $$
+
+References:
+    Rahimi, Recht, Random Features for Large-Scale Kernel Machines, NeurIPS 2007.
+"""
+
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ..checks import check_key, check_size
+from ..priors import Prior, prior_scales
+from .linear import Linear
+from .network import AbstractNetwork
+
+
+class RBFFourierFeatures(AbstractNetwork):
+    r"""Fourier features of the RBF kernel $\exp(-\|x - x'\|^2 / 2\ell^2)$, random in both parts.
+
+    $\Omega = W / \ell$ with $W$ standard normal; $W$ and $\ell$ are a `Prior` each, so the
+    features are a distribution over bases: `random_field` makes them sample sites, and the inner
+    product differs from the kernel by $O(M^{-1/2})$.
+
+    Attributes:
+        frequencies: $W$, `(D, M)`: a prior, or an array once realised.
+        lengthscale: $\ell$, a scalar, in the units of `x`: a prior, or an array.
+        in_features: D.
+        out_features: 2M, a cosine and a sine for each frequency.
+        n_features: M, the number of frequencies.
+
+    References:
+        Rahimi, Recht, NeurIPS 2007.
+    """
+
+    frequencies: Prior | Array
+    lengthscale: Prior | Array
+    in_features: int = eqx.field(static=True)
+    out_features: int = eqx.field(static=True)
+    n_features: int = eqx.field(static=True)
+
+    @classmethod
+    def init(
+        cls,
+        in_features: int,
+        n_features: int,
+        *,
+        lengthscale: dist.Distribution | None = None,
+    ) -> "RBFFourierFeatures":
+        r"""Put the priors in place; nothing is drawn, so there is no key.
+
+        Args:
+            in_features: D, the width of a coordinate.
+            n_features: M, the number of frequencies; the features are 2M.
+            lengthscale: The prior of $\ell$; `LogNormal(0, 0.5)` by default.
+        """
+        call = "RBFFourierFeatures.init"
+        d = check_size(call, "in_features", in_features)
+        m = check_size(call, "n_features", n_features)
+        zero, one = jnp.zeros(()), jnp.ones(())
+        return cls(
+            frequencies=Prior(dist.Normal(zero, one), (d, m)),
+            lengthscale=Prior(lengthscale or dist.LogNormal(zero, 0.5 * one), ()),
+            in_features=d,
+            out_features=2 * m,
+            n_features=m,
+        )
+
+    def evaluate(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch two_M"]:
+        """Evaluate at checked coordinates."""
+        frequencies, lengthscale = jnp.asarray(self.frequencies), jnp.asarray(self.lengthscale)
+        return fourier_features(x @ frequencies / lengthscale)
+
+
+class RandomKitchenSinks(AbstractNetwork):
+    r"""Random features with a linear readout: $\phi(x)^\top \beta + b$.
+
+    Attributes:
+        feat: The features, a network `(*batch, D) -> (*batch, 2M)`.
+        readout: Its weights start standard normal, so that with unit-norm
+            features the network starts with unit variance.
+        in_features: D.
+        out_features: C.
+
+    References:
+        Rahimi, Recht, Weighted Sums of Random Kitchen Sinks, NeurIPS 2008.
+    """
+
+    feat: AbstractNetwork
+    readout: Linear
+    in_features: int = eqx.field(static=True)
+    out_features: int = eqx.field(static=True)
+
+    @classmethod
+    def init(
+        cls, *, feat: AbstractNetwork, out_features: int, key: PRNGKeyArray
+    ) -> "RandomKitchenSinks":
+        """Put a readout, drawn by `key`, on the features `feat`."""
+        readout = feature_readout("RandomKitchenSinks.init", feat.out_features, out_features, key)
+        return cls(
+            feat=feat,
+            readout=readout,
+            in_features=feat.in_features,
+            out_features=readout.out_features,
+        )
+
+    def evaluate(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch C"]:
+        """Evaluate at checked coordinates."""
+        return self.readout(self.feat(x))
+
+
+def fourier_features(angle: Float[Array, "*batch M"]) -> Float[Array, "*batch two_M"]:
+    """Return `sqrt(1/M) [cos(angle), sin(angle)]`, of norm one."""
+    scale = math.sqrt(1.0 / angle.shape[-1])
+    return scale * jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+def feature_readout(call: str, num_features: int, out_features: int, key: PRNGKeyArray) -> Linear:
+    """Draw a readout on unit-norm features: weights, and so outputs, of unit variance."""
+    size = check_size(call, "out_features", out_features)
+    bound = math.sqrt(3.0)
+    return Linear.init(num_features, size, weight_bound=bound, key=check_key(call, key))
+
+
+@prior_scales.register
+def _(module: RandomKitchenSinks) -> dict[str, ArrayLike]:
+    return readout_scales()
+
+
+def readout_scales() -> dict[str, ArrayLike]:
+    """Prior scales of a readout on unit-norm features: unit variance."""
+    return {"readout.weight": 1.0, "readout.bias": 0.3}

@@ -1,0 +1,39 @@
+"""What every network is: `x -> y`."""
+
+import abc
+
+import equinox as eqx
+from jaxtyping import Array, ArrayLike, Float
+
+from ..checks import check_rows
+from ..random_field import drawn
+
+
+class AbstractNetwork(eqx.Module):
+    """A function of coordinates alone: `(*batch, D) -> (*batch, C)`.
+
+    To add one: declare the two fields, write `evaluate`, and name the prior scales of its leaves
+    by `bayesfield.prior_scales.register`.
+
+    Attributes:
+        in_features: D, the width of a coordinate.
+        out_features: C, the width of a value.
+    """
+
+    in_features: eqx.AbstractVar[int]
+    out_features: eqx.AbstractVar[int]
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """Evaluate at coordinates `x` of shape `(*batch, D)`; the result is `(*batch, C)`.
+
+        Raises:
+            TypeError: `x` is not floating point.
+            ValueError: `x`'s last axis is not `in_features`.
+            RuntimeError: The network holds priors and no handler is active to draw them.
+        """
+        rows = check_rows(type(self).__name__, "x", x, self.in_features, "in_features")
+        return drawn(self).evaluate(rows)
+
+    @abc.abstractmethod
+    def evaluate(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch C"]:
+        """Evaluate at checked coordinates; every leaf is an array by now."""

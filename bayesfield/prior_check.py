@@ -1,0 +1,135 @@
+"""What a prior says of functions: `check_prior`."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
+
+from .checks import check_key, check_size
+from .random_field import random_field
+
+SD_RANGE = (0.1, 10.0)
+LEAST_CORRELATION = 0.5
+
+
+class PriorCheck(NamedTuple):
+    """What draws of a field look like, for each context.
+
+    Attributes:
+        sd: `(contexts,)`: the sd of the field's values over draws, the median over points.
+        correlation: `(contexts,)`: between values a step apart, a step being a hundredth of the
+            range of `x` along each coordinate.
+        roughness: `(contexts,)`: the rms difference over a step, in units of `sd` per range.
+        lengthscale: `(contexts,)`: of the RBF kernel with that correlation, in ranges of `x`; NaN
+            where the values a step apart are uncorrelated.
+        findings: What is wrong, in sentences; empty where nothing is.
+    """
+
+    sd: np.ndarray
+    correlation: np.ndarray
+    roughness: np.ndarray
+    lengthscale: np.ndarray
+    findings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Render a table, a row a context, and the findings."""
+        head = f"{'context':>8}{'sd':>10}{'correlation':>13}{'roughness':>11}{'lengthscale':>13}"
+        rows = [
+            f"{i:>8}{sd:>10.3g}{rho:>13.3f}{rough:>11.3g}{length:>13.3g}"
+            for i, (sd, rho, rough, length) in enumerate(
+                zip(self.sd, self.correlation, self.roughness, self.lengthscale, strict=True)
+            )
+        ]
+        return "\n".join([head, *rows, *(self.findings or ("The prior looks sound.",))])
+
+
+def check_prior(
+    field: PyTree | Callable[[PRNGKeyArray], PyTree],
+    x: ArrayLike,
+    z: ArrayLike,
+    *,
+    key: PRNGKeyArray,
+    num_draws: int = 256,
+) -> PriorCheck:
+    """Look at a prior where it can be judged, in function space.
+
+    Args:
+        field: A lifted field, or a function `key -> field`.
+        x: Coordinates `(points, D)` that span the domain.
+        z: Contexts `(contexts, K)`.
+        key: Draws the fields.
+        num_draws: How many; at least 2.
+
+    Returns:
+        The sd, correlation, roughness and lengthscale for each context, and in `findings` what is
+        wrong: an sd outside of [0.1, 10], or values a hundredth of the domain apart that
+        correlate by less than 0.5, which no amount of data can follow.
+
+    Raises:
+        ValueError: `x` or `z` is not an array of rows; fewer than 2 draws.
+    """
+    call = "check_prior"
+    x, z = jnp.asarray(x), jnp.asarray(z)
+    key = check_key(call, key)
+    num_draws = check_size(call, "num_draws", num_draws, least=2)
+    for name, rows in (("x", x), ("z", z)):
+        if rows.ndim != 2 or not len(rows):
+            raise ValueError(
+                f"`{call}` expected `{name}` of shape (rows, width); got {rows.shape}."
+            )
+    step = 0.01 * (jnp.max(x, axis=0) - jnp.min(x, axis=0))
+    if not bool(jnp.any(step > 0)):
+        raise ValueError(f"`{call}` expected `x` to span the domain; all of its rows are equal.")
+
+    @jax.jit
+    def draws(keys):
+        def one(k):
+            with numpyro.handlers.seed(rng_seed=k):
+                f = random_field("field", field)
+            return f(x, z[:, None, :]), f(x + step, z[:, None, :])
+
+        return jax.lax.map(one, keys, batch_size=32)
+
+    here, there = (np.asarray(a, float) for a in draws(jax.random.split(key, num_draws)))
+    here_c, there_c = here - here.mean(0), there - there.mean(0)
+    axes = (-2, -1)
+    sd = np.median(here.std(0), axis=axes)
+    scale = np.sqrt((here_c**2).mean(0) * (there_c**2).mean(0))
+    products = (here_c * there_c).mean(0)
+    correlation = np.median(products / np.where(scale > 0, scale, 1.0), axis=axes)
+    roughness = np.sqrt(((there - here) ** 2).mean((0, *axes))) / np.where(sd > 0, sd, 1.0) / 0.01
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lengthscale = np.where(
+            correlation > 0,
+            0.01 / np.sqrt(-2.0 * np.log(np.clip(correlation, 1e-12, 1.0))),
+            math.nan,
+        )
+    return PriorCheck(sd, correlation, roughness, lengthscale, _findings(sd, correlation))
+
+
+def _findings(sd: np.ndarray, correlation: np.ndarray) -> tuple[str, ...]:
+    found = []
+    low, high = SD_RANGE
+    for name, bad, worst in (
+        ("small", sd < low, float(sd.min())),
+        ("large", sd > high, float(sd.max())),
+    ):
+        if bad.any():
+            found.append(
+                f"Draws are too {name}: sd {worst:.3g} at the worst of {bad.sum()} contexts, "
+                f"expected within [{low}, {high}]. Standardise y, or change the prior's scale."
+            )
+    rough = ~(correlation >= LEAST_CORRELATION)
+    if rough.any():
+        found.append(
+            f"Draws are close to white noise: values a hundredth of the domain apart correlate by "
+            f"{float(np.nanmin(correlation)):.3f} at the worst of {rough.sum()} contexts, expected "
+            f"at least {LEAST_CORRELATION}. Use the calibrated scales (`with_prior` without "
+            "`scale=`), a smaller scale, or a lower frequency omega."
+        )
+    return tuple(found)

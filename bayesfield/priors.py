@@ -1,0 +1,282 @@
+"""Which leaves are random: a `Prior` stands in the tree where an array will be.
+
+A module that holds priors is a distribution over modules; it stays an immutable pytree. There
+are no Bayesian twins of the layers: `with_prior` lifts any of them. `bayesfield.random_field`
+turns the lifted module into sample sites of a NumPyro program.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, ArrayLike, PyTree
+
+from .checks import check_scale
+from .generators import Generator
+
+Where = Literal["generators", "all"] | Callable[[str, Any], bool]
+
+
+class Prior(eqx.Module):
+    """A distribution in the place of an array: what a random leaf is drawn from.
+
+    Attributes:
+        distribution: Over arrays of `shape`; every axis is an event axis. Its own arrays (a
+            scale, say) are neither params nor stopped: a scale may itself be a sample site.
+        shape: The shape of the leaf, static.
+
+    Raises:
+        TypeError: `distribution` is no NumPyro distribution.
+        ValueError: The distribution does not broadcast to `shape`.
+    """
+
+    distribution: dist.Distribution
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, distribution: dist.Distribution, shape: tuple[int, ...]):
+        """Spread `distribution` over a leaf of `shape`."""
+        if not isinstance(distribution, dist.Distribution):
+            got = type(distribution).__name__
+            raise TypeError(f"`Prior` expected a NumPyro distribution; got {got}.")
+        event_shape = distribution.event_shape
+        batch = shape[: len(shape) - len(event_shape)]
+        fits = shape[len(batch) :] == event_shape
+        try:
+            fits = fits and jnp.broadcast_shapes(distribution.batch_shape, batch) == batch
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"`Prior` expected a distribution that broadcasts to the leaf's shape {shape}; "
+                f"got {type(distribution).__name__} of batch shape {distribution.batch_shape} "
+                f"and event shape {event_shape}."
+            )
+        if distribution.batch_shape != batch:
+            distribution = distribution.expand(batch)
+        self.distribution = distribution.to_event(len(batch)) if batch else distribution
+        self.shape = tuple(shape)
+
+
+class Frozen(eqx.Module):
+    """An array that is neither random nor learnt; `freeze` puts it in the tree.
+
+    Attributes:
+        value: The array. Its gradient is stopped wherever the module is evaluated.
+    """
+
+    value: Array
+
+
+def is_placeholder(node: Any) -> bool:
+    """Whether `node` stands in a tree where an array will be."""
+    return isinstance(node, Prior | Frozen)
+
+
+def leaves_with_paths(tree: PyTree) -> list[tuple[str, Any]]:
+    """Return the leaves and their dotted paths: `conditioners.0.generator.net.weight`.
+
+    The paths come from the names of attributes and the places in sequences, so they are the same
+    in every process, and hold neither `/` nor an address.
+    """
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_placeholder)
+    return [(dotted(path), leaf) for path, leaf in flat]
+
+
+def dotted(path: tuple[Any, ...]) -> str:
+    """Spell a JAX key path with dots."""
+    return jax.tree_util.keystr(path, simple=True, separator=".").replace("/", ".")
+
+
+@functools.singledispatch
+def prior_scales(module: Any) -> dict[str, ArrayLike]:
+    """Default prior scales of a layer, from static facts that the layer declares.
+
+    One function for each class, by `prior_scales.register`; the outermost module that names a
+    leaf decides. The facts are a layer's kind, sizes and frequencies, never the values of its
+    weights, which may be zero at the start.
+
+    Args:
+        module: The layer.
+
+    Returns:
+        From a path inside the layer (`weight`, `net.weight`) to a standard deviation, a number or
+        an array that broadcasts to the leaf.
+    """
+    del module
+    return {}
+
+
+@prior_scales.register
+def _(module: eqx.nn.Linear) -> dict[str, ArrayLike]:
+    return _linear_scales(module, gain=1.0)
+
+
+@prior_scales.register
+def _(module: eqx.nn.MLP) -> dict[str, ArrayLike]:
+    # He's gain keeps the second moment of rectified activations at one from layer to layer.
+    scales: dict[str, ArrayLike] = {}
+    for i, layer in enumerate(module.layers):
+        gain = 1.0 if i == module.depth else math.sqrt(2.0)
+        scales |= {f"layers.{i}.{n}": s for n, s in _linear_scales(layer, gain=gain).items()}
+    return scales
+
+
+@prior_scales.register
+def _(module: Generator) -> dict[str, ArrayLike]:
+    # The last linear layer carries the calibration: its inputs are of order one (a context
+    # `z ~ N(0, I)`, or activations under He's gain), so its rows have the sd of the outputs.
+    net = module.net
+    if isinstance(net, eqx.nn.MLP):
+        prefix, last = f"net.layers.{net.depth}", net.layers[net.depth]
+    elif isinstance(net, eqx.nn.Linear):
+        prefix, last = "net", net
+    else:
+        return {}
+    varying = module.spread_over_outputs(0)[:, None] / math.sqrt(_width(last))
+    scales: dict[str, ArrayLike] = {f"{prefix}.weight": varying}
+    if last.use_bias:
+        scales[f"{prefix}.bias"] = module.spread_over_outputs(1)
+    return scales
+
+
+def _linear_scales(layer: eqx.nn.Linear, *, gain: float) -> dict[str, ArrayLike]:
+    scales: dict[str, ArrayLike] = {"weight": gain / math.sqrt(_width(layer))}
+    return scales | {"bias": 0.3} if layer.use_bias else scales
+
+
+def _width(layer: eqx.nn.Linear) -> int:
+    return 1 if layer.in_features == "scalar" else max(layer.in_features, 1)
+
+
+def with_prior(
+    field: PyTree,
+    *,
+    prior: Callable[[Array, Array], dist.Distribution] | dist.Distribution = dist.Normal,
+    scale: ArrayLike | Callable[[str, Array], ArrayLike] | None = None,
+    center: Literal["zero", "value"] = "zero",
+    where: Where = "generators",
+) -> PyTree:
+    """Lift a field: return it with a `Prior` in the place of every selected leaf.
+
+    Leaves that hold a prior already, or are frozen, stay as they are, so a field is lifted leaf
+    by leaf by lifting it several times, the particular before the general.
+
+    Args:
+        field: Any Equinox module: a field, a network, a conditioner.
+        prior: A family `(loc, scale) -> distribution` such as `dist.Normal` or `dist.Laplace`;
+            or one distribution, used as it is for each selected leaf.
+        scale: The family's scale: a number, an array that broadcasts to the leaves, a sample
+            site's value, or a function of path and leaf. By default each layer's own, calibrated
+            so that a draw of a shipped field varies smoothly with order-one amplitude.
+        center: Where the family is centred: at zero or at the leaf's present value.
+        where: `"generators"` (every leaf inside a `Generator`), `"all"`, or a predicate on the
+            leaf's dotted path and the leaf.
+
+    Raises:
+        ValueError: No leaf is selected; a leaf has no default scale and none is given; a scale is
+            not positive; the distribution does not fit a leaf.
+    """
+    whole = isinstance(prior, dist.Distribution)
+    if whole and (scale is not None or center != "zero"):
+        raise ValueError(
+            "`with_prior` expected either a distribution, which has its own location and scale, "
+            "or a family with `scale` and `center`; got both. Pass the family: `prior=dist.Normal`."
+        )
+    if center not in ("zero", "value"):
+        raise ValueError(f"`with_prior` expected `center` to be 'zero' or 'value'; got {center!r}.")
+    defaults = {} if whole or scale is not None else _default_scales(field)
+
+    def lift(path: str, leaf: Array) -> Prior:
+        if isinstance(prior, dist.Distribution):
+            return Prior(prior, leaf.shape)
+        if callable(scale):
+            spread = scale(path, leaf)
+        elif scale is not None:
+            spread = scale
+        elif path in defaults:
+            spread = defaults[path]
+        else:
+            raise ValueError(
+                f"`with_prior` knows no default scale for the leaf `{path}` of shape "
+                f"{leaf.shape}: its layer declares none. Pass `scale=`, a number or a function "
+                "of path and leaf, or declare it: `prior_scales.register`."
+            )
+        spread = check_scale("with_prior", f"scale of `{path}`", spread)
+        loc = jnp.zeros((), leaf.dtype) if center == "zero" else leaf
+        try:
+            return Prior(prior(loc, spread.astype(leaf.dtype)), leaf.shape)
+        except ValueError as error:
+            raise ValueError(f"`with_prior` at the leaf `{path}`: {error}") from error
+
+    return replace_leaves("with_prior", field, where, lift)
+
+
+def freeze(field: PyTree, where: Where) -> PyTree:
+    """Hold leaves at their present values: neither random nor learnt.
+
+    In a program a frozen leaf is no param; trained by hand it has a zero gradient.
+
+    Args:
+        field: Any Equinox module.
+        where: `"generators"`, `"all"` (every leaf that holds no prior), or a predicate on the
+            leaf's dotted path and the leaf.
+
+    Raises:
+        ValueError: No leaf is selected.
+    """
+    return replace_leaves("freeze", field, where, lambda _, leaf: Frozen(leaf))
+
+
+def replace_leaves(
+    call: str, field: PyTree, where: Where, new: Callable[[str, Array], Any]
+) -> PyTree:
+    """Return `field` with `new(path, leaf)` at the array leaves that `where` selects."""
+    chosen = _selector(call, field, where)
+    flat, structure = jax.tree_util.tree_flatten_with_path(field, is_leaf=is_placeholder)
+    leaves, count = [], 0
+    for keys, leaf in flat:
+        path = dotted(keys)
+        if eqx.is_inexact_array(leaf) and chosen(path, leaf):
+            leaf, count = new(path, leaf), count + 1
+        leaves.append(leaf)
+    if not count:
+        free = [path for path, leaf in leaves_with_paths(field) if eqx.is_inexact_array(leaf)]
+        raise ValueError(
+            f"`{call}` expected `where` to select an array leaf of {type(field).__name__}; "
+            f"{where!r} selects none of {free or 'no leaves: all hold priors or are frozen'}."
+        )
+    return jax.tree_util.tree_unflatten(structure, leaves)
+
+
+def _selector(call: str, field: PyTree, where: Where) -> Callable[[str, Any], bool]:
+    if callable(where):
+        return where
+    if where == "all":
+        return lambda path, leaf: True
+    if where == "generators":
+        nodes, _ = jax.tree_util.tree_flatten_with_path(
+            field, is_leaf=lambda node: isinstance(node, Generator)
+        )
+        roots = [dotted(path) for path, node in nodes if isinstance(node, Generator)]
+        return lambda path, leaf: any(f"{path}.".startswith(f"{r}." if r else "") for r in roots)
+    raise ValueError(
+        f"`{call}` expected `where` to be 'generators', 'all' or a predicate (path, leaf) -> bool; "
+        f"got {where!r}."
+    )
+
+
+def _default_scales(module: PyTree) -> dict[str, ArrayLike]:
+    """Collect the declared scales of every layer in the tree, the outermost first."""
+    scales = dict(prior_scales(module))
+    children, _ = jax.tree_util.tree_flatten_with_path(module, is_leaf=lambda n: n is not module)
+    for path, child in children:
+        if child is module or is_placeholder(child):
+            continue
+        for name, scale in _default_scales(child).items():
+            scales.setdefault(f"{dotted(path)}.{name}", scale)
+    return scales
