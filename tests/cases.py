@@ -26,7 +26,7 @@ def drawn(field, seed=0):
         return bf.random_field("field", field)
 
 
-def mlp(size_in, size_out, width=5, depth=1):
+def mlp(size_in, size_out, width=8, depth=1):
     return eqx.nn.MLP(size_in, size_out, width, depth, key=KEY)
 
 

@@ -3,14 +3,24 @@
 import os
 from pathlib import Path
 
-# As the Makefile has it, so that pytest run directly is as quick.
+# So that pytest run directly is as quick as by make; the suite compiles many small programs.
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / "build" / "jax-cache"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from jaxtyping import install_import_hook  # noqa: E402 -- it imports JAX, which reads the above
+import jaxtyping  # noqa: E402 -- it imports JAX, which reads the above
+import pytest  # noqa: E402
 
 # Every annotation in bayesfield is checked in every test; BAYESFIELD_TYPECHECK=0 leaves that out.
 if os.environ.get("BAYESFIELD_TYPECHECK", "1") != "0":
-    install_import_hook("bayesfield", "beartype.beartype")
+    jaxtyping.install_import_hook("bayesfield", "beartype.beartype")
+
+
+@pytest.fixture
+def unchecked():
+    """Switch the hook off for one test: on an argument of the wrong type it would answer first."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
