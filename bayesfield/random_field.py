@@ -166,30 +166,28 @@ def drawn(module: PyTree) -> PyTree:
 
 
 def _sample(site: str, prior: Prior, *, remedy: str) -> Array:
-    with numpyro.handlers.trace() as local:
-        try:
-            value = jnp.asarray(numpyro.sample(site, prior.distribution))
-        except AssertionError as error:
-            if "unique names" in str(error):
-                raise RuntimeError(
-                    f"The sample site `{site}` is in the program already: its field was realised "
-                    f"twice. Realise it {remedy}, keep the plain field, and call that as often as "
-                    "needed."
-                ) from error
-            if "rng_key" in str(error) or not str(error):
-                raise RuntimeError(
-                    f"The sample site `{site}` has no value and there is no key to draw one: run "
-                    "the program under `numpyro.handlers.seed`, or substitute the site."
-                ) from error
-            raise
-    if local[site]["cond_indep_stack"]:
-        plates = [frame.name for frame in local[site]["cond_indep_stack"]]
+    plates = [repr(handler.name) for handler in _PYRO_STACK if isinstance(handler, numpyro.plate)]
+    if plates:
         raise RuntimeError(
-            f"The sample site `{site}` lies inside the plate {', '.join(map(repr, plates))}, which "
-            "would draw a field for each of its rows. Realise the field before the plate, by "
-            "`random_field`, and call it inside."
+            f"The sample site `{site}` lies inside the plate {', '.join(plates)}, which would draw "
+            "a field for each of its rows. Realise the field before the plate, by `random_field`, "
+            "and call it inside."
         )
-    return value
+    try:
+        return jnp.asarray(numpyro.sample(site, prior.distribution))
+    except AssertionError as error:
+        if "unique names" in str(error):
+            raise RuntimeError(
+                f"The sample site `{site}` is in the program already: its field was realised "
+                f"twice. Realise it {remedy}, keep the plain field, and call that as often as "
+                "needed."
+            ) from error
+        if "rng_key" in str(error) or not str(error):
+            raise RuntimeError(
+                f"The sample site `{site}` has no value and there is no key to draw one: run the "
+                "program under `numpyro.handlers.seed`, or substitute the site."
+            ) from error
+        raise
 
 
 class _Blueprint(NamedTuple):
@@ -232,7 +230,9 @@ def _blueprint_of_function(call: str, make: Callable[[PRNGKeyArray], PyTree]) ->
     # In a potential NumPyro answers every request for a key with the same one, and in
     # `log_density` with None. So the function is traced, not run: params are taken by their
     # shapes, and only what does not depend on the key is evaluated.
-    closed, shapes, static = eqx.filter_make_jaxpr(make)(jax.random.key(0))
+    key = _program_key()
+    like = jax.random.key(0) if key is None else key
+    closed, shapes, static = eqx.filter_make_jaxpr(make)(like)
     leaves, layout = jax.tree.flatten(shapes)
     fixed = [
         not _is_param(node)
@@ -252,7 +252,6 @@ def _blueprint_of_function(call: str, make: Callable[[PRNGKeyArray], PyTree]) ->
     known = [next(values) if flag else leaf for flag, leaf in zip(fixed, leaves, strict=True)]
     structure = eqx.combine(jax.tree.unflatten(layout, known), static)
 
-    key = _program_key()
     if key is None:
         return _Blueprint(structure, lambda place: None)
     fresh: list[Any] = []
