@@ -93,7 +93,7 @@ def check_prior(
                 f = random_field("field", field)
             return f(x, z[:, None, :]), f(x + step, z[:, None, :])
 
-        return jax.lax.map(one, keys, batch_size=32)
+        return jax.lax.map(one, keys)
 
     here, there = (np.asarray(a, float) for a in draws(jax.random.split(key, num_draws)))
     here_c, there_c = here - here.mean(0), there - there.mean(0)

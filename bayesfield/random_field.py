@@ -72,7 +72,7 @@ def random_field(name: str, field: PyTree | Callable[[PRNGKeyArray], PyTree], *,
                 "key, so none can be drawn. Substitute the params, or run the program under "
                 "`numpyro.handlers.seed`."
             )
-        return value
+        return jnp.asarray(value)
 
     return blueprint.build(realised)
 

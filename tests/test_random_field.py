@@ -60,7 +60,7 @@ def test_the_field_that_comes_back_is_plain_and_holds_the_sites_values():
         f = model()
     assert not priors(f)
     for path, leaf in arrays(f).items():
-        assert leaf is sites[f"field.{path}"]["value"]
+        assert jnp.array_equal(leaf, sites[f"field.{path}"]["value"])
     assert f(X, Z).shape == (5, 1), "it may be called where no handler is active"
 
 
@@ -92,6 +92,13 @@ def test_names_may_lie_in_a_scope():
             return bf.random_field("field", FIELD)(X, Z)
 
     assert names(trace(model)) == [f"a.field.{path}" for path in priors(FIELD)]
+
+
+def test_substituted_numpy_values_become_arrays():
+    given = {name: np.asarray(value) for name, value in complete().items()}
+    with handlers.substitute(data=given):
+        f = bf.random_field("field", FIELD)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(f))
 
 
 # A function `key -> field`.
