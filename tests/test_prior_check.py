@@ -3,6 +3,7 @@
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -60,7 +61,7 @@ def test_standard_normal_weights_on_a_siren_hypernetwork_are_flagged():
 class Kernel(bf.AbstractField):
     """Random features of the RBF kernel: its amplitude and lengthscale are known."""
 
-    frequencies: bf.Prior
+    frequencies: bf.Prior | jax.Array
     weights: bf.Prior
     in_features: int = eqx.field(static=True)
     out_features: int = eqx.field(static=True)
@@ -102,6 +103,20 @@ def test_amplitude_lengthscale_and_roughness_of_a_known_prior_are_recovered(leng
     np.testing.assert_allclose(checked.roughness, roughness, rtol=4 * error)
     other = bf.check_prior(kernel(4.0 * length), LINE, z, key=KEY, num_draws=draws)
     assert (np.abs(other.lengthscale - length) > tolerance).all()
+
+
+def test_values_a_step_apart_that_are_opposite_have_no_lengthscale():
+    """A wave whose period is two steps."""
+    wave = eqx.tree_at(
+        lambda f: f.frequencies,
+        kernel(1.0, num=1),
+        jnp.full((1, 1), math.pi / 0.02),
+        is_leaf=lambda node: isinstance(node, bf.Prior),
+    )
+    checked = bf.check_prior(wave, LINE, jnp.ones((1, 1)), key=KEY, num_draws=16)
+    np.testing.assert_allclose(checked.correlation, -1.0, atol=1e-3)
+    assert np.isnan(checked.lengthscale).all()
+    assert any("white noise" in finding for finding in checked.findings)
 
 
 def test_lengthscale_does_not_depend_on_the_units_of_x():
