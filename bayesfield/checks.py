@@ -3,6 +3,8 @@
 An error names the call, the argument, what was expected and what came.
 """
 
+import math
+import numbers
 import operator
 from typing import Any
 
@@ -43,11 +45,13 @@ def check_size(call: str, name: str, value: Any, *, least: int = 1) -> int:
 
 
 def check_positive(call: str, name: str, value: Any) -> float:
-    """Return `value` as a Python float greater than zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """Return `value` as a finite Python float greater than zero."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"`{call}` expected `{name}` to be a number; got {type(value).__name__}.")
     if not value > 0:
         raise ValueError(f"`{call}` expected `{name}` to be greater than zero; got {value}.")
+    if not math.isfinite(value):
+        raise ValueError(f"`{call}` expected `{name}` to be finite; got {value}.")
     return float(value)
 
 

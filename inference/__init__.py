@@ -1,7 +1,10 @@
 """How a NumPyro program is fitted.
 
-One function, `fit_posterior`, fits any program with any engine and returns a `Posterior`. It and
-the engines come with version 0.2; what a model is made of is in `bayesfield` itself.
+- `fit_posterior`: any program, any engine, one result.
+- Engines: `SVI`, `EnsembleMAP`, `NUTS`; `AbstractEngine` and `AbstractPhase` to write one.
+- `Posterior`: draws, predictions, a DataTree for ArviZ; `sample_prior` beside it.
+- `diagnose`: convergence, judged in function space.
+- `cosine_cycles`: a learning rate for optimisers.
 
 The sources lie in the top-level folder `inference/`, and `bayesfield/inference` is a link to it.
 """
@@ -11,3 +14,35 @@ if __name__ != "bayesfield.inference":
         f"this folder is a part of bayesfield and was imported as {__name__!r}: "
         "import it as bayesfield.inference."
     )
+
+from .backends import NUTS, SVI, EnsembleMAP
+from .diagnostics import ConvergenceWarning, diagnose
+from .engine import AbstractEngine, Fitted, Members, Start
+from .fit import fit_posterior
+from .loop import AbstractPhase, Outcome, Step
+from .optimizers import CosineCycles, cosine_cycles
+from .posterior import Posterior, sample_prior
+from .program import Program, Site, Sites
+
+__all__ = [
+    "NUTS",
+    "SVI",
+    "AbstractEngine",
+    "AbstractPhase",
+    "ConvergenceWarning",
+    "CosineCycles",
+    "EnsembleMAP",
+    "Fitted",
+    "Members",
+    "Outcome",
+    "Posterior",
+    "Program",
+    "Site",
+    "Sites",
+    "Start",
+    "Step",
+    "cosine_cycles",
+    "diagnose",
+    "fit_posterior",
+    "sample_prior",
+]

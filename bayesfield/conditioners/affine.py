@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..checks import check_key, check_rows, check_size
-from ..generators import Generator
+from bayesfield.checks import check_key, check_rows, check_size
+from bayesfield.generators import Generator
+
 from .conditioner import AbstractConditioner
 from .lift import bayesian
 

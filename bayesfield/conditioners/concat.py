@@ -6,8 +6,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..checks import check_size
-from ..generators import Generator, rowwise
+from bayesfield.checks import check_key, check_size
+from bayesfield.generators import Generator, rowwise
+
 from .conditioner import AbstractConditioner
 from .lift import bayesian
 
@@ -50,6 +51,8 @@ class ConcatConditioner(AbstractConditioner):
         """
         c = check_size("ConcatConditioner.init", "num_features", num_features)
         k = check_size("ConcatConditioner.init", "cond_dim", cond_dim)
+        if generator is None:
+            key = check_key("ConcatConditioner.init", key)
         sd = {"output": (1.0, 0.3)}
         net = Generator.init(c + k, {"output": (c,)}, prior_sd=sd, net=generator, key=key)
         return cls(generator=net, num_features=c, out_features=c, cond_dim=k)

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..checks import check_key, check_size
-from ..generators import Generator, apply_linear
-from ..priors import prior_scales
+from bayesfield.checks import check_key, check_size
+from bayesfield.generators import Generator, apply_linear
+from bayesfield.priors import prior_scales
+
 from .conditioner import AbstractConditioner
 from .lift import bayesian
 

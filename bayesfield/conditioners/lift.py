@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from jaxtyping import PRNGKeyArray
 
-from ..priors import with_prior
+from bayesfield.priors import with_prior
+
 from .conditioner import AbstractConditioner
 
 

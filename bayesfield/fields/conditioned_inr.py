@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from bayesfield.checks import check_key, check_size
+from bayesfield.conditioners import AbstractConditioner
+from bayesfield.generators import rowwise
 from bayesfield.networks import SIREN, AbstractNetwork
+from bayesfield.priors import Frozen, is_placeholder
 
-from ..checks import check_key, check_size
-from ..conditioners import AbstractConditioner
-from ..generators import rowwise
-from ..priors import Frozen, is_placeholder
 from .field import AbstractField
 
 
@@ -38,7 +38,8 @@ class ConditionedINR(AbstractField):
 
     Raises:
         TypeError: The trunk has no `layers`, or a conditioner is none.
-        ValueError: The layers do not reproduce the trunk; a conditioner changes the width.
+        ValueError: The layers do not reproduce the trunk, or are fewer than two; a conditioner
+            changes the width.
 
     Examples:
         >>> import bayesfield as bf, jax, jax.numpy as jnp
@@ -88,7 +89,7 @@ class ConditionedINR(AbstractField):
                 f"`{call}` expected `conditioner_cls` to be a conditioner class or a callable "
                 f"(num_features, cond_dim, *, key); got {type(conditioner_cls).__name__}."
             )
-        keys = jax.random.split(key, max(len(widths) - 2, 1))
+        keys = jax.random.split(key, len(widths) - 2)
         conditioners = tuple(
             build(width, cond_dim, key=k) for width, k in zip(widths[1:-1], keys, strict=True)
         )
@@ -148,6 +149,11 @@ def _widths(call: str, trunk: Any) -> list[int]:
         getattr(trunk, "layers", None), tuple | list
     ):
         raise TypeError(f"`{call}` expected a trunk with a `layers` sequence; got {kind}.")
+    if len(trunk.layers) < 2:
+        raise ValueError(
+            f"`{call}` expected a trunk of at least two layers, so that a conditioner stands "
+            f"before the readout; `{kind}` has {len(trunk.layers)}."
+        )
     width = _input_width(trunk)
     if not isinstance(width, int):
         raise ValueError(

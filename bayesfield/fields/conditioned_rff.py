@@ -6,11 +6,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..checks import check_size
-from ..generators import Generator, apply_linear
-from ..networks import Linear
-from ..networks.fourier import feature_readout, fourier_features, readout_scales
-from ..priors import prior_scales
+from bayesfield.checks import check_size
+from bayesfield.generators import Generator, apply_linear
+from bayesfield.networks import Linear
+from bayesfield.networks.fourier import feature_readout, fourier_features, readout_scales
+from bayesfield.priors import prior_scales
+
 from .field import AbstractField
 
 

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..checks import check_key, check_positive, check_size
-from ..conditioners.hyper import spread_linear
-from ..generators import Generator, apply_linear
-from ..networks.siren import siren_bounds, siren_prior_sds, siren_widths
+from bayesfield.checks import check_key, check_positive, check_size
+from bayesfield.conditioners.hyper import spread_linear
+from bayesfield.generators import Generator, apply_linear
+from bayesfield.networks.sine import sine
+from bayesfield.networks.siren import siren_bounds, siren_prior_sds, siren_widths
+
 from .field import AbstractField
 
 
@@ -85,12 +87,16 @@ class HyperSIREN(AbstractField):
         if parameter_net is None:
             parameter_net = eqx.nn.MLP(k, 16, 32, 2, key=key_net)
         row = jax.ShapeDtypeStruct((k,), jnp.result_type(float))
-        out = eqx.filter_eval_shape(parameter_net, row)
-        if getattr(out, "ndim", None) != 1:
+        wanted = f"`{call}` expected `parameter_net` to map ({k},) [cond_dim] to (H,)"
+        given = type(parameter_net).__name__
+        try:
+            out = eqx.filter_eval_shape(parameter_net, row)
+        except Exception as error:
             raise ValueError(
-                f"`{call}` expected `parameter_net` to map ({k},) [cond_dim] to (H,); "
-                f"`{type(parameter_net).__name__}` returns {getattr(out, 'shape', out)}."
-            )
+                f"{wanted}; `{given}` refused an input of shape ({k},): {error}"
+            ) from error
+        if getattr(out, "ndim", None) != 1:
+            raise ValueError(f"{wanted}; `{given}` returns {getattr(out, 'shape', out)}.")
         (h,) = out.shape
         net = Generator.init(
             k, {"code": (h,)}, prior_sd={"code": (1.0, 0.3)}, net=parameter_net, key=key_net
@@ -135,5 +141,5 @@ class HyperSIREN(AbstractField):
             layer = generator(code)
             h = apply_linear(layer["weight"], layer["bias"], h)
             if i < len(self.omegas):
-                h = jnp.sin(self.omegas[i] * h)
+                h = sine(self.omegas[i] * h)
         return h

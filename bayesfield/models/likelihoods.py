@@ -6,7 +6,7 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike
 
-from ..checks import check_scale
+from bayesfield.checks import check_scale
 
 
 class Gaussian(eqx.Module):

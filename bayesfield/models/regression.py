@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpyro
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from ..checks import check_scale
-from ..fields import AbstractField
-from ..random_field import random_field
+from bayesfield.checks import check_scale
+from bayesfield.fields import AbstractField
+from bayesfield.random_field import random_field
+
 from .likelihoods import Gaussian
 
 PLATES = ("points", "tasks")

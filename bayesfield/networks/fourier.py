@@ -16,10 +16,12 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..checks import check_key, check_size
-from ..priors import Prior, prior_scales
+from bayesfield.checks import check_key, check_size
+from bayesfield.priors import Prior, prior_scales
+
 from .linear import Linear
 from .network import AbstractNetwork
+from .sine import sine_cosine
 
 
 class RBFFourierFeatures(AbstractNetwork):
@@ -119,7 +121,8 @@ class RandomKitchenSinks(AbstractNetwork):
 def fourier_features(angle: Float[Array, "*batch M"]) -> Float[Array, "*batch two_M"]:
     """Return `sqrt(1/M) [cos(angle), sin(angle)]`, of norm one."""
     scale = math.sqrt(1.0 / angle.shape[-1])
-    return scale * jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+    sine, cosine = sine_cosine(angle)
+    return scale * jnp.concatenate([cosine, sine], axis=-1)
 
 
 def feature_readout(call: str, num_features: int, out_features: int, key: PRNGKeyArray) -> Linear:

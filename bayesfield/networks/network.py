@@ -5,8 +5,8 @@ import abc
 import equinox as eqx
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import check_rows
-from ..random_field import drawn
+from bayesfield.checks import check_rows
+from bayesfield.random_field import drawn
 
 
 class AbstractNetwork(eqx.Module):

@@ -13,14 +13,15 @@ import math
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..checks import check_key, check_positive, check_size
-from ..generators import apply_linear
-from ..priors import prior_scales
+from bayesfield.checks import check_key, check_positive, check_size
+from bayesfield.generators import apply_linear
+from bayesfield.priors import prior_scales
+
 from .linear import Linear
 from .network import AbstractNetwork
+from .sine import sine
 
 
 class SirenDense(AbstractNetwork):
@@ -71,6 +72,7 @@ class SirenDense(AbstractNetwork):
         d_in = check_size(call, "in_features", in_features)
         d_out = check_size(call, "out_features", out_features)
         omega = check_positive(call, "omega", omega)
+        c = check_positive(call, "c", c)
         weight_bound, bias_bound = siren_bounds(d_in, omega, is_first=is_first, c=c)
         key_weight, key_bias = jax.random.split(check_key(call, key))
         weight = _uniform(key_weight, (d_out, d_in), weight_bound)
@@ -86,7 +88,7 @@ class SirenDense(AbstractNetwork):
 
     def evaluate(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch C"]:
         """Evaluate at checked rows."""
-        return jnp.sin(self.omega * apply_linear(self.weight, self.bias, x))
+        return sine(self.omega * apply_linear(self.weight, self.bias, x))
 
 
 class SIREN(AbstractNetwork):
@@ -150,6 +152,7 @@ class SIREN(AbstractNetwork):
         widths = siren_widths(call, in_features, hidden_features, out_features, depth)
         first_omega = check_positive(call, "first_omega", first_omega)
         hidden_omega = check_positive(call, "hidden_omega", hidden_omega)
+        c = check_positive(call, "c", c)
         *keys, key_readout = jax.random.split(check_key(call, key), depth)
         layers = [
             SirenDense.init(
@@ -188,7 +191,7 @@ def siren_widths(
 
 def siren_bounds(d_in: int, omega: float, *, is_first: bool, c: float = 6.0) -> tuple[float, float]:
     """Return the bounds of the uniform initialisation: of a layer's weights, of its biases."""
-    weight = 1.0 / d_in if is_first else math.sqrt(check_positive("SIREN", "c", c) / d_in) / omega
+    weight = 1.0 / d_in if is_first else math.sqrt(c / d_in) / omega
     bias = 1.0 / math.sqrt(d_in)
     return weight, bias if is_first else bias / omega
 

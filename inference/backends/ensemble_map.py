@@ -1,0 +1,124 @@
+"""An ensemble of maximum a posteriori fits, one compiled loop over members."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray
+from numpyro.infer import init_to_sample
+
+from bayesfield.checks import check_size
+from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first
+from bayesfield.inference.loop import AbstractPhase, Outcome, Step
+from bayesfield.inference.optimizers import build_optimizer, check_optimizer
+from bayesfield.inference.program import Data, Program, Sites, Values
+
+
+class EnsembleMAP(AbstractEngine):
+    """Members that each climb to a mode of the joint density from a start of their own.
+
+    The density is the one of the constrained sites, as `AutoDelta` has it: no Jacobian, so the
+    mode of a scale does not depend on how it is parametrised. Params climb with the sites.
+
+    The spread of the members is that of their starts and of the modes they reached. It is no
+    posterior: within one mode it goes to zero as the optimiser converges, whatever the data say.
+
+    Attributes:
+        num_members: How many.
+        num_steps: Optimiser steps.
+        optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
+        learning_rate: A number or a schedule; None with a transformation.
+        init_strategy: Where members start; a draw from the prior by default.
+    """
+
+    num_members: int = eqx.field(static=True, default=8)
+    num_steps: int = eqx.field(static=True, default=2000)
+    optimizer: Callable = eqx.field(static=True, default=optax.adam)
+    learning_rate: float | Callable | None = eqx.field(static=True, default=1e-2)
+    init_strategy: Callable = eqx.field(static=True, default=init_to_sample)
+
+    def __check_init__(self) -> None:
+        """Check the settings."""
+        check_size("EnsembleMAP", "num_members", self.num_members)
+        check_size("EnsembleMAP", "num_steps", self.num_steps)
+        check_optimizer("EnsembleMAP", self.optimizer, self.learning_rate)
+
+    def num_lanes(self, sites: Sites) -> int:
+        """One for each member."""
+        del sites
+        return self.num_members
+
+    def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
+        """One: the climb."""
+        del program
+        return (_Climb("ensemble map", self.num_steps, 0, self.optimizer, self.learning_rate),)
+
+    def result(
+        self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
+    ) -> Fitted:
+        """Take each member as a draw of one chain."""
+        del start, key
+        params, values, position, loss = _modes(program, data, outcome.states)
+        alive = np.flatnonzero(outcome.alive)
+        members = best_first(Start(params, position, {}), loss, outcome.alive)
+        order = np.argsort(np.asarray(loss)[alive], kind="stable")
+        keep = alive[order]
+        return Fitted(
+            draws={name: np.asarray(value)[keep][None] for name, value in values.items()},
+            params=dict(members.start.params),
+            trunk=np.arange(len(keep))[None] if params else np.zeros((1, len(keep)), int),
+            stats={"lp": -np.asarray(loss)[keep][None]},
+            losses=outcome.kept["ensemble map"]["loss"],
+            members=members,
+        )
+
+
+class _Climb(AbstractPhase):
+    name: str = eqx.field(static=True)
+    num_steps: int = eqx.field(static=True)
+    num_discarded: int = eqx.field(static=True)
+    optimizer: Callable = eqx.field(static=True)
+    learning_rate: float | Callable | None = eqx.field(static=True)
+
+    def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray):
+        del key
+        point = (program.free_params(data, lane.params), lane.position)
+        optimizer = build_optimizer(self.optimizer, self.learning_rate)
+        return point, optimizer.init(point), _loss(point, program, data)
+
+    def step(self, program: Program, data: Data, state, index: Array, key: PRNGKeyArray):
+        del index, key
+        point, memory, _ = state
+        optimizer = build_optimizer(self.optimizer, self.learning_rate)
+        loss, gradient = jax.value_and_grad(_loss)(point, program, data)
+        updates, memory = optimizer.update(gradient, memory, point)
+        point = optax.apply_updates(point, updates)
+        return (point, memory, loss), Step({"loss": loss}, all_finite(loss, point))
+
+    def status(self, chunk: dict[str, np.ndarray]) -> str:
+        return f"loss {np.nanmin(chunk['loss'][:, -1]):.4g}"
+
+
+def _loss(point: tuple[Values, Values], program: Program, data: Data) -> Array:
+    free, position = point
+    params = program.bound_params(data, free)
+    return -program.log_density(data, params, position, jacobian=False)
+
+
+@eqx.filter_jit
+def _modes(program: Program, data: Data, states):
+    def one(state):
+        (free, position), _, _ = state
+        params = program.bound_params(data, free)
+        values = program.constrain(data, params, position)
+        return params, values, position, _loss((free, position), program, data)
+
+    return jax.vmap(one)(states)
+
+
+def all_finite(*trees) -> Array:
+    """Whether every number in the trees is finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(trees)]))

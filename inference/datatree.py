@@ -1,0 +1,113 @@
+"""From a Posterior to ArviZ."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike, PRNGKeyArray
+
+from bayesfield.checks import check_key
+
+from .predict import Labelled, axis_names, dotless, labelled, replay, run_program
+from .program import Site
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from .posterior import Posterior
+
+
+def build(
+    posterior: "Posterior",
+    *,
+    key: PRNGKeyArray | None,
+    prior: "xr.Dataset | None",
+    trunk: int | None,
+    dims: Mapping[str, Iterable[str]] | None,
+    coords: Mapping[str, ArrayLike] | None,
+) -> "xr.DataTree":
+    """Return the DataTree; see `Posterior.to_datatree`."""
+    import arviz
+
+    if key is not None:
+        key = check_key("to_datatree", key)
+    if trunk is not None:
+        posterior = posterior.only_trunk(trunk)
+    sites = {s.name: s for s in (*posterior.sites.latent, *posterior.sites.deterministic)}
+    observed = {s.name: s for s in posterior.sites.observed}
+    at_draws = replay(posterior.program, posterior.data, _arrays(posterior.values()))
+
+    groups: dict[str, dict[str, Any]] = {
+        "posterior": {**posterior.draws, **at_draws.deterministic},
+        "sample_stats": dict(posterior.stats),
+        "log_likelihood": dict(at_draws.log_likelihood),
+        "observed_data": _observed(posterior),
+        "constant_data": _constants(posterior, observed),
+    }
+    if key is not None:
+        drawn = run_program(
+            posterior.program,
+            posterior.data,
+            posterior.sites,
+            posterior.values(),
+            [*observed],
+            key,
+        )
+        groups["posterior_predictive"] = {n: item.value for n, item in drawn.items()}
+    if prior is not None:
+        seen = set(prior.attrs.get("observed", ()))
+        groups["prior"] = {str(n): v.values for n, v in prior.items() if n not in seen}
+        groups["prior_predictive"] = {str(n): v.values for n, v in prior.items() if n in seen}
+
+    named = {n: axis_names(s, len(s.shape)) for n, s in (sites | observed).items()}
+    named |= {n: tuple(names) for n, names in (dims or {}).items()}
+    tree = arviz.from_dict(
+        {
+            group: {dotless(n): np.asarray(v) for n, v in values.items()}
+            for group, values in groups.items()
+            if values
+        },
+        dims={dotless(n): list(names) for n, names in named.items()},
+        coords=dict(coords) if coords else None,
+        attrs={"/": attributes(posterior)},
+    )
+    # Summed over a site's axes, so without the names that the other groups give them.
+    log_prior = {dotless(n): np.asarray(v) for n, v in at_draws.log_prior.items()}
+    tree["log_prior"] = arviz.from_dict({"log_prior": log_prior})["log_prior"]
+    return tree
+
+
+def attributes(posterior: "Posterior") -> dict[str, str]:
+    """Spell the settings as strings: netCDF refuses None, bool and dict."""
+    return {
+        "inference_library": "bayesfield",
+        **{name: json.dumps(value) for name, value in posterior.settings.items()},
+    }
+
+
+def _observed(posterior: "Posterior") -> dict[str, np.ndarray]:
+    trace = posterior.program.trace(
+        posterior.data,
+        {n: v[0, 0] for n, v in _arrays(posterior.values()).items()},
+        jax.random.key(0),
+    )
+    return {s.name: np.asarray(trace[s.name]["value"]) for s in posterior.sites.observed}
+
+
+def _constants(posterior: "Posterior", observed: Mapping[str, Site]) -> dict[str, np.ndarray]:
+    values = posterior.program.arguments(posterior.data)
+    return {
+        name: np.asarray(value)
+        for name, value in values.items()
+        if isinstance(value, jax.Array | int | float) and name not in observed
+    }
+
+
+def _arrays(values: Mapping[str, Any]) -> dict[str, jax.Array]:
+    return {name: jnp.asarray(value) for name, value in values.items()}
+
+
+__all__ = ["Labelled", "attributes", "build", "labelled"]

@@ -1,0 +1,105 @@
+"""What an engine is: a config, its phases, and how a fit comes out of them."""
+
+import abc
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from .loop import AbstractPhase, Outcome
+from .program import Data, Program, Sites, Values
+
+
+class Start(NamedTuple):
+    """Where the lanes of a fit start; every leaf is led by the lane.
+
+    Attributes:
+        params: The params' values, constrained.
+        position: The latent sites' values, unconstrained.
+        scales: Their spreads, unconstrained, where `init` knows them; else empty.
+    """
+
+    params: Values
+    position: Values
+    scales: Values
+
+
+class Members(NamedTuple):
+    """The restarts, members or chains of a fit, the best first, as starts of another.
+
+    Attributes:
+        start: Params, unconstrained position and scales, leaves led by the member.
+        score: `(member,)`, lower is better: the final loss, or the mean negative log density.
+    """
+
+    start: Start
+    score: np.ndarray
+
+
+class Fitted(NamedTuple):
+    """What an engine makes of a run.
+
+    Attributes:
+        draws: Latent sites, constrained, `(chain, draw, *shape)`.
+        params: `(trunk, *shape)`.
+        trunk: `(chain, draw)`, the place in `params` of each draw.
+        stats: ArviZ's sample_stats, `(chain, draw)`.
+        losses: `(member, step)`, or None.
+        members: Starts for another fit.
+    """
+
+    draws: Values
+    params: Values
+    trunk: np.ndarray
+    stats: dict[str, np.ndarray]
+    losses: np.ndarray | None
+    members: Members
+
+
+class AbstractEngine(eqx.Module):
+    """How a program is fitted: settings, all static, compared by value.
+
+    To write one: declare the settings, write `num_lanes`, `phases` and `result`; the loop, the
+    progress bar, the care of the non-finite and of interrupts come with `fit_posterior`. Whatever
+    carries hidden state (a guide, an optimiser) is built from the settings inside the phases.
+
+    Attributes:
+        init_strategy: A NumPyro init strategy, for sites that `init` gives no value.
+    """
+
+    init_strategy: eqx.AbstractVar[Callable]
+
+    @abc.abstractmethod
+    def num_lanes(self, sites: Sites) -> int:
+        """How many chains, members or restarts run side by side."""
+
+    @abc.abstractmethod
+    def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
+        """Return the stages, in order; the first one's `init` is given a `Start`."""
+
+    @abc.abstractmethod
+    def result(
+        self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
+    ) -> Fitted:
+        """Make draws of what the loop returns; lanes that are not alive are left out."""
+
+    def check(self, sites: Sites, members: Members | None) -> None:
+        """Refuse a program or an `init` that this engine cannot use, before anything runs."""
+        del sites, members
+
+    def assign(self, sites: Sites, num_members: int) -> list[int]:
+        """Say at which member of `init`, counted from the best, each lane starts."""
+        return [lane % num_members for lane in range(self.num_lanes(sites))]
+
+
+def best_first(start: Start, score: Array | np.ndarray, alive: np.ndarray) -> Members:
+    """Order members by score, those that are not alive left out."""
+    score = np.where(alive, np.asarray(score), np.inf)
+    order = np.argsort(score, kind="stable")[: int(alive.sum())]
+
+    def taken(values: Values) -> Values:
+        return {name: np.asarray(value)[order] for name, value in values.items()}
+
+    return Members(Start(*(taken(part) for part in start)), score[order])

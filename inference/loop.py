@@ -1,0 +1,274 @@
+"""The one loop that runs every engine: phases, in compiled chunks.
+
+A phase is a pure `(init, step)`. The loop maps it over lanes (chains, members, restarts), runs it
+in a few dozen compiled chunks, and between two of them looks after everything that is not the
+engine's: the progress bar, lanes that go non-finite, an interrupt, time.
+"""
+
+import abc
+import sys
+import time
+import warnings
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray, PyTree
+from tqdm import tqdm
+
+from .program import Data, Program
+
+CHUNKS = 25
+
+
+class Step(NamedTuple):
+    """What a step reports.
+
+    Attributes:
+        keep: Arrays to keep of every step: draws, statistics, losses.
+        finite: Whether the new state is finite; where not, the lane is frozen at the last one.
+    """
+
+    keep: dict[str, Array]
+    finite: Array
+
+
+class AbstractPhase(eqx.Module):
+    """A stage of a fit: a pure `(init, step)` on one lane.
+
+    To write an engine, write its phases; the loop maps them over lanes. Every field is static.
+
+    Attributes:
+        name: What the progress bar calls it.
+        num_steps: How many steps to run.
+        num_discarded: Of how many of them, from the first, nothing is kept.
+    """
+
+    name: eqx.AbstractVar[str]
+    num_steps: eqx.AbstractVar[int]
+    num_discarded: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def init(self, program: Program, data: Data, lane: PyTree, key: PRNGKeyArray) -> PyTree:
+        """Return the state to start from.
+
+        Args:
+            program: The program.
+            data: Its arrays.
+            lane: What the lane was given: the start, or the last phase's final state.
+            key: The lane's, for this phase.
+        """
+
+    @abc.abstractmethod
+    def step(
+        self, program: Program, data: Data, state: PyTree, index: Array, key: PRNGKeyArray
+    ) -> tuple[PyTree, Step]:
+        """Make one step: `(state, what to keep)`; `key` is the lane's, for step `index`."""
+
+    def status(self, chunk: dict[str, np.ndarray]) -> str:
+        """Say in a few words how it goes, from what the last chunk kept: (lane, step, ...)."""
+        del chunk
+        return ""
+
+
+class Outcome(NamedTuple):
+    """What the loop returns.
+
+    Attributes:
+        states: The final state of the last phase, leaves led by the lane.
+        kept: For each phase's name what was kept: `(lane, step, ...)`.
+        alive: `(lane,)`: whether the lane stayed finite.
+        died: From a lane that did not to `(phase, step)`.
+        interrupted: The phase that was cut short, and its number of steps done; or None.
+    """
+
+    states: PyTree
+    kept: dict[str, dict[str, np.ndarray]]
+    alive: np.ndarray
+    died: dict[int, tuple[str, int]]
+    interrupted: tuple[str, int] | None
+
+
+@eqx.filter_jit
+def _init(phase: AbstractPhase, program: Program, data: Data, lanes: PyTree, keys: Array) -> PyTree:
+    states = jax.vmap(lambda lane, key: phase.init(program, data, lane, key))(lanes, keys)
+    # Without weak types, which the loop drops: the second chunk would be compiled anew.
+    return jax.tree.map(lambda a: jax.lax.convert_element_type(a, a.dtype), states)
+
+
+@eqx.filter_jit
+def _chunk(
+    phase: AbstractPhase,
+    program: Program,
+    data: Data,
+    carry: tuple[PyTree, Array, Array],
+    keys: Array,
+    begin: Array,
+    count: Array,
+    length: int,
+) -> tuple[tuple[PyTree, Array, Array], dict[str, Array]]:
+    """Run steps `begin` to `begin + count`; `count` is at most `length`, the size of the buffers.
+
+    A traced `count` lets the last, shorter chunk share the compiled function of the others.
+    """
+
+    def one(state: PyTree, alive: Array, died: Array, key: PRNGKeyArray, index: Array):
+        new, step = phase.step(program, data, state, index, jax.random.fold_in(key, index))
+        alive_now = alive & step.finite
+        kept_state = jax.tree.map(lambda a, b: jnp.where(alive_now, a, b), new, state)
+        died = jnp.where(alive & ~step.finite, index, died)
+        return kept_state, alive_now, died, step.keep
+
+    # `jit` so that it is traced once for both the shapes and the body
+    every = jax.jit(jax.vmap(one, in_axes=(0, 0, 0, 0, None)))
+
+    def body(i: Array, loop: tuple):
+        (state, alive, died), buffers = loop
+        state, alive, died, keep = every(state, alive, died, keys, begin + i)
+        buffers = jax.tree.map(
+            lambda buffer, new: jax.lax.dynamic_update_index_in_dim(buffer, new, i, 0),
+            buffers,
+            keep,
+        )
+        return (state, alive, died), buffers
+
+    keep = jax.eval_shape(lambda: every(*carry, keys, begin)[-1])
+    buffers = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), keep)
+    carry, buffers = jax.lax.fori_loop(0, count, body, (carry, buffers))
+    return carry, buffers
+
+
+def run(
+    phases: tuple[AbstractPhase, ...],
+    program: Program,
+    data: Data,
+    lanes: PyTree,
+    keys: Array,
+    *,
+    progress: bool,
+    clock: "Clock",
+) -> Outcome:
+    """Drive phases one after the other over lanes.
+
+    Args:
+        phases: The engine's, in order; each starts from the states the last one ended with.
+        program: The program.
+        data: Its arrays.
+        lanes: What the first phase's `init` is given, leaves led by the lane.
+        keys: One for each lane.
+        progress: Whether to show bars, where stderr is a terminal.
+        clock: Parts compile time from run time.
+
+    Raises:
+        FloatingPointError: No lane is left.
+        KeyboardInterrupt: Interrupted before anything was kept.
+    """
+    num_lanes = keys.shape[0]
+    alive, died = jnp.ones(num_lanes, bool), jnp.full(num_lanes, -1, jnp.int32)
+    graves: dict[int, tuple[str, int]] = {}
+    kept: dict[str, dict[str, np.ndarray]] = {}
+    interrupted = None
+    states = lanes
+    for number, phase in enumerate(phases):
+        phase_keys = jax.vmap(lambda k, n=number: jax.random.fold_in(k, n))(keys)
+        chunks: list[dict[str, np.ndarray]] = []
+        length = -(-phase.num_steps // CHUNKS)
+        done = 0
+        with _bar(phase, progress) as bar:
+            try:
+                states = clock.call(_init, phase, program, data, states, phase_keys)
+                while done < phase.num_steps:
+                    count = min(length, phase.num_steps - done)
+                    (states, alive, died), buffers = clock.call(
+                        _chunk,
+                        phase,
+                        program,
+                        data,
+                        (states, alive, died),
+                        phase_keys,
+                        jnp.asarray(done, jnp.int32),
+                        jnp.asarray(count, jnp.int32),
+                        length,
+                    )
+                    # (step, lane, ...) on the device, (lane, step, ...) from here on
+                    new = {n: np.swapaxes(np.asarray(a)[:count], 0, 1) for n, a in buffers.items()}
+                    bar.set_postfix_str(phase.status(new), refresh=False)
+                    bar.update(count)
+                    skip = min(count, max(0, phase.num_discarded - done))
+                    if skip < count:
+                        chunks.append({n: a[:, skip:] for n, a in new.items()})
+                    done += count
+                    _bury(graves, phase, np.asarray(alive), np.asarray(died))
+            except KeyboardInterrupt:
+                if not any(kept.values()) and not any(chunk for chunk in chunks):
+                    raise
+                interrupted = (phase.name, done)
+        if chunks:
+            kept[phase.name] = {n: np.concatenate([c[n] for c in chunks], 1) for n in chunks[0]}
+        if interrupted:
+            break
+    return Outcome(
+        states,
+        kept,
+        np.asarray(alive),
+        graves,
+        interrupted,
+    )
+
+
+def _bury(graves: dict, phase: AbstractPhase, alive: np.ndarray, died: np.ndarray) -> None:
+    for lane in np.flatnonzero(~alive):
+        if int(lane) not in graves:
+            graves[int(lane)] = (phase.name, int(died[lane]))
+            if alive.any():
+                warnings.warn(
+                    f"Lane {lane} of {len(alive)} went non-finite at step {died[lane]} of "
+                    f"{phase.name}: it is kept at its last finite state and out of the draws.",
+                    stacklevel=4,
+                )
+    if not alive.any():
+        first = min(step for _, step in graves.values())
+        raise FloatingPointError(
+            f"Every one of {len(alive)} lanes went non-finite, the first at step {first} of "
+            f"{phase.name}. Where that is step 0, the density is not finite at the start: look at "
+            "the data's scale and at the supports. Else lower the learning rate, or tighten the "
+            "priors."
+        )
+
+
+class Clock:
+    """Parts the time spent in tracing and compiling from the time spent in running.
+
+    A call is dispatched asynchronously: the one that compiles returns when it has compiled.
+    """
+
+    def __init__(self) -> None:
+        self.compiling = 0.0
+        self.running = 0.0
+        self._compiled = False
+
+    def call(self, fn: Any, *args: Any) -> Any:
+        """Call a compiled function, wait for what it returns, and book the time."""
+        self._compiled = False
+        begin = time.perf_counter()
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+        try:
+            out = fn(*args)
+        finally:
+            jax.monitoring.unregister_event_duration_listener(self._listen)
+        returned = time.perf_counter() if self._compiled else begin
+        jax.block_until_ready(out)
+        self.compiling += returned - begin
+        self.running += time.perf_counter() - returned
+        return out
+
+    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
+        del duration_secs
+        self._compiled |= event == "/jax/core/compile/backend_compile_duration"
+
+
+def _bar(phase: AbstractPhase, progress: bool) -> tqdm:
+    quiet = not progress or not sys.stderr.isatty()
+    return tqdm(total=phase.num_steps, desc=phase.name, disable=quiet, unit="step")

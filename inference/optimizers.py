@@ -1,0 +1,85 @@
+"""Optimisers as settings: what compares by value and is built inside a trace."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from bayesfield.checks import check_size
+
+
+class CosineCycles(eqx.Module):
+    """A learning rate of cosine one-cycles, one after the other; equal where its settings are.
+
+    Each cycle rises from `peak / 25` to `peak` over the first 30 % of its steps and falls to
+    `peak / 25000`: a chance each to leave a shallow basin.
+
+    Attributes:
+        num_steps: Steps of all cycles together.
+        peak: The highest learning rate.
+        num_cycles: How many cycles.
+
+    References:
+        Smith, Topin, Super-Convergence, 2017. https://arxiv.org/abs/1708.07120
+        Loshchilov, Hutter, SGDR, 2016. https://arxiv.org/abs/1608.03983
+    """
+
+    num_steps: int = eqx.field(static=True)
+    peak: float = eqx.field(static=True)
+    num_cycles: int = eqx.field(static=True)
+
+    def __call__(self, step: Array) -> Array:
+        """Return the learning rate at `step`."""
+        length = self.num_steps // self.num_cycles
+        cycle = optax.cosine_onecycle_schedule(length, self.peak, final_div_factor=1e3)
+        boundaries = [length * (i + 1) for i in range(self.num_cycles - 1)]
+        return jnp.asarray(optax.join_schedules([cycle] * self.num_cycles, boundaries)(step))
+
+
+def cosine_cycles(num_steps: int, *, peak: float = 3e-3, num_cycles: int = 5) -> CosineCycles:
+    """Return the schedule of `num_cycles` cosine one-cycles over `num_steps`.
+
+    Raises:
+        ValueError: Fewer than four steps a cycle; a peak that is not positive.
+    """
+    check_size("cosine_cycles", "num_cycles", num_cycles)
+    check_size("cosine_cycles", "num_steps", num_steps, least=4 * num_cycles)
+    if not peak > 0:
+        raise ValueError(f"`cosine_cycles` expected `peak` to be greater than zero; got {peak}.")
+    return CosineCycles(num_steps, float(peak), num_cycles)
+
+
+def check_optimizer(call: str, optimizer: Any, learning_rate: Any) -> None:
+    """Refuse what `build_optimizer` could not build."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        if learning_rate is not None:
+            raise ValueError(
+                f"`{call}` got an optax transformation, which has its learning rate already, and "
+                f"`learning_rate={learning_rate!r}`: pass `learning_rate=None`, or the "
+                "constructor: `optimizer=optax.adam`."
+            )
+        return
+    if not callable(optimizer):
+        raise TypeError(
+            f"`{call}` expected `optimizer` to be an optax constructor, `optax.adam`, or a "
+            f"transformation; got {type(optimizer).__name__}."
+        )
+    if not callable(learning_rate) and not (
+        isinstance(learning_rate, int | float) and learning_rate > 0
+    ):
+        raise ValueError(
+            f"`{call}` expected `learning_rate` to be a positive number or a schedule; got "
+            f"{learning_rate!r}."
+        )
+
+
+def build_optimizer(
+    optimizer: Callable | optax.GradientTransformation, learning_rate: float | Callable | None
+) -> optax.GradientTransformation:
+    """Build the transformation; inside a trace, so that what compares is the settings."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        return optimizer
+    return optimizer(learning_rate)

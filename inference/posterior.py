@@ -1,0 +1,223 @@
+"""What a fit returns: draws, what they are draws of, and predictions from them."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike, PRNGKeyArray
+
+from bayesfield.checks import check_key, check_size
+
+from .engine import Members
+from .predict import labelled, run_program
+from .program import Data, Program, Sites, Values, bind
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Posterior:
+    """Draws of a program's latent sites given data, by any engine.
+
+    Attributes:
+        program: The program, bound to what of `data` is static.
+        data: The arrays that it was fitted to.
+        sites: Its sites.
+        draws: Latent sites, `(chain, draw, *shape)`: SVI has one chain; an ensemble has one chain
+            with a member a draw.
+        params: Values of the params, `(trunk, *shape)`; a trunk is a distinct set of them.
+        trunk: `(chain, draw)`: the place in `params` of each draw.
+        stats: What the engine reports of each draw, `(chain, draw)`, named as ArviZ names it.
+        losses: `(member, step)` where the engine has any, else None.
+        members: Restarts, members or chains, the best first: what another fit can start from.
+        settings: Engine, resolved settings, versions, seconds, whether it was cut short.
+    """
+
+    program: Program
+    data: Data
+    sites: Sites
+    draws: Values
+    params: Values
+    trunk: np.ndarray
+    stats: dict[str, np.ndarray]
+    losses: np.ndarray | None
+    members: Members
+    settings: dict[str, Any]
+
+    @property
+    def num_chains(self) -> int:
+        """How many chains the draws are in."""
+        return self.trunk.shape[0]
+
+    @property
+    def num_draws(self) -> int:
+        """How many draws each chain has."""
+        return self.trunk.shape[1]
+
+    @property
+    def num_trunks(self) -> int:
+        """How many distinct sets of params the draws belong to."""
+        return int(self.trunk.max()) + 1
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the fit was interrupted."""
+        return self.settings["cut_short"] is not None
+
+    def __repr__(self) -> str:
+        """Say in three lines what it is."""
+        size = sum(int(np.prod(site.shape)) for site in self.sites.latent)
+        names = [site.name for site in self.sites.latent]
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+        trunks = f", {self.num_trunks} trunks" if self.num_trunks > 1 else ""
+        cut = ", cut short" if self.cut_short else ""
+        divergences = (
+            f", {int(self.stats['diverging'].sum())} divergences"
+            if "diverging" in self.stats
+            else ""
+        )
+        return (
+            f"Posterior by {self.settings['engine']}: {self.num_chains} chains x "
+            f"{self.num_draws} draws{trunks}{cut}\n"
+            f"  {size} latent values: {shown or 'none'}; {len(self.params)} params\n"
+            f"  {self.settings['run_seconds']:.1f} s running, "
+            f"{self.settings['compile_seconds']:.1f} s compiling{divergences}"
+        )
+
+    def values(self) -> Values:
+        """Return every latent site and param as `(chain, draw, *shape)`.
+
+        `bayesfield.realise(field, posterior.values(), name)` makes fields of them.
+        """
+        return self.draws | {name: value[self.trunk] for name, value in self.params.items()}
+
+    def predict(
+        self,
+        data: Mapping[str, Any],
+        *,
+        key: PRNGKeyArray,
+        sites: Iterable[str] | None = None,
+        batch_size: int | None = None,
+    ) -> "xr.Dataset":
+        """Run the program on new data, once for each draw.
+
+        Args:
+            data: Arguments; one that is left out takes its default, or None. Observations that
+                are still there are not used: their sites are drawn.
+            key: Draws the observations.
+            sites: Names of the sites to return; by default those that were observed and, for
+                each, `<site>_mean`, the mean of its distribution: class probabilities where it is
+                categorical, the median where the mean is not finite.
+            batch_size: How many draws run at a time; chosen by the size of the result by default.
+
+        Returns:
+            An xarray Dataset with dims (chain, draw, ...), plates by their names.
+
+        Raises:
+            TypeError: `data` holds an argument that the model does not take; an old-style key.
+            ValueError: A latent site's plate changed its size; an unknown site.
+        """
+        key = check_key("predict", key)
+        if batch_size is not None:
+            check_size("predict", "batch_size", batch_size)
+        program, arrays, new = bind(self.program.model, data, allow_nan=tuple(data), fill=True)
+        self._check_plates(new)
+        names = [s.name for s in self.sites.observed] if sites is None else list(sites)
+        if sites is None:
+            names += [f"{name}_mean" for name in names]
+        out = run_program(program, arrays, new, self.values(), names, key, batch_size=batch_size)
+        return labelled(out, lead=("chain", "draw"))
+
+    def to_datatree(
+        self,
+        *,
+        key: PRNGKeyArray | None = None,
+        prior: "xr.Dataset | None" = None,
+        trunk: int | None = None,
+        dims: Mapping[str, Iterable[str]] | None = None,
+        coords: Mapping[str, ArrayLike] | None = None,
+    ) -> "xr.DataTree":
+        """Return an ArviZ DataTree with every group there is.
+
+        Args:
+            key: Draws the group posterior_predictive, which is left out without it.
+            prior: What `sample_prior` returned, for the groups prior and prior_predictive.
+            trunk: Only the draws of this trunk.
+            dims: From a site's name to the names of its axes, where plates do not name them.
+            coords: From an axis's name to its coordinates.
+
+        Returns:
+            The groups posterior (with deterministic sites), sample_stats, log_likelihood,
+            log_prior, observed_data and constant_data, and those asked for; settings as attrs.
+        """
+        from .datatree import build
+
+        return build(self, key=key, prior=prior, trunk=trunk, dims=dims, coords=coords)
+
+    def only_trunk(self, trunk: int) -> "Posterior":
+        """Return the draws of one trunk: its chains, or its share of one chain."""
+        check_size("only_trunk", "trunk", trunk, least=0)
+        if trunk >= self.num_trunks:
+            raise ValueError(f"`trunk` must be below {self.num_trunks}; got {trunk}.")
+        mine = self.trunk == trunk
+        chains = mine.any(1)
+        draws = mine[chains][0]  # a chain is on one trunk, or all of one chain's shares are equal
+
+        def taken(values: dict) -> dict:
+            return {name: np.asarray(value)[chains][:, draws] for name, value in values.items()}
+
+        return dataclasses.replace(
+            self,
+            draws=taken(self.draws),
+            params={name: value[trunk : trunk + 1] for name, value in self.params.items()},
+            trunk=np.zeros((int(chains.sum()), int(draws.sum())), int),
+            stats=taken(self.stats),
+        )
+
+    def _check_plates(self, new: Sites) -> None:
+        shapes = {site.name: site for site in new.latent}
+        for site in self.sites.latent:
+            if site.name not in shapes or shapes[site.name].shape == site.shape:
+                continue
+            changed = [
+                f"{name!r} from {site.shape[axis]} to {shapes[site.name].shape[axis]}"
+                for name, axis in site.plates
+                if axis < len(shapes[site.name].shape)
+                and shapes[site.name].shape[axis] != site.shape[axis]
+            ]
+            where = f"the plate {', '.join(changed)}" if changed else "its shape"
+            raise ValueError(
+                f"The latent site `{site.name}` was fitted with shape {site.shape} and has "
+                f"{shapes[site.name].shape} on this data: {where} changed. Its draws say nothing "
+                "of new rows: keep the plate's size, or model what the rows share."
+            )
+
+
+def sample_prior(
+    model: Any, data: Mapping[str, Any], *, key: PRNGKeyArray, num_samples: int = 500
+) -> "xr.Dataset":
+    """Draw from a program's prior: latent and deterministic sites, and observations.
+
+    Args:
+        model: The NumPyro program.
+        data: Its arguments; observations, where given, are not used. Params are drawn with each
+            draw, as the program initialises them.
+        key: Draws everything.
+        num_samples: How many draws.
+
+    Returns:
+        An xarray Dataset with dims (chain, draw, ...), one chain; `to_datatree(prior=...)` takes
+        it.
+    """
+    key = check_key("sample_prior", key)
+    num_samples = check_size("sample_prior", "num_samples", num_samples)
+    program, arrays, sites = bind(model, data, fill=True)
+    names = [s.name for s in (*sites.latent, *sites.observed, *sites.deterministic)]
+    lead = {"": jnp.zeros((1, num_samples))}  # no value; it says how many draws there are
+    out = run_program(program, arrays, sites, lead, names, key)
+    return labelled(out, lead=("chain", "draw")).assign_attrs(
+        observed=[s.name for s in sites.observed]
+    )

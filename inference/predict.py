@@ -1,0 +1,182 @@
+"""Running a program at draws: predictions, log densities, functions of the latent sites."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, PRNGKeyArray
+from numpyro import handlers
+
+from .program import Data, Program, Site, Sites, Values
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+BATCH_ELEMENTS = 4_000_000  # of the largest result; a batch of draws stays within the cache's reach
+
+
+class Labelled(NamedTuple):
+    """An array with two leading axes, and the names of its other axes."""
+
+    value: np.ndarray
+    dims: tuple[str, ...]
+
+
+def run_program(
+    program: Program,
+    data: Data,
+    sites: Sites,
+    values: Values,
+    names: list[str],
+    key: PRNGKeyArray,
+    *,
+    batch_size: int | None = None,
+) -> dict[str, Labelled]:
+    """Run the program at every draw, its observations drawn, and return some of its sites.
+
+    Args:
+        program: The program, bound to the data to run on.
+        data: Its arrays.
+        sites: Its sites.
+        values: Latent sites and params, `(chain, draw, *shape)`.
+        names: Sites to return; `<site>_mean` is the mean of a site's distribution.
+        key: Draws what has no value.
+        batch_size: Draws at a time.
+
+    Raises:
+        ValueError: A name is no site of the program.
+    """
+    known = {s.name: s for s in (*sites.latent, *sites.observed, *sites.deterministic)}
+    sampled = [s.name for s in (*sites.latent, *sites.observed)]
+    means = {f"{name}_mean": name for name in sampled}
+    unknown = [name for name in names if name not in known and name not in means]
+    if unknown:
+        raise ValueError(f"The program has no site {unknown}: it has {sorted({*known, *means})}.")
+    lead = next(iter(values.values())).shape[:2]
+    flat = {n: jnp.asarray(v).reshape(-1, *v.shape[2:]) for n, v in values.items()}
+    keys = jax.random.split(key, lead[0] * lead[1])
+    if batch_size is None:
+        widest = max((int(np.prod(known[means.get(n, n)].shape)) for n in names), default=1)
+        batch_size = max(1, min(len(keys), BATCH_ELEMENTS // max(widest, 1)))
+    out = _run(program, data, flat, keys, tuple(names), batch_size)
+    return {
+        name: Labelled(
+            np.asarray(value).reshape(*lead, *value.shape[1:]),
+            axis_names(known[means.get(name, name)], value.ndim - 1),
+        )
+        for name, value in out.items()
+    }
+
+
+@eqx.filter_jit
+def _run(
+    program: Program, data: Data, values: Values, keys: Array, names: tuple, batch_size: int
+) -> Values:
+    def one(args: tuple[Values, PRNGKeyArray]) -> Values:
+        values, key = args
+        model = handlers.substitute(handlers.uncondition(program.proper_model), data=values)
+        trace = handlers.trace(handlers.seed(model, key)).get_trace(**program.arguments(data))
+        return {
+            name: trace[name]["value"]
+            if name in trace
+            else location(trace[name.removesuffix("_mean")]["fn"])
+            for name in names
+        }
+
+    return jax.lax.map(one, (values, keys), batch_size=batch_size)
+
+
+class Replay(NamedTuple):
+    """What a program says at given draws, every leaf `(chain, draw, ...)`.
+
+    Attributes:
+        log_likelihood: Of each observed site, its plates kept, its event axes summed.
+        log_prior: Of each latent site, all axes summed.
+        deterministic: The deterministic sites.
+        mean: Of each observed site.
+    """
+
+    log_likelihood: Values
+    log_prior: Values
+    deterministic: Values
+    mean: Values
+
+
+@eqx.filter_jit
+def replay(program: Program, data: Data, values: Values) -> Replay:
+    """Run the program on its own data at every draw `(chain, draw, *shape)`."""
+
+    def one(values: Values) -> Replay:
+        trace = program.trace(data, values, jax.random.key(0))
+        sampled = {
+            n: s
+            for n, s in trace.items()
+            if s["type"] == "sample" and not isinstance(s["fn"], dist.Unit)
+        }
+        density = {n: s["fn"].log_prob(s["value"]) for n, s in sampled.items()}
+        observed = {n for n, s in sampled.items() if s["is_observed"]}
+        return Replay(
+            {n: density[n] for n in observed},
+            {n: jnp.sum(d) for n, d in density.items() if n not in observed},
+            {n: s["value"] for n, s in trace.items() if s["type"] == "deterministic"},
+            {n: location(sampled[n]["fn"]) for n in observed},
+        )
+
+    lead = next(iter(values.values())).shape[:2]
+    flat = {n: v.reshape(-1, *v.shape[2:]) for n, v in values.items()}
+    out = jax.lax.map(one, flat, batch_size=32)
+    return jax.tree.map(lambda v: v.reshape(*lead, *v.shape[1:]), out)
+
+
+def location(fn: Any) -> Array:
+    """Return where a distribution lies, one number for each of its values.
+
+    The mean; class probabilities if it is categorical; the median where the mean is not finite.
+    """
+    base = fn
+    while isinstance(base, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
+        base = base.base_dist
+    if isinstance(base, dist.CategoricalProbs | dist.CategoricalLogits):
+        probs = jnp.asarray(base.probs)
+        return jnp.broadcast_to(probs, (*fn.batch_shape, probs.shape[-1]))
+    mean = jnp.broadcast_to(fn.mean, fn.shape())
+    if fn.event_dim or fn.support.is_discrete:
+        return mean
+    try:
+        median = jnp.broadcast_to(fn.icdf(jnp.asarray(0.5)), fn.shape())
+    except NotImplementedError:
+        return mean
+    return jnp.where(jnp.isfinite(mean), mean, median)
+
+
+def axis_names(site: Site, ndim: int) -> tuple[str, ...]:
+    """Name a site's axes: plates by their names, the others `<site>_dim_<i>`."""
+    names = {axis: plate for plate, axis in site.plates}
+    free = iter(range(ndim))
+    return tuple(
+        names[axis] if axis in names else f"{dotless(site.name)}_dim_{next(free)}"
+        for axis in range(ndim)
+    )
+
+
+def dotless(name: str) -> str:
+    """Spell a site's name as a DataTree takes it."""
+    return name.replace("/", ".")
+
+
+def labelled(values: Mapping[str, Labelled], *, lead: tuple[str, str]) -> "xr.Dataset":
+    """Make an xarray Dataset of arrays with named axes."""
+    import xarray as xr
+
+    return xr.Dataset(
+        {dotless(n): ((*lead, *item.dims), item.value) for n, item in values.items()},
+        coords={
+            name: np.arange(size)
+            for item in values.values()
+            for name, size in zip((*lead, *item.dims), item.value.shape, strict=True)
+        },
+    )
