@@ -93,7 +93,13 @@ class Program(eqx.Module):
         return handlers.trace(model).get_trace(**self.arguments(data))
 
     def log_density(
-        self, data: Data, params: Values, position: Values, *, jacobian: bool = True
+        self,
+        data: Data,
+        params: Values,
+        position: Values,
+        *,
+        jacobian: bool = True,
+        key: PRNGKeyArray | None = None,
     ) -> Array:
         """Return the log joint density at an unconstrained `position`.
 
@@ -103,8 +109,9 @@ class Program(eqx.Module):
             position: Unconstrained values of the latent sites.
             jacobian: Whether it is the density of the unconstrained values, as samplers need it,
                 or of the constrained ones, as a MAP has it.
+            key: For programs that ask for one: which rows a subsampling plate takes.
         """
-        model = handlers.substitute(self._placed(), data=params)
+        model = handlers.substitute(self._placed(key), data=params)
         arguments = self.arguments(data)
         if jacobian:
             return jnp.asarray(-potential_energy(model, (), arguments, position))
@@ -154,9 +161,9 @@ class Program(eqx.Module):
         trace = self.trace(data, params, jax.random.key(0))
         return {n: biject_to(trace[n]["kwargs"]["constraint"]) for n in self.constrained}
 
-    def _placed(self) -> Callable[..., Any]:
+    def _placed(self, key: PRNGKeyArray | None = None) -> Callable[..., Any]:
         # A key for programs that ask for one beside their sites; every site has its value.
-        return handlers.seed(self.proper_model, jax.random.key(0))
+        return handlers.seed(self.proper_model, jax.random.key(0) if key is None else key)
 
 
 def bind(

@@ -8,24 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 from numpyro import handlers, optim
-from numpyro.infer import Trace_ELBO, autoguide, init_to_median, init_to_value, svi
+from numpyro.infer import Trace_ELBO, init_to_median, init_to_value, svi
 
 from bayesfield.checks import check_size
 from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first
+from bayesfield.inference.guides import GUIDES, AbstractGaussian
 from bayesfield.inference.loop import AbstractPhase, Outcome, Step
 from bayesfield.inference.optimizers import build_optimizer, check_optimizer
 from bayesfield.inference.program import Data, Program, Sites, Values
 
-from .ensemble_map import all_finite
-
-GUIDES: dict[str, type[autoguide.AutoGuide]] = {
-    "normal": autoguide.AutoNormal,
-    "low_rank": autoguide.AutoLowRankMultivariateNormal,
-    "multivariate_normal": autoguide.AutoMultivariateNormal,
-    "delta": autoguide.AutoDelta,
-}
+from .ensemble_map import all_finite, loss_status
 
 
 class SVI(AbstractEngine):
@@ -35,8 +30,8 @@ class SVI(AbstractEngine):
     draws come from the `num_trunks` best in equal shares.
 
     Attributes:
-        guide: `"normal"` (mean field), `"low_rank"`, `"multivariate_normal"` (full covariance),
-            `"delta"`; or an `AutoGuide` class; or a guide function of the model's arguments.
+        guide: `"normal"` (mean field), `"low_rank"`, `"multivariate_normal"` (full covariance);
+            an `AutoGuide` class; or a guide function of the model's arguments.
         num_steps: Optimiser steps.
         optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
         learning_rate: A number or a schedule; None with a transformation.
@@ -44,6 +39,7 @@ class SVI(AbstractEngine):
         num_trunks: How many of the best restarts the draws come from.
         num_samples: Draws, of all of them together.
         num_particles: Draws of the guide in each estimate of the ELBO.
+        init_scale: The sd, unconstrained, that a named guide starts with.
         init_strategy: Where guides start without `init`.
     """
 
@@ -55,6 +51,7 @@ class SVI(AbstractEngine):
     num_trunks: int = eqx.field(static=True, default=1)
     num_samples: int = eqx.field(static=True, default=1000)
     num_particles: int = eqx.field(static=True, default=1)
+    init_scale: float = eqx.field(static=True, default=0.01)
     init_strategy: Callable = eqx.field(static=True, default=init_to_median)
 
     def __check_init__(self) -> None:
@@ -83,20 +80,11 @@ class SVI(AbstractEngine):
         del sites
         return self.num_restarts
 
-    def phases(self, program: Program) -> "tuple[_Climb]":
+    def phases(self, program: Program) -> "tuple[_Climb | _NumPyroClimb]":
         """One: the climb."""
         del program
-        return (
-            _Climb(
-                "svi",
-                self.num_steps,
-                0,
-                self.guide,
-                self.optimizer,
-                self.learning_rate,
-                self.num_particles,
-            ),
-        )
+        kind = _Climb if isinstance(self.guide, str) else _NumPyroClimb
+        return (kind("svi", self.num_steps, 0, self),)
 
     def result(
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
@@ -125,22 +113,78 @@ class SVI(AbstractEngine):
 
 
 class _Climb(AbstractPhase):
+    """The ELBO of a Gaussian guide, climbed together with the params."""
+
     name: str = eqx.field(static=True)
     num_steps: int = eqx.field(static=True)
     num_discarded: int = eqx.field(static=True)
-    guide: str | type | Callable = eqx.field(static=True)
-    optimizer: Callable = eqx.field(static=True)
-    learning_rate: float | Callable | None = eqx.field(static=True)
-    num_particles: int = eqx.field(static=True)
+    settings: SVI
+
+    def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray):
+        del key
+        centre, _ = ravel_pytree(lane.position)
+        guide = self._guide().init(centre, self.settings.init_scale)
+        point = (program.free_params(data, lane.params), guide)
+        return point, self._optimizer().init(point), lane.position
+
+    def step(self, program: Program, data: Data, state: Any, index: Array, key: PRNGKeyArray):
+        del index
+        point, memory, template = state
+        loss, gradient = jax.value_and_grad(self._loss)(point, program, data, template, key)
+        updates, memory = self._optimizer().update(gradient, memory, point)
+        point = optax.apply_updates(point, updates)
+        return (point, memory, template), Step({"loss": loss}, all_finite(loss, point))
+
+    def status(self, chunk: dict[str, np.ndarray]) -> str:
+        return loss_status(chunk)
+
+    def draws(self, program: Program, data: Data, state: Any, keys: Array):
+        """Return params, draws, and the guide's mean and sd, unconstrained."""
+        (free, guide), _, template = state
+        params = program.bound_params(data, free)
+        _, unravel = ravel_pytree(template)
+        gaussian = self._guide().distribution(guide)
+        flat = jax.vmap(gaussian.sample)(keys)
+        values = jax.vmap(lambda z: program.constrain(data, params, unravel(z)))(flat)
+        return params, values, unravel(gaussian.mean), unravel(jnp.sqrt(gaussian.variance))
+
+    def _guide(self) -> AbstractGaussian:
+        return GUIDES[str(self.settings.guide)]
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return build_optimizer(self.settings.optimizer, self.settings.learning_rate)
+
+    def _loss(self, point, program: Program, data: Data, template, key: PRNGKeyArray) -> Array:
+        free, guide = point
+        params = program.bound_params(data, free)
+        _, unravel = ravel_pytree(template)
+
+        def gap(key: PRNGKeyArray) -> Array:
+            key_guide, key_model = jax.random.split(key)
+            flat, log_q = self._guide().draw(guide, key_guide)
+            return log_q - program.log_density(data, params, unravel(flat), key=key_model)
+
+        if self.settings.num_particles == 1:
+            return gap(key)
+        return jnp.mean(jax.vmap(gap)(jax.random.split(key, self.settings.num_particles)))
+
+
+class _NumPyroClimb(AbstractPhase):
+    """NumPyro's own SVI, for AutoGuide classes and guide functions."""
+
+    name: str = eqx.field(static=True)
+    num_steps: int = eqx.field(static=True)
+    num_discarded: int = eqx.field(static=True)
+    settings: SVI
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray):
         values = program.constrain(data, lane.params, lane.position)
-        numpyro_svi = self.build(program, init_to_value(values=values))
+        numpyro_svi = self._svi(program, init_to_value(values=values))
         return numpyro_svi.init(key, init_params=lane.params, **program.arguments(data))
 
     def step(self, program: Program, data: Data, state: Any, index: Array, key: PRNGKeyArray):
         del index, key  # NumPyro's state carries its own
-        numpyro_svi = self.build(program)
+        numpyro_svi = self._svi(program)
         arguments = program.arguments(data)
         numpyro_svi.init(jax.random.key(0), **arguments)  # for what it remembers; not run
         state, loss = numpyro_svi.update(state, **arguments)
@@ -148,26 +192,11 @@ class _Climb(AbstractPhase):
         return state, Step({"loss": loss}, all_finite(loss, params))
 
     def status(self, chunk: dict[str, np.ndarray]) -> str:
-        return f"loss {np.nanmin(chunk['loss'].mean(1)):.4g}"
+        return loss_status(chunk)
 
-    def build(self, program: Program, strategy: Any = init_to_median) -> svi.SVI:
-        """Build NumPyro's SVI; it and the guide remember things, so anew in each trace."""
-        guide = GUIDES[self.guide] if isinstance(self.guide, str) else self.guide
-        model = program.proper_model
-        if isinstance(guide, type) and issubclass(guide, autoguide.AutoGuide):
-            guide = guide(model, init_loc_fn=strategy)
-        optimizer = optim.optax_to_numpyro(build_optimizer(self.optimizer, self.learning_rate))
-        return svi.SVI(model, guide, optimizer, Trace_ELBO(num_particles=self.num_particles))
-
-
-@eqx.filter_jit
-def _draw(
-    phase: _Climb, program: Program, data: Data, states: Any, keys: Array, num_draws: int
-) -> tuple[Values, Values, Values, Values]:
-    """Return each restart's params, draws, and the mean and sd of its draws, unconstrained."""
-
-    def one(state: Any, key: PRNGKeyArray) -> tuple[Values, Values, Values, Values]:
-        numpyro_svi = phase.build(program)
+    def draws(self, program: Program, data: Data, state: Any, keys: Array):
+        """Return params, draws, and the mean and sd of the draws, unconstrained."""
+        numpyro_svi = self._svi(program)
         arguments = program.arguments(data)
         numpyro_svi.init(jax.random.key(0), **arguments)
         found = numpyro_svi.get_params(state)
@@ -181,8 +210,23 @@ def _draw(
             values = {n: trace[n]["value"] for n in latent}
             return values, program.unconstrain(data, params, values)
 
-        values, position = jax.vmap(draw)(jax.random.split(key, num_draws))
+        values, position = jax.vmap(draw)(keys)
         mean = {n: jnp.mean(v, 0) for n, v in position.items()}
         return params, values, mean, {n: jnp.std(v, 0) for n, v in position.items()}
+
+    def _svi(self, program: Program, strategy: Any = init_to_median) -> svi.SVI:
+        """Build NumPyro's SVI; it and an AutoGuide remember things, so anew in each trace."""
+        guide, model = self.settings.guide, program.proper_model
+        if isinstance(guide, type):
+            guide = guide(model, init_loc_fn=strategy)
+        optimizer = build_optimizer(self.settings.optimizer, self.settings.learning_rate)
+        loss = Trace_ELBO(num_particles=self.settings.num_particles)
+        return svi.SVI(model, guide, optim.optax_to_numpyro(optimizer), loss)
+
+
+@eqx.filter_jit
+def _draw(phase, program: Program, data: Data, states: Any, keys: Array, num_draws: int):
+    def one(state: Any, key: PRNGKeyArray):
+        return phase.draws(program, data, state, jax.random.split(key, num_draws))
 
     return jax.vmap(one)(states, keys)

@@ -1,0 +1,99 @@
+"""Gaussian guides on the flat vector of a program's unconstrained latent values.
+
+The guides that have names. They are written here, and not taken from NumPyro's AutoGuides, for
+what those cost: an AutoGuide runs the model half a dozen times to set itself up, anew in each
+trace, which makes the first call several times slower. Any AutoGuide is still a guide.
+"""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+
+class AbstractGaussian(eqx.Module):
+    """A family of Gaussians on a flat vector; its fields are settings, static.
+
+    To add one: write `init` and `distribution`.
+    """
+
+    @abc.abstractmethod
+    def init(self, centre: Float[Array, " d"], scale: float) -> PyTree:
+        """Return the parameters of a Gaussian at `centre`, of sd about `scale`."""
+
+    @abc.abstractmethod
+    def distribution(self, parameters: PyTree) -> dist.Distribution:
+        """Return the Gaussian."""
+
+    def draw(self, parameters: PyTree, key: PRNGKeyArray) -> tuple[Array, Array]:
+        """Return a draw and its log density, whose gradient is the path's alone.
+
+        Without the score, whose mean is zero, the gradient of the ELBO has no noise where the
+        family holds the posterior: Roeder, Wu, Duvenaud, Sticking the Landing, NeurIPS 2017.
+        """
+        z = jnp.asarray(self.distribution(parameters).rsample(key))
+        stopped = self.distribution(jax.lax.stop_gradient(parameters))
+        return z, jnp.asarray(stopped.log_prob(z))
+
+
+class MeanField(AbstractGaussian):
+    """Independent coordinates: `Normal(loc, scale)`."""
+
+    def init(self, centre: Float[Array, " d"], scale: float) -> PyTree:
+        """Start every coordinate at `scale`."""
+        return {"loc": centre, "log_scale": jnp.full_like(centre, math.log(scale))}
+
+    def distribution(self, parameters: PyTree) -> dist.Distribution:
+        """Return the Gaussian."""
+        scale = jnp.exp(parameters["log_scale"])
+        return dist.Normal(parameters["loc"], scale).to_event(1)
+
+
+class LowRank(AbstractGaussian):
+    """A diagonal and `rank` directions: covariance `diag + F F^T`.
+
+    Attributes:
+        rank: How many directions; the root of the dimension where None.
+    """
+
+    rank: int | None = eqx.field(static=True, default=None)
+
+    def init(self, centre: Float[Array, " d"], scale: float) -> PyTree:
+        """Start with directions along the first coordinates; zeros would never move."""
+        rank = self.rank or max(1, round(math.sqrt(centre.size)))
+        return {
+            "loc": centre,
+            "log_scale": jnp.full_like(centre, math.log(scale)),
+            "factor": scale * jnp.eye(centre.size, rank, dtype=centre.dtype),
+        }
+
+    def distribution(self, parameters: PyTree) -> dist.Distribution:
+        """Return the Gaussian."""
+        return dist.LowRankMultivariateNormal(
+            parameters["loc"], parameters["factor"], jnp.exp(2.0 * parameters["log_scale"])
+        )
+
+
+class FullRank(AbstractGaussian):
+    """Any covariance, by its Cholesky factor; for up to some hundreds of latent values."""
+
+    def init(self, centre: Float[Array, " d"], scale: float) -> PyTree:
+        """Start at the diagonal alone."""
+        return {
+            "loc": centre,
+            "log_scale": jnp.full_like(centre, math.log(scale)),
+            "lower": jnp.zeros((centre.size, centre.size), centre.dtype),
+        }
+
+    def distribution(self, parameters: PyTree) -> dist.Distribution:
+        """Return the Gaussian."""
+        scale = jnp.exp(parameters["log_scale"])
+        unit = jnp.tril(parameters["lower"], -1) + jnp.eye(scale.size, dtype=scale.dtype)
+        return dist.MultivariateNormal(parameters["loc"], scale_tril=scale[:, None] * unit)
+
+
+GUIDES = {"normal": MeanField(), "low_rank": LowRank(), "multivariate_normal": FullRank()}
