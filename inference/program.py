@@ -19,6 +19,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 from numpyro.infer.util import constrain_fn, log_density, potential_energy
+from numpyro.primitives import Messenger
 
 Values = dict[str, Any]  # by site; JAX arrays inside a trace, NumPy arrays in a result
 Data = PyTree
@@ -370,6 +371,8 @@ def _check_array(name: str, array: Array, *, finite: bool) -> None:
 def _check_names(model: Callable[..., Any], data: Mapping[str, Any]) -> list[str]:
     """Refuse arguments the model does not take; return those it requires and is not given."""
     kinds = inspect.Parameter
+    while isinstance(model, Messenger):  # a handler used as a decorator hides the signature
+        model = model.fn
     parameters = inspect.signature(model).parameters
     name = getattr(model, "__name__", type(model).__name__)
     for parameter in parameters.values():
