@@ -53,18 +53,19 @@ class Metropolis(AbstractEngine):
 
     def result(self, program, data, start, outcome, key):
         keep = np.flatnonzero(outcome.alive)
-        position, lp = (outcome.kept["metropolis"][n] for n in ("position", "lp"))
+        kept = {name: value[keep] for name, value in outcome.kept["metropolis"].items()}
+        lp, position = kept["lp"], {name: kept[name] for name in start.position}
         params, last = jax.tree.map(lambda v: np.asarray(v)[keep], outcome.states[:2])
         constrain = jax.vmap(lambda p, u: program.constrain(data, p, u), in_axes=(None, 0))
-        draws = jax.jit(jax.vmap(constrain))(params, jax.tree.map(lambda v: v[keep], position))
+        draws = jax.jit(jax.vmap(constrain))(params, position)
         trunk = np.arange(len(keep)) if params else np.zeros(len(keep), int)
         return Fitted(
             draws=jax.tree.map(np.asarray, draws),
             params=params,
             trunk=np.repeat(trunk[:, None], self.num_samples, axis=1),
-            stats={"lp": lp[keep]},
+            stats={"lp": lp},
             losses=None,
-            members=best_first(Start(params, last, {}), -lp.mean(1), outcome.alive),
+            members=best_first(Start(params, last, {}), -lp.mean(1), np.ones(len(keep), bool)),
         )
 
 
@@ -87,7 +88,7 @@ class _Walk(AbstractPhase):
         position, lp = jax.tree.map(
             lambda new, old: jnp.where(accept, new, old), (proposal, lp_new), (position, lp)
         )
-        return (params, position, lp), Step({"position": position, "lp": lp}, jnp.isfinite(lp))
+        return (params, position, lp), Step(position | {"lp": lp}, jnp.isfinite(lp))
 
 
 # Settings as small as they may be: what is tested on them is shape, support and plumbing.
