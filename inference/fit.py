@@ -239,12 +239,15 @@ def _culprits(program: Program, data: Data, start: Start) -> str:
     params, position, _ = jax.tree.map(lambda value: value[0], start)
     values = program.constrain(data, params, position)
     trace = program.trace(data, params | values, jax.random.key(0))
-    found = [
-        f"`{name}` has {np.asarray(site['fn'].log_prob(site['value'])).sum()}"
-        for name, site in trace.items()
-        if site["type"] == "sample"
-        and not np.all(np.isfinite(np.asarray(site["fn"].log_prob(site["value"]))))
-    ]
+    found = []
+    for name, site in trace.items():
+        if site["type"] != "sample":
+            continue
+        with warnings.catch_warnings():  # NumPyro's, of values out of the support: it is said here
+            warnings.simplefilter("ignore")
+            density = np.asarray(site["fn"].log_prob(site["value"]))
+        if not np.all(np.isfinite(density)):
+            found.append(f"`{name}` has {density.sum()}")
     return ", ".join(found) or "its gradient or its Jacobian is not"
 
 
