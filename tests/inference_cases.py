@@ -225,6 +225,7 @@ def reads_values(x, y=None):
 _rng = np.random.default_rng(0)
 X = np.linspace(-1, 1, 8)
 Y = 0.7 * X + 0.3 * _rng.normal(size=8)
+GROUPS = _rng.normal(size=(3, 4))
 COUNTS = _rng.poisson(np.exp(0.5 + X))
 SEEN = np.array([True, True, False, True, True, False, True, True])
 
@@ -246,7 +247,7 @@ PROGRAMS = {
     "two_observed": lambda: (two_observed, {"x": X, "y": Y, "count": COUNTS}),
     "masked": lambda: (masked, {"x": X, "y": Y, "seen": SEEN}),
     "random_walk": lambda: (random_walk, {"num_times": 8, "y": np.cumsum(Y)}),
-    "nested": lambda: (nested, {"num_groups": 3, "num_rows": 4, "y": _rng.normal(size=(3, 4))}),
+    "nested": lambda: (nested, {"num_groups": 3, "num_rows": 4, "y": GROUPS}),
     "field": lambda: (
         field_regression,
         {"x": X[:, None], "z": np.stack([X, X**2], -1), "y": np.sin(2 * X)},
