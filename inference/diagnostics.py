@@ -121,7 +121,8 @@ def _statistics(values: np.ndarray) -> np.ndarray:
         return out
     kept = values[..., moving]
     if values.shape[0] > 1:
-        out[0, moving] = array_stats.rhat(kept, chain_axis=0, draw_axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # infinite where no chain moves
+            out[0, moving] = array_stats.rhat(kept, chain_axis=0, draw_axis=1)
     out[1, moving] = array_stats.ess(kept, chain_axis=0, draw_axis=1, method="bulk")
     out[2, moving] = array_stats.ess(
         kept, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95)
@@ -149,7 +150,7 @@ def _findings(posterior: "Posterior", result: "xr.Dataset") -> tuple[str, ...]:
             "scales make the first metric, or raise `num_warmup`."
         )
     rhat = result["rhat"].values
-    if np.isfinite(rhat).any() and np.nanmax(rhat) > RHAT:
+    if not np.isnan(rhat).all() and np.nanmax(rhat) > RHAT:
         where = _where(result, int(np.nanargmax(rhat)))
         found.append(
             f"R-hat is {np.nanmax(rhat):.3f} at {where}, expected at most {RHAT}: the chains "

@@ -36,7 +36,7 @@ class EnsembleMAP(AbstractEngine):
 
     num_members: int = eqx.field(static=True, default=8)
     num_steps: int = eqx.field(static=True, default=2000)
-    optimizer: Callable = eqx.field(static=True, default=optax.adam)
+    optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
     learning_rate: float | Callable | None = eqx.field(static=True, default=1e-2)
     init_strategy: Callable = eqx.field(static=True, default=init_to_sample)
 
@@ -80,7 +80,7 @@ class _Climb(AbstractPhase):
     name: str = eqx.field(static=True)
     num_steps: int = eqx.field(static=True)
     num_discarded: int = eqx.field(static=True)
-    optimizer: Callable = eqx.field(static=True)
+    optimizer: Callable | optax.GradientTransformation = eqx.field(static=True)
     learning_rate: float | Callable | None = eqx.field(static=True)
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray):

@@ -45,7 +45,7 @@ class SVI(AbstractEngine):
 
     guide: str | type | Callable = eqx.field(static=True, default="normal")
     num_steps: int = eqx.field(static=True, default=5000)
-    optimizer: Callable = eqx.field(static=True, default=optax.adam)
+    optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
     learning_rate: float | Callable | None = eqx.field(static=True, default=5e-3)
     num_restarts: int = eqx.field(static=True, default=1)
     num_trunks: int = eqx.field(static=True, default=1)
