@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key
 
@@ -27,7 +27,7 @@ def build(
     prior: "xr.Dataset | None",
     trunk: int | None,
     dims: Mapping[str, Iterable[str]] | None,
-    coords: Mapping[str, ArrayLike] | None,
+    coords: Mapping[str, Iterable[Any]] | None,
 ) -> "xr.DataTree":
     """Return the DataTree; see `Posterior.to_datatree`."""
     import arviz

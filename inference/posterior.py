@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
 
@@ -138,7 +138,7 @@ class Posterior:
         prior: "xr.Dataset | None" = None,
         trunk: int | None = None,
         dims: Mapping[str, Iterable[str]] | None = None,
-        coords: Mapping[str, ArrayLike] | None = None,
+        coords: Mapping[str, Iterable[Any]] | None = None,
     ) -> "xr.DataTree":
         """Return an ArviZ DataTree with every group there is.
 
