@@ -8,7 +8,7 @@ DEMOS := examples/sinusoid_family.py examples/el_nino.py
 
 # Compiled programs are kept here between runs: most of a short run is compilation.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/build/jax-cache
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -48,11 +48,12 @@ def check_positive(call: str, name: str, value: Any) -> float:
     """Return `value` as a finite Python float greater than zero."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"`{call}` expected `{name}` to be a number; got {type(value).__name__}.")
-    if not value > 0:
+    number = float(value)
+    if not number > 0:
         raise ValueError(f"`{call}` expected `{name}` to be greater than zero; got {value}.")
-    if not math.isfinite(value):
+    if not math.isfinite(number):
         raise ValueError(f"`{call}` expected `{name}` to be finite; got {value}.")
-    return float(value)
+    return number
 
 
 def check_scale(call: str, name: str, value: ArrayLike) -> Array:

@@ -71,7 +71,7 @@ def build(
             if values
         },
         dims={dotless(n): list(names) for n, names in named.items()},
-        coords=dict(coords) if coords else None,
+        coords={n: np.asarray(v) for n, v in (coords or {}).items()},
         attrs={"/": attributes(posterior)},
     )
     # Summed over a site's axes, so without the names that the other groups give them.

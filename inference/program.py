@@ -371,9 +371,10 @@ def _check_array(name: str, array: Array, *, finite: bool) -> None:
 def _check_names(model: Callable[..., Any], data: Mapping[str, Any]) -> list[str]:
     """Refuse arguments the model does not take; return those it requires and is not given."""
     kinds = inspect.Parameter
-    while isinstance(model, Messenger):  # a handler used as a decorator hides the signature
-        model = model.fn
-    parameters = inspect.signature(model).parameters
+    function: Any = model
+    while isinstance(function, Messenger):  # a handler used as a decorator hides the signature
+        function = function.fn
+    parameters = inspect.signature(function).parameters
     name = getattr(model, "__name__", type(model).__name__)
     for parameter in parameters.values():
         if parameter.kind is kinds.VAR_POSITIONAL:

@@ -145,14 +145,13 @@ def _steps(trunk: Any) -> list[Callable[[Array], Array]]:
 def _widths(call: str, trunk: Any) -> list[int]:
     """Return the widths at the trunk's input and after each layer; refuse what is no trunk."""
     kind = type(trunk).__name__
-    if not isinstance(trunk, eqx.Module) or not isinstance(
-        getattr(trunk, "layers", None), tuple | list
-    ):
+    layers = getattr(trunk, "layers", None)
+    if not isinstance(trunk, eqx.Module) or not isinstance(layers, tuple | list):
         raise TypeError(f"`{call}` expected a trunk with a `layers` sequence; got {kind}.")
-    if len(trunk.layers) < 2:
+    if len(layers) < 2:
         raise ValueError(
             f"`{call}` expected a trunk of at least two layers, so that a conditioner stands "
-            f"before the readout; `{kind}` has {len(trunk.layers)}."
+            f"before the readout; `{kind}` has {len(layers)}."
         )
     width = _input_width(trunk)
     if not isinstance(width, int):

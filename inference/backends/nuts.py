@@ -35,6 +35,8 @@ class NUTS(AbstractEngine):
         target_accept_prob: What the step size is tuned to; nearer to 1 makes smaller steps.
         max_tree_depth: A trajectory has at most 2 to this many steps.
         metric: `"diagonal"` or `"dense"`, what the warm-up estimates.
+        guide_weight: How many draws the scales of an SVI fit count for, in `init`, when a window
+            of the warm-up estimates the metric; 0 forgets them after the first window.
         init_strategy: Where chains start without `init`.
 
     References:
@@ -48,10 +50,15 @@ class NUTS(AbstractEngine):
     target_accept_prob: float = eqx.field(static=True, default=0.8)
     max_tree_depth: int = eqx.field(static=True, default=10)
     metric: Literal["diagonal", "dense"] = eqx.field(static=True, default="diagonal")
+    guide_weight: float = eqx.field(static=True, default=200.0)
     init_strategy: Callable = eqx.field(static=True, default=init_to_uniform)
 
     def __check_init__(self) -> None:
         """Check the settings."""
+        if not self.guide_weight >= 0:
+            raise ValueError(
+                f"`NUTS` expected `guide_weight` to be at least zero; got {self.guide_weight}."
+            )
         for name in ("num_chains", "num_warmup", "num_samples", "num_trunks", "max_tree_depth"):
             check_size("NUTS", name, getattr(self, name))
         if not 0 < self.target_accept_prob < 1:
@@ -121,6 +128,7 @@ class NUTS(AbstractEngine):
                 self.target_accept_prob,
                 self.max_tree_depth,
                 self.metric,
+                self.guide_weight,
             ),
         )
 
@@ -160,6 +168,7 @@ class _Chain(NamedTuple):
     hmc: Any
     params: Values
     template: Values
+    scales: Values
     step_size: Array
     inverse_mass_matrix: Array
     adaptation: Any
@@ -174,6 +183,7 @@ class _Sampler(AbstractPhase):
     target_accept_prob: float = eqx.field(static=True)
     max_tree_depth: int = eqx.field(static=True)
     metric: str = eqx.field(static=True)
+    guide_weight: float = eqx.field(static=True)
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> _Chain:
         import blackjax
@@ -183,12 +193,13 @@ class _Sampler(AbstractPhase):
         if lane.scales:  # the guide's: the chain starts at a draw of it, and its metric there
             spread, _ = ravel_pytree(lane.scales)
             flat = flat + spread * jax.random.normal(key, flat.shape, flat.dtype)
-        core, da_init, *_ = self._adaptation(spread)
+        core, da_init, *_ = self._adaptation(spread, seeded=spread is not None)
         metric, one = core.init(flat.size), jnp.ones((), flat.dtype)
         return _Chain(
             hmc=blackjax.nuts.init(flat, _density(program, data, lane.params, unravel)),
             params=lane.params,
             template=lane.position,
+            scales=lane.scales,
             step_size=one,
             inverse_mass_matrix=metric.inverse_mass_matrix,
             adaptation=(metric, da_init(one)),
@@ -215,7 +226,9 @@ class _Sampler(AbstractPhase):
             "lp": hmc.logdensity,
             "step_size": state.step_size,
         }
-        new = _Chain(hmc, state.params, state.template, step_size, imm, adaptation)
+        new = state._replace(
+            hmc=hmc, step_size=step_size, inverse_mass_matrix=imm, adaptation=adaptation
+        )
         return new, Step(keep, jnp.isfinite(hmc.logdensity))
 
     def status(self, chunk: dict[str, np.ndarray]) -> str:
@@ -227,7 +240,7 @@ class _Sampler(AbstractPhase):
         from blackjax.adaptation.window_adaptation import build_schedule
 
         stages, ends = jnp.asarray(build_schedule(self.num_discarded), int).T
-        core, da_init, da_update, da_final = self._adaptation(None)
+        core, da_init, da_update, da_final = self._adaptation(None, seeded=bool(chain.scales))
         metric, averaging = chain.adaptation
         averaging = da_update(averaging, acceptance_rate)
         metric = jax.lax.cond(
@@ -247,14 +260,17 @@ class _Sampler(AbstractPhase):
         log_step = jnp.where(last, averaging.log_step_size_avg, averaging.log_step_size)
         return jnp.exp(log_step), metric.inverse_mass_matrix, (metric, averaging)
 
-    def _adaptation(self, spread: Array | None) -> tuple:
+    def _adaptation(self, spread: Array | None, *, seeded: bool) -> tuple:
         from blackjax.adaptation.metric_recipes import lookup_recipe
         from blackjax.adaptation.step_size import dual_averaging_adaptation
 
         seed = None
         if spread is not None:
             seed = spread**2 if self.metric == "diagonal" else jnp.diag(spread**2)
-        core = lookup_recipe(METRICS[self.metric]).build_core(initial_inverse_mass_matrix=seed)
+        core = lookup_recipe(METRICS[self.metric]).build_core(
+            initial_inverse_mass_matrix=seed,
+            imm_shrinkage_to_previous=self.guide_weight if seeded else 0.0,
+        )
         return (core, *dual_averaging_adaptation(self.target_accept_prob))
 
 
