@@ -379,7 +379,7 @@ def test_one_chain_has_no_rhat_and_no_ranks(trees, figures, name):
     assert all(np.isnan(value).all() for value in az.rhat(trees(name)).to_dataset().values())
     with pytest.raises(ValueError, match="at least 2 chains"):
         az.plot_rank(trees(name), var_names=["spread"])
-    with pytest.raises((AttributeError, KeyError), match="energy|sample_stats"):
+    with pytest.raises((AttributeError, KeyError), match=r"energy|sample_stats"):
         az.plot_energy(trees(name))
 
 
