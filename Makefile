@@ -4,7 +4,9 @@
 VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-DEMOS := examples/sinusoid_family.py examples/el_nino.py
+DEMOS := examples/sinusoid_family.py examples/el_nino.py examples/own_model.py
+# A process for each core; a file stays in one of them, as its tests share fits.
+PARALLEL := -n auto --dist loadfile
 
 # Compiled programs are kept here between runs: most of a short run is compilation.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/build/jax-cache
@@ -34,7 +36,7 @@ demo: $(STAMP) ## the examples, figures into out/
 	@set -e; for script in $(DEMOS); do echo "$$script"; $(PY) $$script; done
 
 test: $(STAMP) ## the fast tests; ARGS= goes to pytest
-	@$(PY) -m pytest -q $(ARGS)
+	@$(PY) -m pytest -q $(PARALLEL) $(ARGS)
 
 test-slow: $(STAMP) ## the slow tests
 	@$(PY) -m pytest -q -m slow $(ARGS)

@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 from bayesfield.checks import check_key, check_size
 
 from .engine import Members
-from .predict import labelled, run_program
+from .predict import Labelled, axis_names, labelled, replay, run_program
 from .program import Data, Program, Sites, Values, bind
 
 if TYPE_CHECKING:
@@ -130,6 +130,34 @@ class Posterior:
             names += [f"{name}_mean" for name in names]
         out = run_program(program, arrays, new, self.values(), names, key, batch_size=batch_size)
         return labelled(out, lead=("chain", "draw"))
+
+    def log_likelihood(self, data: Mapping[str, Any]) -> "xr.Dataset":
+        """Return the log density of new observations, for each draw.
+
+        Args:
+            data: Arguments, observations with them, of any number of rows.
+
+        Returns:
+            An xarray Dataset with dims (chain, draw, ...), plates by their names: the log mean
+            over draws is the log predictive density of a row.
+
+        Raises:
+            ValueError: A latent site's plate changed its size; no observed site.
+        """
+        program, arrays, new = bind(self.program.model, data)
+        self._check_plates(new)
+        if not new.observed:
+            raise ValueError("`log_likelihood` expected observations in `data`; no site has any.")
+        values = {name: jnp.asarray(value) for name, value in self.values().items()}
+        found = replay(program, arrays, values).log_likelihood
+        known = {site.name: site for site in new.observed}
+        return labelled(
+            {
+                name: Labelled(np.asarray(value), axis_names(known[name], value.ndim - 2))
+                for name, value in found.items()
+            },
+            lead=("chain", "draw"),
+        )
 
     def to_datatree(
         self,
