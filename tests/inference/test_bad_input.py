@@ -107,6 +107,8 @@ REFUSED = {
                       r"observed value of `y` has shape \(8, 1\)"),
     "shape, scalar": (line, {"x": X, "y": 1.0}, TINY, {}, ValueError,
                       r"observed value of `y` has shape \(\)"),
+    "shape, beyond the plate": (line, {"x": X, "y": np.tile(Y, (3, 1))}, TINY, {}, ValueError,
+                                r"observed value of `y` has shape \(3, 8\).*has shape \(8,\)"),
     "shape, no plate": (unplated, {"x": X, "y": Y[:-1]}, TINY, {}, ValueError,
                         r"observed value of `y` has shape \(7,\); its distribution, Normal, has "
                         r"shape \(8,\)"),
