@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import numpyro.distributions as dist
 import optax
 from numpyro import handlers
-from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer import SVI, Trace_ELBO, init_to_median
 from numpyro.infer.autoguide import AutoNormal
 from tqdm import tqdm
 
@@ -48,7 +48,7 @@ class Settings:
     seed: int = 0
     points: int = 1024
     steps: int = 2000
-    points_per_task: int = 24
+    points_per_task: int = 40
     svi_steps: int = 3000
     draws: int = 400
     out: Path = Path("out")
@@ -163,8 +163,9 @@ def make_bayesian(key):
 
 def fit(model, data, steps, key, key_draws, n):
     """Fit by SVI with a mean-field guide; n draws of the sites, with the params beside them."""
-    guide = AutoNormal(model, init_scale=0.01)
-    svi = SVI(model, guide, optax.adam(five_cycles(steps)), Trace_ELBO())
+    guide = AutoNormal(model, init_loc_fn=init_to_median, init_scale=0.01)  # starts near zero
+    schedule = optax.cosine_onecycle_schedule(steps, 1e-2, 0.1)
+    svi = SVI(model, guide, optax.adam(schedule), Trace_ELBO())
     state = jax.jit(lambda key: svi.init(key, **data))(key)
     state, _ = scan_in_chunks(lambda state: svi.update(state, **data), state, steps, "SVI")
     params = svi.get_params(state)
@@ -210,7 +211,7 @@ def panels(frequencies):
     n = len(frequencies)
     figure, axes = plt.subplots(1, n, figsize=(3.0 * n, 3.0), sharey=True, layout="constrained")
     for axis, a in zip(axes, frequencies, strict=True):
-        axis.set(xlabel="x", xlim=(-3, 3), title=f"a = {a:g}")
+        axis.set(xlabel="x", xlim=(-3, 3), xticks=(-2, 0, 2), title=f"a = {a:g}")
     axes[0].set_ylabel("u(x; a)")
     return figure, axes
 
@@ -282,7 +283,7 @@ def draw_bands(settings, data, grid, f, y):
         axis.plot(grid, jnp.sin(a * grid), color="black", lw=1.2, label="truth")
         if a in OBSERVED:
             task = OBSERVED.index(a)
-            style = {"s": 14, "color": COLOURS["Hyper-RFF"], "linewidths": 0, "zorder": 3}
+            style = {"s": 12, "color": COLOURS["Hyper-RFF"], "linewidths": 0, "zorder": 3}
             axis.scatter(data["x"][task, :, 0], data["y"][task], label="data", **style)
         else:
             axis.set_title(f"a = {a:g}, never observed")

@@ -1,0 +1,124 @@
+"""A program written by hand: a field for the mean, another for the noise, a scale learnt too.
+
+Twenty sensors along a coast each see a wave whose frequency depends on the sensor's depth, and
+noise that grows along the coast. Nothing here is special to bayesfield but `random_field`: the
+rest is NumPyro, and `fit_posterior` takes any NumPyro program.
+
+    python examples/own_model.py             # half a minute on two cores; figure in out/
+    python examples/own_model.py --smoke     # seconds: does it run?
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import jax.random as jr
+import matplotlib.pyplot as plt
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+
+import bayesfield as bf
+from bayesfield.inference import SVI, cosine_cycles, diagnose, fit_posterior
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The sizes, and where the figure goes."""
+
+    num_steps: int = 4000
+    num_restarts: int = 2
+    out: Path = Path("out")
+
+
+def make_wave(key):
+    """The mean: FiLM-SIREN, steered by the depth."""
+    k1, k2 = jr.split(key)
+    trunk = bf.SIREN.init(1, 32, 1, depth=3, key=k1, first_omega=4.0, hidden_omega=4.0)
+    return bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=2, key=k2)
+
+
+def make_noise(key):
+    """The log of the noise's sd: a smooth function of the coast alone, random in every leaf."""
+    features = bf.RBFFourierFeatures.init(1, 8, lengthscale=dist.LogNormal(0.0, 0.3))
+    return bf.with_prior(
+        bf.RandomKitchenSinks.init(feat=features, out_features=1, key=key), where="all"
+    )
+
+
+def model(x, z, y=None):
+    """Two fields and a hierarchical scale: how much the depth matters is learnt."""
+    tau = numpyro.sample("tau", dist.HalfNormal(0.3))
+    wave = bf.random_field("wave", lambda key: bf.with_prior(make_wave(key), scale=tau))
+    log_sd = bf.random_field("noise", make_noise(jr.key(0)))
+    level = numpyro.sample("level", dist.Normal(-2.0, 1.0))
+    sd = numpyro.deterministic("sd", jnp.exp(level + log_sd(x)[..., 0]))
+    with numpyro.plate("points", x.shape[0]):
+        numpyro.sample("y", dist.Normal(wave(x, z)[..., 0], sd), obs=y)
+
+
+def coast(key, sensors=20, points=24):
+    """Return `x (N, 1)` in [-1, 1], depths `z (N, 2)`, values `(N,)` and their noise's sd."""
+    k1, k2 = jr.split(key)
+    depth = jnp.repeat(jnp.linspace(-1.0, 1.0, sensors), points)[:, None]
+    x = jr.uniform(k1, depth.shape, minval=-1.0, maxval=1.0)
+    sd = (0.08 * jnp.exp(1.2 * x))[:, 0]
+    y = jnp.sin((3.0 + 1.5 * depth) * x)[:, 0] + sd * jr.normal(k2, sd.shape)
+    return x, jnp.concatenate([depth, depth**2], axis=1), y, sd
+
+
+def main(settings):
+    """Fit, look, draw; return what was found."""
+    settings.out.mkdir(parents=True, exist_ok=True)
+    x, z, y, _ = coast(jr.key(0))
+    engine = SVI(
+        num_steps=settings.num_steps,
+        num_restarts=settings.num_restarts,
+        learning_rate=cosine_cycles(settings.num_steps, peak=1e-2, num_cycles=1),
+    )
+    posterior = fit_posterior(model, {"x": x, "z": z, "y": y}, engine, key=jr.key(1))
+    print(posterior)
+    for finding in diagnose(posterior).attrs["findings"]:
+        print(finding)
+
+    grid = jnp.linspace(-1.0, 1.0, 161)[:, None]
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), sharey=True, layout="constrained")
+    inside = []
+    for axis, depth in zip(axes, (-1.0, 0.0, 1.0), strict=True):
+        at = jnp.broadcast_to(jnp.array([depth, depth**2]), (len(grid), 2))
+        new = posterior.predict({"x": grid, "z": at}, key=jr.key(2))
+        truth = np.sin((3.0 + 1.5 * depth) * grid[:, 0])
+        for name, colour, label in (
+            ("y", "#c6dbec", "90 %, observation"),
+            ("y_mean", "#5b9bc4", "90 %, function"),
+        ):
+            low, high = new[name].quantile((0.05, 0.95), ("chain", "draw")).values
+            axis.fill_between(grid[:, 0], low, high, color=colour, lw=0, label=label)
+        inside.append(np.mean((low < truth) & (truth < high)))
+        axis.plot(grid[:, 0], truth, color="black", lw=1.2, label="truth")
+        own = np.isclose(z[:, 0], depth, atol=0.06)
+        axis.scatter(x[own, 0], y[own], s=14, color="#d1603d", lw=0, zorder=3, label="data")
+        axis.set(title=f"depth {depth:+.0f}", xlabel="along the coast", xlim=(-1, 1))
+    axes[0].set_ylabel("wave")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+    figure.savefig(settings.out / "own_model.png", dpi=150)
+    plt.close(figure)
+
+    found = {
+        "tau": float(posterior.draws["tau"].mean()),
+        "truth in 90 % band": float(np.mean(inside)),
+        "seconds": posterior.settings["seconds"],
+    }
+    print("\n".join(f"  {name:<20}{value:>8.3f}" for name, value in found.items()))
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="A program by hand around two fields.")
+    parser.add_argument("--out", type=Path, default=Path("out"))
+    parser.add_argument("--smoke", action="store_true", help="small settings, in seconds")
+    args = parser.parse_args()
+    small = {"num_steps": 40, "num_restarts": 1} if args.smoke else {}
+    main(Settings(**{"out": args.out} | small))

@@ -1,0 +1,107 @@
+"""The example scripts: run at small settings, and at full size under `make test-slow`."""
+
+import importlib.util
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def script():
+    def load(name):
+        spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    for name in [name for name in sys.modules if name.startswith("example_")]:
+        del sys.modules[name]
+
+
+def numbers(table):
+    return [value for row in table.values() for value in row.values()]
+
+
+def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_path):
+    example = script("sinusoid_family")
+    small = {"points": 64, "steps": 40, "svi_steps": 40, "points_per_task": 4, "draws": 10}
+    table = example.main(example.Settings(**small, out=tmp_path))
+
+    assert set(table) == {"FiLM-SIREN", "Hyper-RFF", "Bayesian"}
+    columns = ["train MSE", "sweep max", "sweep mean", "a = 1", "a = 2", "a = 3", "a = 4"]
+    assert [*table["FiLM-SIREN"]] == [*table["Hyper-RFF"]] == [*columns, "seconds"]
+    assert all(math.isfinite(value) for value in numbers(table))
+    figures = ["bands", "family", "fields", "integers", "losses", "prior", "schedule", "sweep"]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / f"sinusoid_{name}.png" for name in figures]
+
+
+def test_five_cycles_restart_at_every_fifth(script):
+    schedule = script("sinusoid_family").five_cycles(2000, peak=3e-3)
+    rate = np.array([schedule(step) for step in range(0, 2000, 10)])
+    assert rate.max() == pytest.approx(3e-3, rel=1e-3)
+    np.testing.assert_allclose(rate.reshape(5, 40), rate[None, :40].repeat(5, 0), atol=1e-9)
+    assert rate.reshape(5, 40).argmax(1).tolist() == [12] * 5
+
+
+def test_el_nino_draws_its_figures_and_returns_its_table(script, tmp_path):
+    example = script("el_nino")
+    small = {"splits": 1, "num_warmup": 10, "num_samples": 10}
+    table = example.main(example.Settings(**small, out=tmp_path))
+
+    assert set(table) == {"climatology", "ridge", "ridge, April", "field"}
+    assert all(math.isfinite(value) for value in numbers(table))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["el_nino_bands.png", "el_nino_crps.png"]
+
+
+def test_crps_and_band_in_closed_form_agree_with_samples(script):
+    example = script("el_nino")
+    rng = np.random.default_rng(0)
+    mean, sd, y = rng.normal(size=(20, 3)), rng.uniform(0.5, 1.5, (20, 1)), rng.normal(size=3)
+    n = 20_000
+    a, b = (mean[k] + sd[k] * rng.normal(size=(n, 3)) for k in rng.integers(20, size=(2, n)))
+    by_samples = np.abs(a - y).mean(0) - 0.5 * np.abs(a - b).mean(0)
+    np.testing.assert_allclose(example.crps(y, mean, sd), by_samples, atol=0.03)
+    band = example.mixture_band(mean, sd)
+    np.testing.assert_allclose(band, np.quantile(a, [0.05, 0.95], axis=0), atol=0.1)
+
+
+@pytest.mark.slow
+def test_sinusoid_family_reaches_its_figures_on_three_seeds(script, tmp_path):
+    example = script("sinusoid_family")
+    small = {"svi_steps": 40, "draws": 10, "out": tmp_path}
+    tables = [example.main(example.Settings(seed=seed, **small)) for seed in range(3)]
+    worst = {
+        (model, column): max(table[model][column] for table in tables)
+        for model in ("FiLM-SIREN", "Hyper-RFF")
+        for column in ("train MSE", "sweep max")
+    }
+    assert worst["FiLM-SIREN", "train MSE"] <= 1.0e-4
+    assert worst["FiLM-SIREN", "sweep max"] <= 5e-4
+    assert worst["Hyper-RFF", "train MSE"] <= 5e-5
+    assert worst["Hyper-RFF", "sweep max"] <= 1e-4
+
+
+@pytest.mark.slow
+def test_bayesian_bands_cover(script, tmp_path):
+    example = script("sinusoid_family")
+    table = example.main(example.Settings(steps=40, out=tmp_path))
+    assert 0.08 <= table["Bayesian"]["noise sd"] <= 0.15
+    assert table["Bayesian"]["RMSE of the mean"] <= 0.12
+    assert 0.85 <= table["Bayesian"]["new data in 90 % band"] <= 0.98
+
+
+@pytest.mark.slow
+def test_el_nino_reaches_its_figures(script, tmp_path):
+    example = script("el_nino")
+    table = example.main(example.Settings(out=tmp_path))
+    assert table["climatology"]["CRPS"] == pytest.approx(0.602, abs=0.001)
+    assert table["field"]["CRPS"] <= 0.46
+    assert 0.85 <= table["field"]["coverage"] <= 0.96
+    assert table["field"]["rhat"] < 1.05
