@@ -201,11 +201,7 @@ def test_sites_may_be_latent_deterministic_or_means(fitted):
     assert set(got.data_vars) == {"a", "mean", "wild_mean", "y"}
     np.testing.assert_array_equal(got["a"], fitted.draws["a"])
     assert got["a"].dims == ("chain", "draw")
-    np.testing.assert_allclose(
-        got["mean"],
-        fitted.draws["a"][..., None] + fitted.draws["b"][..., None] * NEW["x"],
-        rtol=1e-4,
-    )
+    np.testing.assert_allclose(got["mean"], a + b * NEW["x"], rtol=1e-4)
     assert got["mean"].dims == ("chain", "draw", "rows")
 
 

@@ -1,0 +1,241 @@
+"""Convergence, judged in function space: the numbers are ArviZ's, and a bad run is loud."""
+
+import dataclasses
+import warnings
+
+import arviz as az
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+import xarray as xr
+from inference_cases import PROGRAMS, with_params
+
+from bayesfield.inference import (
+    NUTS,
+    SVI,
+    ConvergenceWarning,
+    EnsembleMAP,
+    diagnose,
+    fit_posterior,
+)
+
+STATISTICS = ("rhat", "ess_bulk", "ess_tail")
+
+
+def fit(model, data, engine, **settings):
+    """Fit in silence; return the posterior and the texts of its ConvergenceWarnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        posterior = fit_posterior(model, data, engine, key=jr.key(0), **settings)
+    assert {warning.category for warning in caught} <= {ConvergenceWarning}
+    return posterior, [str(warning.message) for warning in caught]
+
+
+@pytest.fixture(scope="module")
+def good():
+    model, data = PROGRAMS["poisson"]()
+    return fit(model, data, NUTS(num_chains=4, num_warmup=400, num_samples=600))
+
+
+@pytest.fixture(scope="module")
+def trunks():
+    """Two trunks, three chains on each, too short to have converged."""
+    model, data = PROGRAMS["with_params"]()
+    engine = NUTS(num_chains=3, num_warmup=50, num_samples=40, num_trunks=2)
+    init = SVI(num_steps=20, num_restarts=2, num_samples=10)
+    return fit(model, data, engine, init=init)
+
+
+def by_arviz(values):
+    """R-hat, bulk and tail ESS of `(chain, draw, quantity)`, one quantity at a time."""
+    data = xr.Dataset({"q": (("chain", "draw", "quantity"), values)})
+    tail = az.ess(data, method="tail", prob=(0.05, 0.95))
+    return [out["q"].values for out in (az.rhat(data), az.ess(data, method="bulk"), tail)]
+
+
+def assert_table(got, expected):
+    for name, value in zip(STATISTICS, expected, strict=True):
+        np.testing.assert_allclose(got[name].values.ravel(), np.ravel(value), rtol=1e-5)
+
+
+def test_the_statistics_are_arvizs_on_the_values_of_the_function(good):
+    posterior, _ = good
+    _, data = PROGRAMS["poisson"]()
+    table = diagnose(posterior)
+    a, b = (posterior.draws[name][..., None] for name in "ab")
+    mean = np.exp(a + b * np.asarray(data["x"], np.float32))
+    assert table["quantity"].values.tolist() == ["y_mean"] * 8 + ["a", "b"]
+    assert table["rhat"].dims == ("trunk", "quantity")
+    expected = by_arviz(np.concatenate([mean, a, b], -1).astype(np.float64))
+    np.testing.assert_allclose(table["rhat"][0], expected[0], atol=1e-4)
+    for name, value in zip(STATISTICS[1:], expected[1:], strict=True):
+        np.testing.assert_allclose(table[name][0], value, rtol=1e-2)
+
+
+def test_a_good_run_is_silent(good):
+    posterior, texts = good
+    assert texts == []
+    table = diagnose(posterior)
+    assert table.attrs["findings"] == ()
+    assert float(table["rhat"].max()) < 1.01
+    assert float(table["ess_bulk"].min()) > 400
+    assert int(table["divergences"]) == 0
+    assert float(table["max_tree_depth_share"]) == 0.0
+
+
+def test_statistics_are_within_a_trunk(trunks):
+    posterior, _ = trunks
+    assert posterior.num_trunks == 2
+    table = diagnose(posterior)
+    assert table.sizes["trunk"] == 2
+    for trunk in range(2):
+        alone = diagnose(posterior.only_trunk(trunk))
+        for name in STATISTICS:
+            np.testing.assert_allclose(table[name][trunk], alone[name][0])
+            np.testing.assert_array_equal(table["quantity"], alone["quantity"])
+    slope = posterior.draws["slope"][3:, :, None].astype(np.float64)
+    last = table.sel(quantity="slope", trunk=1)
+    np.testing.assert_allclose(last["rhat"], by_arviz(slope)[0][0], rtol=1e-5)
+
+
+def test_the_spread_between_trunks_is_no_failure(trunks):
+    posterior, _ = trunks
+    apart = np.asarray(posterior.draws["slope"]) + 100.0 * posterior.trunk
+    shifted = dataclasses.replace(posterior, draws={"slope": apart})
+    np.testing.assert_allclose(
+        diagnose(shifted).sel(quantity="slope")["rhat"],
+        diagnose(posterior).sel(quantity="slope")["rhat"],
+        rtol=1e-3,
+    )
+
+
+def test_the_worst_trunk_is_quoted(trunks):
+    _, texts = trunks
+    assert any("on trunk" in text for text in texts)
+
+
+def test_a_probe_is_what_is_judged(good):
+    posterior, _ = good
+    far = np.array([3.0, -3.0, 0.0], np.float32)
+    table = diagnose(posterior, probe={"x": far})
+    assert table["quantity"].values.tolist() == ["y_mean"] * 3 + ["a", "b"]
+    a, b = (posterior.draws[name][..., None] for name in "ab")
+    expected = by_arviz(np.exp(a + b * far).astype(np.float64))
+    for name, value in zip(STATISTICS, expected, strict=True):
+        np.testing.assert_allclose(table[name][0, :3], value, rtol=1e-2)
+
+
+def vectors(x, y=None):
+    w = numpyro.sample("net/w", dist.Normal(0, 1).expand([2, 3]).to_event(2))
+    numpyro.sample("y", dist.Normal(x @ w, 1.0).to_event(2), obs=y)
+
+
+def test_weights_are_judged_on_request_and_values_on_64_rows_at_most():
+    x = np.random.default_rng(0).normal(size=(90, 2))
+    posterior, _ = fit(vectors, {"x": x, "y": np.zeros((90, 3))}, SVI(num_steps=30))
+    quantities = diagnose(posterior)["quantity"].values.tolist()
+    assert quantities == ["y_mean"] * 64
+    quantities = diagnose(posterior, sites=["net/w"])["quantity"].values.tolist()
+    assert quantities == ["y_mean"] * 64 + ["net.w"] * 6
+
+
+@pytest.mark.parametrize(
+    "engine", [SVI(num_steps=100), EnsembleMAP(num_members=5, num_steps=20)], ids=["SVI", "MAP"]
+)
+def test_one_chain_has_no_rhat_and_no_findings(engine):
+    model, data = PROGRAMS["poisson"]()
+    posterior, texts = fit(model, data, engine)
+    table = diagnose(posterior)
+    assert texts == []
+    assert table.attrs["findings"] == ()
+    assert np.isnan(table["rhat"]).all()
+    assert "divergences" not in table
+    if posterior.num_draws > 100:
+        assert 0.6 < float(table["ess_bulk"].min()) / posterior.num_draws < 1.5
+
+
+def test_a_quantity_that_does_not_move_is_not_judged():
+    def model(x, y=None):
+        a = numpyro.sample("a", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(a * x, 1.0).to_event(1), obs=y)
+
+    x = np.array([0.0, 1.0])
+    posterior, _ = fit(model, {"x": x, "y": x}, SVI(num_steps=30))
+    ess = diagnose(posterior)["ess_bulk"].values[0]
+    assert np.isnan(ess).tolist() == [True, False, False]
+
+
+# Bad runs
+
+
+def test_too_few_draws_are_loud():
+    model, data = PROGRAMS["poisson"]()
+    posterior, texts = fit(model, data, NUTS(num_chains=2, num_warmup=60, num_samples=30))
+    least = float(diagnose(posterior)["ess_bulk"].min())
+    (text,) = [text for text in texts if text.startswith("Bulk ESS")]
+    assert text.startswith(f"Bulk ESS is {least:.0f} at `")
+    assert "expected at least 200" in text
+    assert "draw more (`num_samples`)" in text
+    assert list(diagnose(posterior).attrs["findings"]) == texts
+
+
+def funnel(y=None):
+    v = numpyro.sample("v", dist.Normal(0, 3))
+    with numpyro.plate("many", 9):
+        numpyro.sample("w", dist.Normal(0, jnp.exp(v / 2)))
+    numpyro.sample("y", dist.Normal(v, 10.0), obs=y)
+
+
+def test_divergences_are_loud():
+    posterior, texts = fit(funnel, {"y": 0.0}, NUTS(num_chains=4, num_warmup=200, num_samples=400))
+    count = int(posterior.stats["diverging"].sum())
+    assert count > 0
+    assert texts[0].startswith(f"{count} of 1600 draws diverged, expected none")
+    assert "`target_accept_prob`" in texts[0]
+    assert "LocScaleReparam" in texts[0]
+    assert f"{count} divergences" in repr(posterior)
+
+
+def two_modes(y=None):
+    a = numpyro.sample("a", dist.Normal(0, 10))
+    numpyro.sample("y", dist.Normal(jnp.abs(a), 0.5), obs=y)
+
+
+def test_two_modes_are_loud():
+    # chains start within 2 of zero, on either side, and never cross
+    engine = NUTS(num_chains=4, num_warmup=150, num_samples=150)
+    posterior, texts = fit(two_modes, {"y": 8.0}, engine)
+    assert len({*np.sign(posterior.draws["a"][:, -1]).tolist()}) == 2
+    (text,) = [text for text in texts if text.startswith("R-hat")]
+    worst = float(diagnose(posterior)["rhat"].max())
+    assert worst > 1.5
+    assert text.startswith(f"R-hat is {worst:.3f} at `a`[0], expected at most 1.01")
+    assert "different modes" in text
+
+
+def test_a_saturated_tree_is_loud():
+    model, data = PROGRAMS["poisson"]()
+    engine = NUTS(num_chains=2, num_warmup=20, num_samples=20, max_tree_depth=1)
+    posterior, texts = fit(model, data, engine)
+    share = posterior.stats["reached_max_tree_depth"].mean()
+    assert share > 0.05
+    (text,) = [text for text in texts if "maximal tree depth" in text]
+    assert text.startswith(f"{share:.0%} of draws reached the maximal tree depth")
+    assert "expected at most 5 %" in text
+    assert "`init=SVI()`" in text
+
+
+def test_a_program_with_params_is_judged_at_each_draws_own(trunks):
+    posterior, _ = trunks
+    assert posterior.program.model is with_params
+    _, data = PROGRAMS["with_params"]()
+    values = posterior.values()
+    mean = values["intercept"][..., None] + values["slope"][..., None] * data["x"]
+    table = diagnose(posterior)
+    for trunk in range(2):
+        chains = posterior.trunk[:, 0] == trunk
+        rhat = by_arviz(mean[chains].astype(np.float64))[0]
+        np.testing.assert_allclose(table["rhat"][trunk, :8], rhat, atol=2e-3)
