@@ -42,6 +42,11 @@ class CosineCycles(eqx.Module):
 def cosine_cycles(num_steps: int, *, peak: float = 3e-3, num_cycles: int = 5) -> CosineCycles:
     """Return the schedule of `num_cycles` cosine one-cycles over `num_steps`.
 
+    Args:
+        num_steps: The engine's; what does not divide by `num_cycles` stays at the lowest rate.
+        peak: The highest learning rate.
+        num_cycles: How many cycles.
+
     Raises:
         ValueError: Fewer than four steps a cycle; a peak that is not positive.
     """

@@ -6,12 +6,15 @@ import importlib
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import equinox as eqx
 import pytest
 
 import bayesfield as bf
+from bayesfield import inference
 from cases import CONDITIONERS, DEFAULT_FIELDS, FIELDS, NETWORKS
 
 PACKAGE = Path(bf.__file__).parent
@@ -21,6 +24,7 @@ MODULES = sorted(
     if not name.startswith("bayesfield.inference")
 )
 PUBLIC = {name: getattr(bf, name) for name in bf.__all__}
+INFERENCE = {name: getattr(inference, name) for name in inference.__all__}
 KINDS = {
     bf.AbstractNetwork: NETWORKS,
     bf.AbstractConditioner: CONDITIONERS,
@@ -237,6 +241,86 @@ def test_imports_are_read_as_python_reads_them(tmp_path):
         "bayesfield.networks.siren",
         "numpyro.infer",
     }
+
+
+# bayesfield.inference
+
+
+INFERENCE_MODULES = sorted(
+    name for _, name, _ in pkgutil.walk_packages(inference.__path__, "bayesfield.inference.")
+)
+
+
+@pytest.mark.parametrize("name", INFERENCE)
+def test_every_public_symbol_of_inference_is_documented(name):
+    value = INFERENCE[name]
+    text = inspect.getdoc(value) or ""
+    assert len(text.strip()) > 20
+    if not isinstance(value, type) or issubclass(value, Warning):
+        return
+    fields = [*inspect.get_annotations(value)]
+    if fields:
+        assert "Attributes:" in text
+        listed = re.findall(r"^ +(\w+): ", text.split("Attributes:")[1], flags=re.MULTILINE)
+        assert listed[: len(fields)] == fields
+    for member, function in members(value):
+        assert function.__doc__, member
+
+
+@pytest.mark.parametrize("name", [n for n, v in INFERENCE.items() if inspect.isfunction(v)])
+def test_every_public_function_of_inference_describes_its_arguments(name):
+    function = INFERENCE[name]
+    text = inspect.getdoc(function)
+    assert text
+    for argument in inspect.signature(function).parameters:
+        assert re.search(rf"^ +{argument}: |`{argument}`", text, flags=re.MULTILINE), argument
+
+
+def test_every_class_of_inference_is_abstract_or_final():
+    modules = [importlib.import_module(name) for name in INFERENCE_MODULES]
+    found = {
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, eqx.Module)
+        and value.__module__.startswith("bayesfield.inference")
+    }
+    assert {inference.SVI, inference.NUTS, inference.EnsembleMAP, inference.Program} <= found
+    for cls in found:
+        bases = [b for b in cls.__mro__[1:] if b.__module__.startswith("bayesfield.")]
+        assert all(base.__name__.startswith("Abstract") for base in bases), cls
+        is_abstract = bool(cls.__abstractmethods__ or getattr(cls, "__abstractvars__", ()))
+        assert is_abstract == cls.__name__.startswith("Abstract"), cls
+        if is_abstract:
+            with pytest.raises(TypeError, match=r"[Aa]bstract"):
+                cls()
+
+
+def test_the_public_names_are_those_of_inference():
+    assert sorted(inference.__all__) == sorted(set(inference.__all__))
+    public = {n: v for n, v in vars(inference).items() if not n.startswith("_")}
+    names = {n for n, v in public.items() if not inspect.ismodule(v)}
+    assert names == set(inference.__all__)
+
+
+def imported_by(statement, names):
+    """Return which of `names` a fresh Python has imported after `statement`."""
+    program = f"{statement}\nimport sys\nprint(*[n for n in {names!r} if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def test_a_plain_import_brings_no_engine_and_no_arviz():
+    heavy = ["arviz", "arviz_stats", "arviz_plots", "xarray", "blackjax", "optax", "matplotlib"]
+    assert imported_by("import bayesfield", [*heavy, "numpyro"]) == ["numpyro"]
+
+
+def test_inference_brings_arviz_and_blackjax_where_they_are_used_only():
+    heavy = ["arviz", "arviz_stats", "arviz_plots", "xarray", "blackjax", "matplotlib"]
+    assert imported_by("import bayesfield.inference", [*heavy, "optax"]) == ["optax"]
 
 
 def test_no_file_is_called_utils():
