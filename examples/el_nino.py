@@ -15,7 +15,7 @@ With 46 years to learn from, the structure has to come from the model and its pr
   by month around a common one.
 
 NUTS fits five splits of the years, 46 to train and 15 to test. Climatology and a ridge regression
-for each month stand beside it.
+for each month stand beside it, and on the first split the other engines.
 
     python examples/el_nino.py             # a minute or two on two cores; figures in out/
     python examples/el_nino.py --smoke     # seconds: does it run?
@@ -26,23 +26,21 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from numpyro.diagnostics import split_gelman_rubin
+from engines import compare, draw_rank, flat, report
 from numpyro.handlers import reparam
-from numpyro.infer import MCMC, NUTS
 from numpyro.infer.reparam import LocScaleReparam
 from scipy.stats import norm
 from statsmodels.datasets import elnino
 from tqdm import tqdm
 
 import bayesfield as bf
+from bayesfield.inference import NUTS, SVI, EnsembleMAP, cosine_cycles, diagnose, fit_posterior
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 AGE = jnp.array([3.0, 2.0, 1.0, 0.0])  # months from the context's columns to April
@@ -55,9 +53,10 @@ class Settings:
     """The sizes, and where the figures go."""
 
     splits: int = 5
-    num_warmup: int = 150
-    num_samples: int = 150
+    num_warmup: int = 250
+    num_samples: int = 400
     num_chains: int = 2
+    svi_steps: int = 2000
     out: Path = Path("out")
 
 
@@ -134,32 +133,40 @@ def model(z, y=None):
         return numpyro.sample("y", errors, obs=y)
 
 
-def make_fit(settings):
-    """Return `fit(key, z, y) -> draws (chain, draw, ...)` by NUTS, compiled once for all splits."""
-
-    @jax.jit
-    def fit(key, z, y):
-        mcmc = MCMC(
-            NUTS(model, max_tree_depth=7),
-            num_warmup=settings.num_warmup,
-            num_samples=settings.num_samples,
-            num_chains=settings.num_chains,
-            chain_method="vectorized",
-            progress_bar=False,  # it cannot show through jit; the bar of `main` counts the splits
-        )
-        mcmc.run(key, z, y)
-        return mcmc.get_samples(group_by_chain=True)
-
-    return fit
+def engines_of(settings):
+    """SVI, and NUTS from its fit: chains start at the guide, its scales are their first metric."""
+    rate = cosine_cycles(settings.svi_steps, peak=1e-2, num_cycles=1)
+    svi = SVI(num_steps=settings.svi_steps, learning_rate=rate)
+    nuts = NUTS(
+        num_chains=settings.num_chains,
+        num_warmup=settings.num_warmup,
+        num_samples=settings.num_samples,
+        max_tree_depth=7,
+    )
+    return svi, nuts
 
 
-@jax.jit
-def predict(draws, z):
-    """The mean `(chain, draw, years, 8)` and the sd `(chain, draw, 1, 8)` of every draw."""
-    own = {k: v for k, v in draws.items() if not k.endswith("_decentered")}
-    fields = bf.realise(bf.with_prior(FIELD), own, "field")
-    over_draws = eqx.filter_vmap(eqx.filter_vmap(lambda field: departure(field, z)))
-    return over_draws(fields), draws["sd"][:, :, None, :]
+def fit(settings, key, z, y):
+    """Fit by NUTS; the second split compiles nothing, its shapes being the first's."""
+    svi, nuts = engines_of(settings)
+    return fit_posterior(model, {"z": z, "y": y}, nuts, init=svi, key=key, progress=False)
+
+
+def predict(posterior, z):
+    """The mean `(draw, years, 8)` and the sd `(draw, 1, 8)` of every draw."""
+    drawn = posterior.predict({"z": z}, key=jr.key(0), sites=["y_mean", "sd"])
+    return flat(drawn["y_mean"]).astype(float), flat(drawn["sd"])[:, None].astype(float)
+
+
+def compare_engines(settings, sst):
+    """Fit the first split by every engine and score what each says of the test years."""
+    train, test = split(0)
+    z, y, _, unit = standardise(sst, train)
+    svi, nuts = engines_of(settings)
+    ensemble = EnsembleMAP(num_steps=settings.svi_steps)
+    engines = {"SVI": svi, "EnsembleMAP": ensemble, "NUTS": (nuts, "SVI")}
+    first = {"z": z[train], "y": y[train]}
+    return compare(model, first, {"z": z[test], "y": y[test]}, engines, key=jr.key(0), unit=unit)
 
 
 # Baselines: a mean and an sd for every month of the test years -----------------------------------
@@ -266,16 +273,14 @@ def main(settings):
     """Fit every split, score, draw; return the table, a dict of numbers for each model."""
     settings.out.mkdir(parents=True, exist_ok=True)
     years, sst = load()
-    fit = make_fit(settings)
     found = {"climatology": [], "ridge": [], "ridge, April": [], "field": []}
     rhat, start = [], time.perf_counter()
     for i in tqdm(range(settings.splits), desc="NUTS", unit="split"):
         train, test = split(i)
         z, y, mean, unit = standardise(sst, train)
-        draws = fit(jr.key(i), z[train], y[train])
-        f, sd = (np.asarray(a, float) for a in predict(draws, z[test]))
-        rhat.append(split_gelman_rubin(f).max())
-        f, sd = (a.reshape(-1, *a.shape[2:]) * unit for a in (f, sd))
+        posterior = fit(settings, jr.key(i), z[train], y[train])
+        rhat.append(float(diagnose(posterior, probe={"z": z[test]})["rhat"].max()))
+        f, sd = (unit * draws for draws in predict(posterior, z[test]))
         f += mean
 
         found["field"].append(scores(sst[test, 4:], f, sd))
@@ -321,8 +326,20 @@ def main(settings):
         ]
         print(f"{'The field' if gain > 0 else name} wins by {abs(gain):.3f}: ", end="")
         print(f"field against {name}, ahead in {len(ahead)} of 8 months ({', '.join(ahead)}).")
+
+    print("\nThree engines on the first split, in degrees C:", end="")
+    posteriors, by_engine = compare_engines(settings, sst)
+    report(posteriors, by_engine)
+    train, test = split(0)
+    z, _, mean, unit = standardise(sst, train)
+    order = np.argsort(z[test, 3])[[0, 5, 9, 14]]
+    for name, posterior in posteriors.items():
+        f, sd = (unit * draws for draws in predict(posterior, z[test]))
+        path = settings.out / f"el_nino_bands_{name}.png"
+        draw_bands(path, sst, years, train, test[order], (f + mean)[:, order], sd)
+    draw_rank(settings.out / "el_nino_rank.png", posteriors["NUTS"], ["tau", "fade", "rho"])
     print(f"figures in {settings.out}/")
-    return table
+    return table | by_engine
 
 
 if __name__ == "__main__":
@@ -330,5 +347,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--smoke", action="store_true", help="small settings, in seconds")
     args = parser.parse_args()
-    small = {"splits": 1, "num_warmup": 10, "num_samples": 10} if args.smoke else {}
+    smoke = {"splits": 1, "num_warmup": 10, "num_samples": 10, "svi_steps": 40}
+    small = smoke if args.smoke else {}
     main(Settings(**{"out": args.out} | small))

@@ -13,11 +13,12 @@ import numpy as np
 from bayesfield.inference import diagnose, fit_posterior
 
 
-def compare(model, train, held_out, engines, *, key):
+def compare(model, train, held_out, engines, *, key, unit=1.0):
     """Fit every engine and score it; return posteriors and a table, both by engine.
 
     `engines` maps a name to an engine, or to a pair of an engine and the name of the fit that it
-    starts from. `held_out` holds the program's arguments, observations `y` with them.
+    starts from. `held_out` holds the program's arguments, observations `y` with them; `unit` is
+    what one of `y` is worth in the units of the scores.
     """
     posteriors, table = {}, {}
     for i, (name, engine) in enumerate(engines.items()):
@@ -28,12 +29,12 @@ def compare(model, train, held_out, engines, *, key):
         seconds = time.perf_counter() - start
         posteriors[name] = fit
         predicted = fit.predict(held_out, key=key_predict)
-        table[name] = score(held_out["y"], fit.log_likelihood(held_out), predicted)
+        table[name] = score(held_out["y"], fit.log_likelihood(held_out), predicted, unit)
         table[name]["seconds"] = seconds
     return posteriors, table
 
 
-def score(y, log_likelihood, predicted):
+def score(y, log_likelihood, predicted, unit):
     """RMSE of the mean, CRPS, negative log density of a point, coverage of the 90 % band."""
     y, draws = np.asarray(y), flat(predicted["y"])
     log_density = flat(log_likelihood["y"])
@@ -41,9 +42,9 @@ def score(y, log_likelihood, predicted):
     density = np.log(np.mean(np.exp(log_density - most), axis=0)) + most
     low, high = np.quantile(draws, (0.05, 0.95), axis=0)
     return {
-        "RMSE": float(np.sqrt(np.mean((flat(predicted["y_mean"]).mean(0) - y) ** 2))),
-        "CRPS": float(crps(y, draws).mean()),
-        "NLL": float(-density.sum() / y.size),
+        "RMSE": unit * float(np.sqrt(np.mean((flat(predicted["y_mean"]).mean(0) - y) ** 2))),
+        "CRPS": unit * float(crps(y, draws).mean()),
+        "NLL": float(-density.sum() / y.size + np.log(unit)),
         "coverage": float(np.mean((low < y) & (y < high))),
     }
 

@@ -9,9 +9,9 @@ architectures are trained on the same 1024 points and compared:
   generates from the context, with a linear readout.
 
 Then the generators of the FiLM-SIREN become random (`with_prior`), the observations noisy, and
-NumPyro's own SVI fits the posterior: its bands are drawn beside the truth.
+three engines fit the posterior: their scores on new observations, and their bands beside the truth.
 
-    python examples/sinusoid_family.py             # a minute or two on two cores; figures in out/
+    python examples/sinusoid_family.py             # a few minutes on two cores; figures in out/
     python examples/sinusoid_family.py --smoke     # seconds: does it run?
 """
 
@@ -27,12 +27,12 @@ import jax.random as jr
 import matplotlib.pyplot as plt
 import numpyro.distributions as dist
 import optax
+from engines import compare, draw_rank, flat, report
 from numpyro import handlers
-from numpyro.infer import SVI, Trace_ELBO, init_to_median
-from numpyro.infer.autoguide import AutoNormal
 from tqdm import tqdm
 
 import bayesfield as bf
+from bayesfield.inference import NUTS, SVI, EnsembleMAP, cosine_cycles
 
 COND_DIM = 4
 NOISE = 0.1  # sd of the observations in the Bayesian half
@@ -49,8 +49,9 @@ class Settings:
     points: int = 1024
     steps: int = 2000
     points_per_task: int = 40
-    svi_steps: int = 3000
-    draws: int = 400
+    svi_steps: int = 4000
+    map_steps: int = 1500
+    nuts_steps: int = 150
     out: Path = Path("out")
 
 
@@ -107,13 +108,6 @@ MODELS = {"FiLM-SIREN": (make_film, powers), "Hyper-RFF": (make_hyper_rff, repea
 # Training --------------------------------------------------------------------------------------
 
 
-def five_cycles(steps, peak=1e-2):
-    """Five cosine one-cycles: to the peak in 30 % of a cycle, then down to almost nothing."""
-    cycle = max(steps // 5, 1)
-    one = optax.cosine_onecycle_schedule(cycle, peak, 0.3, 25.0, 1e3)
-    return optax.join_schedules([one] * 5, [cycle * k for k in range(1, 5)])
-
-
 def scan_in_chunks(step, state, steps, label):
     """Run `step: state -> (state, loss)` as compiled scans, with progress between them."""
     chunk = max(steps // 20, 1)
@@ -130,7 +124,7 @@ def scan_in_chunks(step, state, steps, label):
 
 def train(field, x, z, y, steps, label):
     """Least squares by Adam: the trained field, and the loss before each step and at the end."""
-    optimiser = optax.adam(five_cycles(steps))
+    optimiser = optax.adam(cosine_cycles(steps, peak=1e-2))
     params, static = eqx.partition(field, eqx.is_inexact_array)
 
     def loss(params):
@@ -161,41 +155,32 @@ def make_bayesian(key):
     return bf.with_prior(make_film(key))
 
 
-def fit(model, data, steps, key, key_draws, n):
-    """Fit by SVI with a mean-field guide; n draws of the sites, with the params beside them."""
-    guide = AutoNormal(model, init_loc_fn=init_to_median, init_scale=0.01)  # starts near zero
-    schedule = optax.cosine_onecycle_schedule(steps, 1e-2, 0.1)
-    svi = SVI(model, guide, optax.adam(schedule), Trace_ELBO())
-    state = jax.jit(lambda key: svi.init(key, **data))(key)
-    state, _ = scan_in_chunks(lambda state: svi.update(state, **data), state, steps, "SVI")
-    params = svi.get_params(state)
-    draws = guide.sample_posterior(key_draws, params, sample_shape=(n,))
-    learnt = {k: v for k, v in params.items() if "_auto_" not in k}  # the rest is the guide's
-    return draws | {k: jnp.broadcast_to(v, (n, *v.shape)) for k, v in learnt.items()}
-
-
-def bayesian_bands(settings, key):
-    """Fit noisy observations; return the data, and draws of functions and observations."""
-    key_x, key_noise, key_fit, key_draws, key_new = jr.split(key, 5)
-    a = jnp.array(OBSERVED)[:, None, None]
-    x = jr.uniform(key_x, (len(OBSERVED), settings.points_per_task, 1), minval=-3.0, maxval=3.0)
+def noisy(key, frequencies, n):
+    """Tasks of n noisy observations each: `x (T, n, 1)`, `z (T, 1, 4)`, `y (T, n)`."""
+    key_x, key_noise = jr.split(key)
+    a = jnp.array(frequencies)[:, None, None]
+    x = jr.uniform(key_x, (len(frequencies), n, 1), minval=-3.0, maxval=3.0)
     y = jnp.sin(a * x)[..., 0]
-    y += NOISE * jr.normal(key_noise, y.shape)
-    data = {"x": x, "z": powers(a), "y": y}
+    return {"x": x, "z": powers(a), "y": y + NOISE * jr.normal(key_noise, y.shape)}
 
+
+def fit_engines(settings, key):
+    """Fit noisy observations by three engines; return the data, posteriors and their scores."""
+    key_train, key_test, key_fit = jr.split(key, 3)
     model = bf.regression(make_bayesian, bf.Gaussian(dist.HalfNormal(0.5)))
-    draws = fit(model, data, settings.svi_steps, key_fit, key_draws, settings.draws)
-
-    fields = bf.realise(make_bayesian, draws, "field")  # every leaf leads with the draws
-    grid = jnp.linspace(-3.0, 3.0, 241)
-    z = powers(jnp.array(SHOWN)[:, None, None])
-    f = eqx.filter_jit(eqx.filter_vmap(lambda field: field(grid[:, None], z)[..., 0]))(fields)
-    noise = draws["sigma"][:, None, None] * jr.normal(key_new, f.shape)
-    return data, grid, f, f + noise, draws["sigma"]
-
-
-def band(draws):
-    return jnp.quantile(draws, jnp.array([0.05, 0.95]), axis=0)
+    data = noisy(key_train, OBSERVED, settings.points_per_task)
+    new = noisy(key_test, SHOWN, 100)
+    rate = cosine_cycles(settings.svi_steps, peak=1e-2, num_cycles=1)
+    steps = settings.nuts_steps
+    engines = {
+        "SVI": SVI(num_steps=settings.svi_steps, learning_rate=rate, num_samples=400),
+        "EnsembleMAP": EnsembleMAP(num_steps=settings.map_steps),
+        "NUTS": (
+            NUTS(num_chains=2, num_warmup=steps, num_samples=steps, max_tree_depth=8),
+            "SVI",
+        ),
+    }
+    return data, *compare(model, data, new, engines, key=key_fit)
 
 
 # Figures ---------------------------------------------------------------------------------------
@@ -233,7 +218,9 @@ def draw_family_and_schedule(settings):
     save(figure, settings.out / "sinusoid_family.png", legend=axis)
 
     figure, axis = one_panel("step", "learning rate", xlim=(0, settings.steps))
-    axis.plot(jax.vmap(five_cycles(settings.steps))(jnp.arange(settings.steps)), color="0.2")
+    axis.plot(
+        jax.vmap(cosine_cycles(settings.steps, peak=1e-2))(jnp.arange(settings.steps)), color="0.2"
+    )
     save(figure, settings.out / "sinusoid_schedule.png")
 
 
@@ -274,20 +261,28 @@ def draw_prior(settings, key):
     save(figure, settings.out / "sinusoid_prior.png")
 
 
-def draw_bands(settings, data, grid, f, y):
+def draw_bands(path, data, posterior, key):
     """The 90 % bands of the function and of an observation, with the truth and the data."""
+    grid = jnp.linspace(-3.0, 3.0, 241)
+    z = powers(jnp.array(SHOWN)[:, None, None])
+    x = jnp.broadcast_to(grid[:, None], (len(SHOWN), grid.size, 1))
+    drawn = posterior.predict({"x": x, "z": z}, key=key)
     figure, axes = panels(SHOWN)
     for i, (axis, a) in enumerate(zip(axes, SHOWN, strict=True)):
-        axis.fill_between(grid, *band(y[:, i]), color="#c6dbec", lw=0, label="90 %, observation")
-        axis.fill_between(grid, *band(f[:, i]), color="#5b9bc4", lw=0, label="90 %, function")
+        for site, colour, label in (
+            ("y", "#c6dbec", "90 %, observation"),
+            ("y_mean", "#5b9bc4", "90 %, function"),
+        ):
+            low, high = jnp.quantile(flat(drawn[site])[:, i], jnp.array([0.05, 0.95]), axis=0)
+            axis.fill_between(grid, low, high, color=colour, lw=0, label=label)
         axis.plot(grid, jnp.sin(a * grid), color="black", lw=1.2, label="truth")
         if a in OBSERVED:
             task = OBSERVED.index(a)
-            style = {"s": 12, "color": COLOURS["Hyper-RFF"], "linewidths": 0, "zorder": 3}
+            style = {"s": 14, "color": COLOURS["Hyper-RFF"], "linewidths": 0, "zorder": 3}
             axis.scatter(data["x"][task, :, 0], data["y"][task], label="data", **style)
         else:
             axis.set_title(f"a = {a:g}, never observed")
-    save(figure, settings.out / "sinusoid_bands.png", legend=axes[0])
+    save(figure, path, legend=axes[0])
 
 
 # The whole -------------------------------------------------------------------------------------
@@ -320,29 +315,20 @@ def main(settings):
     draw_losses_and_sweep(settings, losses, sweep)
     draw_prior(settings, key_model)
 
-    start = time.perf_counter()
-    data, grid, f, y, sigma = bayesian_bands(settings, jr.fold_in(key_model, 1))
-    seconds = time.perf_counter() - start
-    draw_bands(settings, data, grid, f, y)
-    truth = jnp.sin(jnp.array(SHOWN)[:, None] * grid)
-    new = truth + NOISE * jr.normal(jr.fold_in(key_data, 1), truth.shape)
-    bayesian = {
-        "noise sd": float(sigma.mean()),
-        "RMSE of the mean": float(jnp.sqrt(jnp.mean((f.mean(0) - truth) ** 2))),
-        "truth in 90 % band": float(jnp.mean((band(f)[0] < truth) & (truth < band(f)[1]))),
-        "new data in 90 % band": float(jnp.mean((band(y)[0] < new) & (new < band(y)[1]))),
-        "seconds": seconds,
-    }
+    data, posteriors, scores = fit_engines(settings, jr.fold_in(key_model, 1))
+    for name, posterior in posteriors.items():
+        draw_bands(settings.out / f"sinusoid_bands_{name}.png", data, posterior, key_data)
+    draw_rank(settings.out / "sinusoid_rank.png", posteriors["NUTS"], ["sigma"])
 
     columns = list(table["FiLM-SIREN"])
     print(f"\n{'':<12}" + "".join(f"{column:>11}" for column in columns))
     for name, row in table.items():
         cells = [f"{v:>11.1f}" if k == "seconds" else f"{v:>11.1e}" for k, v in row.items()]
         print(f"{name:<12}" + "".join(cells))
-    print(f"\nBayesian FiLM-SIREN, noise sd {NOISE}, at a = {', '.join(map(str, SHOWN))}:")
-    print("\n".join(f"  {k:<22}{v:>8.3f}" for k, v in bayesian.items()))
+    print(f"\nBayesian FiLM-SIREN, noise sd {NOISE}: new data at a = {', '.join(map(str, SHOWN))}")
+    report(posteriors, scores)
     print(f"figures in {settings.out}/")
-    return table | {"Bayesian": bayesian}
+    return table | scores
 
 
 if __name__ == "__main__":
@@ -352,5 +338,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--smoke", action="store_true", help="small settings, in seconds")
     args = parser.parse_args()
-    small = {"points": 64, "steps": 40, "svi_steps": 40, "draws": 20} if args.smoke else {}
+    smoke = {"points": 64, "steps": 40, "svi_steps": 40, "map_steps": 40, "nuts_steps": 10}
+    small = smoke if args.smoke else {}
     main(Settings(**{"seed": args.seed, "steps": args.steps, "out": args.out} | small))

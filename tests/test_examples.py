@@ -3,10 +3,13 @@
 import importlib.util
 import math
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from bayesfield.inference import ConvergenceWarning
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -20,7 +23,9 @@ def script():
         spec.loader.exec_module(module)
         return module
 
+    sys.path.insert(0, str(EXAMPLES))  # a script finds its neighbours
     yield load
+    sys.path.remove(str(EXAMPLES))
     for name in [name for name in sys.modules if name.startswith("example_")]:
         del sys.modules[name]
 
@@ -31,33 +36,42 @@ def numbers(table):
 
 def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_path):
     example = script("sinusoid_family")
-    small = {"points": 64, "steps": 40, "svi_steps": 40, "points_per_task": 4, "draws": 10}
-    table = example.main(example.Settings(**small, out=tmp_path))
+    small = {"points": 64, "steps": 40, "svi_steps": 40, "map_steps": 40, "nuts_steps": 5}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # five draws have not converged
+        table = example.main(example.Settings(**small, points_per_task=4, out=tmp_path))
 
-    assert set(table) == {"FiLM-SIREN", "Hyper-RFF", "Bayesian"}
+    assert set(table) == {"FiLM-SIREN", "Hyper-RFF", "SVI", "EnsembleMAP", "NUTS"}
     columns = ["train MSE", "sweep max", "sweep mean", "a = 1", "a = 2", "a = 3", "a = 4"]
     assert [*table["FiLM-SIREN"]] == [*table["Hyper-RFF"]] == [*columns, "seconds"]
     assert all(math.isfinite(value) for value in numbers(table))
-    figures = ["bands", "family", "fields", "integers", "losses", "prior", "schedule", "sweep"]
+    bands = [f"bands_{name}" for name in ("EnsembleMAP", "NUTS", "SVI")]
+    figures = [
+        *bands,
+        "family",
+        "fields",
+        "integers",
+        "losses",
+        "prior",
+        "rank",
+        "schedule",
+        "sweep",
+    ]
     assert sorted(tmp_path.iterdir()) == [tmp_path / f"sinusoid_{name}.png" for name in figures]
-
-
-def test_five_cycles_restart_at_every_fifth(script):
-    schedule = script("sinusoid_family").five_cycles(2000, peak=3e-3)
-    rate = np.array([schedule(step) for step in range(0, 2000, 10)])
-    assert rate.max() == pytest.approx(3e-3, rel=1e-3)
-    np.testing.assert_allclose(rate.reshape(5, 40), rate[None, :40].repeat(5, 0), atol=1e-9)
-    assert rate.reshape(5, 40).argmax(1).tolist() == [12] * 5
 
 
 def test_el_nino_draws_its_figures_and_returns_its_table(script, tmp_path):
     example = script("el_nino")
-    small = {"splits": 1, "num_warmup": 10, "num_samples": 10}
-    table = example.main(example.Settings(**small, out=tmp_path))
+    small = {"splits": 1, "num_warmup": 10, "num_samples": 10, "svi_steps": 40}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # ten draws have not converged
+        table = example.main(example.Settings(**small, out=tmp_path))
 
-    assert set(table) == {"climatology", "ridge", "ridge, April", "field"}
+    engines = {"SVI", "EnsembleMAP", "NUTS"}
+    assert set(table) == {"climatology", "ridge", "ridge, April", "field", *engines}
     assert all(math.isfinite(value) for value in numbers(table))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["el_nino_bands.png", "el_nino_crps.png"]
+    figures = ["bands", "crps", "rank", *(f"bands_{name}" for name in engines)]
+    assert {p.name for p in tmp_path.iterdir()} == {f"el_nino_{name}.png" for name in figures}
 
 
 def test_crps_and_band_in_closed_form_agree_with_samples(script):
@@ -72,11 +86,28 @@ def test_crps_and_band_in_closed_form_agree_with_samples(script):
     np.testing.assert_allclose(band, np.quantile(a, [0.05, 0.95], axis=0), atol=0.1)
 
 
+def test_own_model_draws_its_figure(script, tmp_path):
+    example = script("own_model")
+    found = example.main(example.Settings(num_steps=40, num_restarts=1, out=tmp_path))
+    assert all(math.isfinite(value) for value in found.values())
+    assert (tmp_path / "own_model.png").exists()
+
+
+def test_sorted_crps_equals_the_mean_over_pairs(script):
+    crps = script("engines").crps
+    rng = np.random.default_rng(0)
+    draws, y = rng.normal(size=(40, 3)), rng.normal(size=3)
+    pairs = np.abs(draws[:, None] - draws).mean((0, 1))
+    np.testing.assert_allclose(crps(y, draws), np.abs(draws - y).mean(0) - 0.5 * pairs)
+
+
 @pytest.mark.slow
 def test_sinusoid_family_reaches_its_figures_on_three_seeds(script, tmp_path):
     example = script("sinusoid_family")
-    small = {"svi_steps": 40, "draws": 10, "out": tmp_path}
-    tables = [example.main(example.Settings(seed=seed, **small)) for seed in range(3)]
+    small = {"svi_steps": 40, "map_steps": 40, "nuts_steps": 5, "out": tmp_path}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # its Bayesian half is cut short
+        tables = [example.main(example.Settings(seed=seed, **small)) for seed in range(3)]
     worst = {
         (model, column): max(table[model][column] for table in tables)
         for model in ("FiLM-SIREN", "Hyper-RFF")
@@ -89,18 +120,11 @@ def test_sinusoid_family_reaches_its_figures_on_three_seeds(script, tmp_path):
 
 
 @pytest.mark.slow
-def test_bayesian_bands_cover(script, tmp_path):
-    example = script("sinusoid_family")
-    table = example.main(example.Settings(steps=40, out=tmp_path))
-    assert 0.08 <= table["Bayesian"]["noise sd"] <= 0.15
-    assert table["Bayesian"]["RMSE of the mean"] <= 0.12
-    assert 0.85 <= table["Bayesian"]["new data in 90 % band"] <= 0.98
-
-
-@pytest.mark.slow
 def test_el_nino_reaches_its_figures(script, tmp_path):
     example = script("el_nino")
-    table = example.main(example.Settings(out=tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # short chains; R-hat is asserted here
+        table = example.main(example.Settings(out=tmp_path))
     assert table["climatology"]["CRPS"] == pytest.approx(0.602, abs=0.001)
     assert table["field"]["CRPS"] <= 0.46
     assert 0.85 <= table["field"]["coverage"] <= 0.96
