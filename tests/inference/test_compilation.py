@@ -57,6 +57,7 @@ def other(data):
 
 def fit_twice(model, data, engine, *, init=None, again=None):
     """Fit, and fit anew; return how much each of the two compiled."""
+    data = {name: value[:7] for name, value in data.items()}  # a shape that no other test has
     counts = []
     for seed, values in enumerate((data, other(data))):
         start = init() if init is not None else None

@@ -280,6 +280,29 @@ def test_two_observed_sites_are_both_predicted():
     assert got["count"].dtype.kind == "i"
 
 
+# log_likelihood
+
+
+def test_log_likelihood_is_that_of_each_sites_distribution_on_new_rows(fitted):
+    rows = NEW | {"y": np.linspace(0, 1, 5), "count": np.arange(5)}
+    got = fitted.log_likelihood(rows)
+    assert set(got.data_vars) == {"y", "count"}
+    assert got["y"].dims == ("chain", "draw", "rows")
+    a, b = (fitted.draws[n][..., None] for n in "ab")
+    mean = a + b * NEW["x"]
+    np.testing.assert_allclose(
+        got["y"], dist.Normal(mean, 0.5).log_prob(rows["y"]), rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        got["count"], dist.Poisson(np.exp(mean)).log_prob(rows["count"]), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_log_likelihood_without_observations_is_refused(fitted):
+    with pytest.raises(ValueError, match="`log_likelihood` expected observations in `data`"):
+        fitted.log_likelihood(NEW)
+
+
 # Trunks
 
 
