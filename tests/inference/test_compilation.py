@@ -93,7 +93,9 @@ ANEW = {
     "SVI": ENGINES["SVI"],
     "SVI-schedule": schedule,
     "EnsembleMAP": ENGINES["EnsembleMAP"],
-    "EnsembleMAP-sgd": lambda: EnsembleMAP(num_members=2, num_steps=50, optimizer=optax.sgd),
+    "EnsembleMAP-sgd": lambda: EnsembleMAP(
+        num_members=2, num_steps=50, optimizer=optax.sgd, learning_rate=1e-4
+    ),
 }
 
 
