@@ -67,7 +67,8 @@ def draw_family(key, n):
 
 
 # A context is a lifted to four numbers. FiLM's generators are linear and are given powers of a;
-# the network of Hyper-RFF makes its own functions of a, and is given a four times.
+# the network of Hyper-RFF makes its own functions of a, and is given a four times. So is the
+# Bayesian FiLM-SIREN: with few and noisy data the powers of a would follow the noise.
 
 
 def powers(a):
@@ -161,7 +162,7 @@ def noisy(key, frequencies, n):
     a = jnp.array(frequencies)[:, None, None]
     x = jr.uniform(key_x, (len(frequencies), n, 1), minval=-3.0, maxval=3.0)
     y = jnp.sin(a * x)[..., 0]
-    return {"x": x, "z": powers(a), "y": y + NOISE * jr.normal(key_noise, y.shape)}
+    return {"x": x, "z": repeated(a), "y": y + NOISE * jr.normal(key_noise, y.shape)}
 
 
 def fit_engines(settings, key):
@@ -257,14 +258,14 @@ def draw_prior(settings, key):
         with handlers.seed(rng_seed=k):
             field = bf.random_field("field", prior, learn=False)
         for axis, a in zip(axes, SHOWN, strict=True):
-            axis.plot(x, field(x[:, None], powers(jnp.array([a])))[:, 0], lw=1.2, alpha=0.8)
+            axis.plot(x, field(x[:, None], repeated(jnp.array([a])))[:, 0], lw=1.2, alpha=0.8)
     save(figure, settings.out / "sinusoid_prior.png")
 
 
 def draw_bands(path, data, posterior, key):
     """The 90 % bands of the function and of an observation, with the truth and the data."""
     grid = jnp.linspace(-3.0, 3.0, 241)
-    z = powers(jnp.array(SHOWN)[:, None, None])
+    z = repeated(jnp.array(SHOWN)[:, None, None])
     x = jnp.broadcast_to(grid[:, None], (len(SHOWN), grid.size, 1))
     drawn = posterior.predict({"x": x, "z": z}, key=key)
     figure, axes = panels(SHOWN)

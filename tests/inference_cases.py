@@ -56,8 +56,7 @@ class Metropolis(AbstractEngine):
         kept = {name: value[keep] for name, value in outcome.kept["metropolis"].items()}
         lp, position = kept["lp"], {name: kept[name] for name in start.position}
         params, last = jax.tree.map(lambda v: np.asarray(v)[keep], outcome.states[:2])
-        constrain = jax.vmap(lambda p, u: program.constrain(data, p, u), in_axes=(None, 0))
-        draws = jax.jit(jax.vmap(constrain))(params, position)
+        draws = constrained(program, data, params, position)
         trunk = np.arange(len(keep)) if params else np.zeros(len(keep), int)
         return Fitted(
             draws=jax.tree.map(np.asarray, draws),
@@ -67,6 +66,12 @@ class Metropolis(AbstractEngine):
             losses=None,
             members=best_first(Start(params, last, {}), -lp.mean(1), np.ones(len(keep), bool)),
         )
+
+
+@eqx.filter_jit
+def constrained(program, data, params, position):
+    draw = jax.vmap(lambda p, u: program.constrain(data, p, u), in_axes=(None, 0))
+    return jax.vmap(draw)(params, position)
 
 
 class _Walk(AbstractPhase):

@@ -77,7 +77,7 @@ def test_the_counter_counts():
     assert not found
 
 
-@pytest.mark.parametrize("name", [name for name in ENGINES if name != "Metropolis"])
+@pytest.mark.parametrize("name", ENGINES)
 def test_a_second_fit_of_the_same_shapes_compiles_nothing(name):
     model, data = PROGRAMS["line"]()
     first, second = fit_twice(model, data, ENGINES[name])
