@@ -112,7 +112,7 @@ def test_the_log_determinant_is_that_of_the_jacobian():
     assert layer.log_det(Z[0]).shape == ()
 
 
-@pytest.mark.parametrize("gamma", set(GAMMAS) - {"exp"})
+@pytest.mark.parametrize("gamma", sorted({*GAMMAS} - {"exp"}))
 def test_no_other_gamma_has_a_log_determinant(gamma):
     with pytest.raises(ValueError, match=f"expected `gamma='exp'`.*got '{gamma}'"):
         film(gamma=gamma).log_det(Z)
