@@ -45,7 +45,9 @@ def main():
     trunks = fit_posterior(model, data, svi, key=jr.key(1))
     print(f"SVI, 4 restarts: {time.perf_counter() - begin:.0f} s", flush=True)
     begin = time.perf_counter()
-    posterior = fit_posterior(model, data, NUTS(num_samples=500), key=jr.key(2), init=trunks)
+    posterior = fit_posterior(
+        model, data, NUTS(num_warmup=300, num_samples=500), key=jr.key(2), init=trunks
+    )
     print(posterior, f"{time.perf_counter() - begin:.0f} s in all")
 
     a, x = np.meshgrid(np.linspace(1.2, 3.8, 8), np.linspace(-2.8, 2.8, 8), indexing="ij")

@@ -50,7 +50,7 @@ class NUTS(AbstractEngine):
     target_accept_prob: float = eqx.field(static=True, default=0.8)
     max_tree_depth: int = eqx.field(static=True, default=10)
     metric: Literal["diagonal", "dense"] = eqx.field(static=True, default="diagonal")
-    guide_weight: float = eqx.field(static=True, default=200.0)
+    guide_weight: float = eqx.field(static=True, default=1000.0)
     init_strategy: Callable = eqx.field(static=True, default=init_to_uniform)
 
     def __check_init__(self) -> None:
