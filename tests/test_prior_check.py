@@ -48,8 +48,8 @@ def test_standard_normal_weights_on_a_siren_hypernetwork_are_flagged():
     """White noise, but for the readout's bias, which holds 1 / (1 + width / 2) of the variance."""
     z = jr.normal(jr.key(1), (2, 4))
     white = bf.check_prior(bf.with_prior(hyper_siren(), scale=1.0), LINE, z, key=jr.key(2))
-    assert (np.abs(white.correlation - 1.0 / 33.0) < 4.0 / math.sqrt(256 * 64)).all(), white
-    assert white.correlation.max() < 0.1, white
+    # One point's correlation has an sd of 1/16 over 256 draws, and the points share their draws.
+    assert (np.abs(white.correlation - 1.0 / 33.0) < 4.0 / math.sqrt(256)).all(), white
     assert any("white noise" in finding for finding in white.findings)
     assert any("too large" in finding for finding in white.findings)
     assert "expected at least 0.5" in str(white)
