@@ -13,7 +13,7 @@ import numpyro.distributions as dist
 import bayesfield as bf
 from bayesfield.inference import NUTS, SVI, EnsembleMAP, fit_posterior, loop
 
-PAIRS = 7
+PAIRS = 5
 
 
 def make_field(key):

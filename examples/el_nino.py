@@ -141,7 +141,7 @@ def engines_of(settings):
         num_chains=settings.num_chains,
         num_warmup=settings.num_warmup,
         num_samples=settings.num_samples,
-        max_tree_depth=7,
+        target_accept_prob=0.9,
     )
     return svi, nuts
 
