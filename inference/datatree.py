@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key
 
-from .predict import Labelled, axis_names, dotless, labelled, replay, run_program
+from .predict import axis_names, dotless, replay, run_program
 from .program import Site
 
 if TYPE_CHECKING:
@@ -108,6 +108,3 @@ def _constants(posterior: "Posterior", observed: Mapping[str, Site]) -> dict[str
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, jax.Array]:
     return {name: jnp.asarray(value) for name, value in values.items()}
-
-
-__all__ = ["Labelled", "attributes", "build", "labelled"]
