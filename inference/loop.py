@@ -9,6 +9,7 @@ import abc
 import sys
 import time
 import warnings
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -91,28 +92,53 @@ class Outcome(NamedTuple):
     interrupted: tuple[str, int] | None
 
 
-@eqx.filter_jit
-def _init(phase: AbstractPhase, program: Program, data: Data, lanes: PyTree, keys: Array) -> PyTree:
+class _Bound:
+    """A phase, its program and the data, less their arrays: what a compiled function is keyed by.
+
+    Parted once for a phase and not in every call, as `eqx.filter_jit` would: a chunk may be short.
+    """
+
+    def __init__(self, phase: AbstractPhase, program: Program, data: Data):
+        self.arrays, rest = eqx.partition((phase, program, data), eqx.is_array)
+        leaves, structure = jax.tree.flatten(rest)
+        self._key = (tuple(leaves), structure)
+        self._hash = hash(self._key)
+
+    def whole(self, arrays: PyTree) -> tuple[AbstractPhase, Program, Data]:
+        """Put `arrays`, traced perhaps, back in their places."""
+        leaves, structure = self._key
+        return eqx.combine(arrays, jax.tree.unflatten(structure, leaves))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, _Bound) and self._key == other._key)
+
+
+@partial(jax.jit, static_argnums=0)
+def _init(bound: _Bound, arrays: PyTree, lanes: PyTree, keys: Array) -> PyTree:
+    phase, program, data = bound.whole(arrays)
     states = jax.vmap(lambda lane, key: phase.init(program, data, lane, key))(lanes, keys)
     # Without weak types, which the loop drops: the second chunk would be compiled anew.
     return jax.tree.map(lambda a: jax.lax.convert_element_type(a, a.dtype), states)
 
 
-@eqx.filter_jit
+@partial(jax.jit, static_argnums=(0, 1))
 def _chunk(
-    phase: AbstractPhase,
-    program: Program,
-    data: Data,
+    bound: _Bound,
+    length: int,
+    arrays: PyTree,
     carry: tuple[PyTree, Array, Array],
     keys: Array,
     begin: Array,
     count: Array,
-    length: int,
 ) -> tuple[tuple[PyTree, Array, Array], dict[str, Array]]:
     """Run steps `begin` to `begin + count`; `count` is at most `length`, the size of the buffers.
 
     A traced `count` lets the last, shorter chunk share the compiled function of the others.
     """
+    phase, program, data = bound.whole(arrays)
 
     def one(state: PyTree, alive: Array, died: Array, key: PRNGKeyArray, index: Array):
         new, step = phase.step(program, data, state, index, jax.random.fold_in(key, index))
@@ -173,24 +199,24 @@ def run(
     states = lanes
     for number, phase in enumerate(phases):
         phase_keys = jax.vmap(lambda k, n=number: jax.random.fold_in(k, n))(keys)
+        bound = _Bound(phase, program, data)
         chunks: list[dict[str, np.ndarray]] = []
         length = -(-phase.num_steps // CHUNKS)
         done = 0
         with _bar(phase, progress) as bar:
             try:
-                states = clock.call(_init, phase, program, data, states, phase_keys)
+                states = clock.call(_init, bound, bound.arrays, states, phase_keys)
                 while done < phase.num_steps:
                     count = min(length, phase.num_steps - done)
                     (states, alive, died), buffers = clock.call(
                         _chunk,
-                        phase,
-                        program,
-                        data,
+                        bound,
+                        length,
+                        bound.arrays,
                         (states, alive, died),
                         phase_keys,
-                        jnp.asarray(done, jnp.int32),
-                        jnp.asarray(count, jnp.int32),
-                        length,
+                        np.int32(done),
+                        np.int32(count),
                     )
                     # (step, lane, ...) on the device, (lane, step, ...) from here on
                     new = {n: np.swapaxes(np.asarray(a)[:count], 0, 1) for n, a in buffers.items()}
