@@ -18,6 +18,7 @@ NUTS fits five splits of the years, 46 to train and 15 to test. Climatology and 
 for each month stand beside it, and on the first split the other engines.
 
     python examples/el_nino.py             # a minute or two on two cores; figures in out/
+    python examples/el_nino.py --engine-splits 5    # the engines on every split
     python examples/el_nino.py --smoke     # seconds: does it run?
 """
 
@@ -57,6 +58,7 @@ class Settings:
     num_samples: int = 400
     num_chains: int = 2
     svi_steps: int = 2000
+    engine_splits: int = 1  # on how many of them the engines are compared
     out: Path = Path("out")
 
 
@@ -158,15 +160,24 @@ def predict(posterior, z):
     return flat(drawn["y_mean"]).astype(float), flat(drawn["sd"])[:, None].astype(float)
 
 
-def compare_engines(settings, sst):
-    """Fit the first split by every engine and score what each says of the test years."""
-    train, test = split(0)
+def compare_engines(settings, sst, i):
+    """Fit split `i` by every engine and score what each says of its test years."""
+    train, test = split(i)
     z, y, _, unit = standardise(sst, train)
     svi, nuts = engines_of(settings)
     ensemble = EnsembleMAP(num_steps=settings.svi_steps)
     engines = {"SVI": svi, "EnsembleMAP": ensemble, "NUTS": (nuts, "SVI")}
     first = {"z": z[train], "y": y[train]}
-    return compare(model, first, {"z": z[test], "y": y[test]}, engines, key=jr.key(0), unit=unit)
+    return compare(model, first, {"z": z[test], "y": y[test]}, engines, key=jr.key(i), unit=unit)
+
+
+def average(tables):
+    """Average the scores of splits of equal size; squared errors and not their roots."""
+    of = {name: {c: [t[name][c] for t in tables] for c in tables[0][name]} for name in tables[0]}
+    mean = {name: {c: float(np.mean(v)) for c, v in row.items()} for name, row in of.items()}
+    for name, row in of.items():
+        mean[name]["RMSE"] = float(np.sqrt(np.mean(np.square(row["RMSE"]))))
+    return mean
 
 
 # Baselines: a mean and an sd for every month of the test years -----------------------------------
@@ -327,8 +338,10 @@ def main(settings):
         print(f"{'The field' if gain > 0 else name} wins by {abs(gain):.3f}: ", end="")
         print(f"field against {name}, ahead in {len(ahead)} of 8 months ({', '.join(ahead)}).")
 
-    print("\nThree engines on the first split, in degrees C:", end="")
-    posteriors, by_engine = compare_engines(settings, sst)
+    print(f"\nThree engines on {settings.engine_splits} of the splits, in degrees C:", end="")
+    posteriors, first = compare_engines(settings, sst, 0)
+    others = [compare_engines(settings, sst, i)[1] for i in range(1, settings.engine_splits)]
+    by_engine = average([first, *others])
     report(posteriors, by_engine)
     train, test = split(0)
     z, _, mean, unit = standardise(sst, train)
@@ -345,8 +358,9 @@ def main(settings):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="El Nino: May to December from January to April.")
     parser.add_argument("--out", type=Path, default=Path("out"))
+    parser.add_argument("--engine-splits", type=int, default=1, help="compare engines on so many")
     parser.add_argument("--smoke", action="store_true", help="small settings, in seconds")
     args = parser.parse_args()
     smoke = {"splits": 1, "num_warmup": 10, "num_samples": 10, "svi_steps": 40}
     small = smoke if args.smoke else {}
-    main(Settings(**{"out": args.out} | small))
+    main(Settings(out=args.out, engine_splits=args.engine_splits, **small))

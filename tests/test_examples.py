@@ -124,8 +124,14 @@ def test_el_nino_reaches_its_figures(script, tmp_path):
     example = script("el_nino")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # short chains; R-hat is asserted here
-        table = example.main(example.Settings(out=tmp_path))
+        table = example.main(example.Settings(engine_splits=5, out=tmp_path))
     assert table["climatology"]["CRPS"] == pytest.approx(0.602, abs=0.001)
     assert table["field"]["CRPS"] <= 0.46
     assert 0.85 <= table["field"]["coverage"] <= 0.96
     assert table["field"]["rhat"] < 1.05
+    # The three engines over the same five splits
+    for engine in ("SVI", "EnsembleMAP", "NUTS"):
+        assert table[engine]["CRPS"] < table["climatology"]["CRPS"], engine
+    assert table["NUTS"]["CRPS"] <= 0.46
+    assert 0.85 <= table["NUTS"]["coverage"] <= 0.96
+    assert table["EnsembleMAP"]["coverage"] < table["NUTS"]["coverage"]  # it is no posterior
