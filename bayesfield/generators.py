@@ -7,6 +7,7 @@ actions live in `bayesfield.conditioners` and `bayesfield.fields`.
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -89,15 +90,21 @@ class Generator(eqx.Module):
 
     def __call__(self, z: ArrayLike) -> dict[str, Array]:
         """Generate the parameters for contexts `z` of shape `(*batch, K)`."""
-        z = check_rows("Generator", "z", z, self.cond_dim, "cond_dim")
-        return self.unpack(rowwise(self.net, z))
+        (z,) = features_first(check_rows("Generator", "z", z, self.cond_dim, "cond_dim"))
+        parameters = self.generate(z)
+        for name, shape in self.shapes:
+            leading = tuple(range(len(shape)))
+            trailing = tuple(range(-len(shape), 0))
+            parameters[name] = jnp.moveaxis(parameters[name], leading, trailing)
+        return parameters
 
-    def unpack(self, flat: Float[Array, "*batch P"]) -> dict[str, Array]:
-        """Split a flat output `(*batch, P)` into the named parameters."""
+    def generate(self, z: Float[Array, "K *batch"]) -> dict[str, Array]:
+        """Generate for checked contexts, features first: `{name: (*shape, *batch)}`."""
+        flat = columnwise(self.net, z)
         parameters, start = {}, 0
         for name, shape in self.shapes:
             stop = start + math.prod(shape)
-            parameters[name] = flat[..., start:stop].reshape(*flat.shape[:-1], *shape)
+            parameters[name] = flat[start:stop].reshape(*shape, *flat.shape[1:])
             start = stop
         return parameters
 
@@ -111,24 +118,91 @@ class Generator(eqx.Module):
         return ", ".join(f"{name} {shape}" for name, shape in self.shapes)
 
 
-def rowwise(fn: Callable[[Array], Array], rows: Float[Array, "*batch K"]) -> Array:
-    """Apply `fn: (K,) -> (P,)` to every row: `(*batch, K) -> (*batch, P)`."""
-    if rows.ndim == 1:
-        return fn(rows)
-    flat = jax.vmap(fn)(rows.reshape(-1, rows.shape[-1]))
-    return flat.reshape(*rows.shape[:-1], *flat.shape[1:])
+def features_first(*rows: Array) -> list[Array]:
+    """Move features to the front, `(C, *batch)`, with equally many batch axes everywhere.
+
+    Inside, features come first: `W h` is then one matrix product with the points along its columns,
+    and a sine or a modulation runs along contiguous points. XLA does not choose that layout by
+    itself, and a training step of a FiLM-SIREN takes 1.7 times as long in the other.
+    """
+    ndim = max(a.ndim for a in rows)
+    return [jnp.moveaxis(a.reshape(*[1] * (ndim - a.ndim), *a.shape), -1, 0) for a in rows]
+
+
+def features_last(columns: Float[Array, "C *batch"]) -> Float[Array, "*batch C"]:
+    """Move features back to the end."""
+    return jnp.moveaxis(columns, 0, -1)
+
+
+def columnwise(fn: Callable[[Array], Array], columns: Float[Array, "K *batch"]) -> Array:
+    """Apply `fn: (K,) -> (P,)` to every column: `(K, *batch) -> (P, *batch)`.
+
+    `eqx.nn.Linear` and `eqx.nn.MLP` are applied to all columns together: mapped over, their
+    products come out with features last and are moved back.
+    """
+    if isinstance(fn, eqx.nn.MLP) and _is_plain(fn):
+        for step in mlp_steps(fn):
+            columns = step(columns)
+        return columns
+    if isinstance(fn, eqx.nn.Linear) and "scalar" not in (fn.in_features, fn.out_features):
+        bias = jnp.zeros(1, columns.dtype) if fn.bias is None else fn.bias
+        return apply_linear(fn.weight, bias, columns)
+    if columns.ndim == 1:
+        return fn(columns)
+    flat = columns.reshape(columns.shape[0], -1)
+    mapped = jax.vmap(fn, in_axes=-1, out_axes=-1)(flat)
+    return mapped.reshape(*mapped.shape[:-1], *columns.shape[1:])
+
+
+def mlp_steps(mlp: eqx.nn.MLP) -> list[Callable[[Array], Array]]:
+    """Return an MLP's layers, each with its activation, as functions of columns."""
+    activations = [mlp.activation] * mlp.depth + [mlp.final_activation]
+
+    def step(layer: eqx.nn.Linear, activation: Callable, columns: Array) -> Array:
+        return columnwise(jax.vmap(activation), columnwise(layer, columns))
+
+    return [
+        partial(step, layer, activation)
+        for layer, activation in zip(mlp.layers, activations, strict=True)
+    ]
+
+
+def _is_plain(mlp: eqx.nn.MLP) -> bool:
+    """Whether it is its layers and activations one after the other, and nothing is stacked."""
+    activations = jax.tree.leaves((mlp.activation, mlp.final_activation))
+    return (
+        mlp.depth > 0
+        and not getattr(mlp, "scan", False)
+        and "scalar" not in (mlp.in_size, mlp.out_size)
+        and not any(eqx.is_array(leaf) for leaf in activations)
+    )
 
 
 def apply_linear(
-    weight: Float[Array, "*#batch C_out C_in"],
-    bias: Float[Array, "*#batch C_out"],
-    h: Float[Array, "*#batch C_in"],
-) -> Float[Array, "*batch C_out"]:
-    """`W h + b` where weights and activations broadcast along their batch axes.
+    weight: Float[Array, "C_out C_in *#batch"],
+    bias: Float[Array, "C_out *#batch"],
+    h: Float[Array, "C_in *#batch"],
+) -> Float[Array, "C_out *batch"]:
+    """`W h + b`, features first, where weights and activations broadcast along their batch axes.
 
-    `jnp.matmul` contracts an axis of size 1 as a free one, so a weight shared along an axis is
-    read in place and never repeated.
+    A weight without batch axes is shared by all of them. An axis along which either has size 1 is
+    a free axis of the contraction, so what is shared is read in place and never repeated.
     """
-    if weight.ndim == 2:
-        return h @ weight.T + bias
-    return jnp.matmul(weight, h[..., None])[..., 0] + bias
+    axes = range(h.ndim - 1)
+    out_axis, in_axis = len(axes), len(axes) + 1
+    bias = bias.reshape(bias.shape + (1,) * (h.ndim - bias.ndim))
+    varies = weight.shape[2:] if weight.ndim > 2 else (1,) * len(axes)
+    if all(size == 1 for size in varies):
+        return jnp.tensordot(weight.reshape(weight.shape[:2]), h, 1) + bias
+    if varies == h.shape[1:]:  # a matrix for each point: no matrix product, so along the points
+        return jnp.sum(weight * h, axis=1) + bias
+    of_weight = [a for a in axes if varies[a] > 1]
+    of_h = [a for a in axes if h.shape[1 + a] > 1]
+    out = jnp.einsum(
+        weight.reshape(*weight.shape[:2], *[varies[a] for a in of_weight]),
+        [out_axis, in_axis, *of_weight],
+        h.reshape(h.shape[0], *[h.shape[1 + a] for a in of_h]),
+        [in_axis, *of_h],
+        [out_axis, *sorted({*of_weight, *of_h})],
+    )
+    return out.reshape(-1, *jnp.broadcast_shapes(varies, h.shape[1:])) + bias

@@ -68,10 +68,10 @@ class Kernel(bf.AbstractField):
     cond_dim: int = eqx.field(static=True)
 
     def evaluate(self, x, z):
-        angle = x @ self.frequencies
-        features = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], -1)
-        values = features @ self.weights / math.sqrt(angle.shape[-1])
-        return values * z[..., :1]
+        angle = jnp.tensordot(self.frequencies.T, x, 1)
+        features = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], 0)
+        values = jnp.tensordot(self.weights.T, features, 1) / math.sqrt(angle.shape[0])
+        return values * z[:1]
 
 
 def kernel(lengthscale, size=1, num=200):

@@ -109,10 +109,10 @@ class AffineModulation(AbstractConditioner):
         return cls.init(num_features, cond_dim, key=key)
 
     def condition(
-        self, h: Float[Array, "*#batch C"], z: Float[Array, "*#batch K"]
-    ) -> Float[Array, "*batch C"]:
+        self, h: Float[Array, "C *#batch"], z: Float[Array, "K *#batch"]
+    ) -> Float[Array, "C *batch"]:
         """Condition checked activations."""
-        action = self.generator(z)
+        action = self.generator.generate(z)
         return GAMMAS[self.gamma](action["scale"]) * h + action["shift"]
 
     def log_det(self, z: ArrayLike) -> Float[Array, " *batch"]:

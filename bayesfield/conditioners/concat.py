@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
-from bayesfield.generators import Generator, rowwise
+from bayesfield.generators import Generator, apply_linear, columnwise
 
 from .conditioner import AbstractConditioner
 from .lift import bayesian
@@ -65,17 +65,17 @@ class ConcatConditioner(AbstractConditioner):
         return cls.init(num_features, cond_dim, key=key)
 
     def condition(
-        self, h: Float[Array, "*#batch C"], z: Float[Array, "*#batch K"]
-    ) -> Float[Array, "*batch C"]:
+        self, h: Float[Array, "C *#batch"], z: Float[Array, "K *#batch"]
+    ) -> Float[Array, "C *batch"]:
         """Condition checked activations."""
         net = self.generator.net
         if isinstance(net, eqx.nn.Linear):
             of_h, of_z = jnp.split(net.weight, [self.num_features], axis=1)
-            constant = 0.0 if net.bias is None else net.bias
-            return h @ of_h.T + (z @ of_z.T + constant)
-        batch = jnp.broadcast_shapes(h.shape[:-1], z.shape[:-1])
-        rows = [jnp.broadcast_to(a, (*batch, a.shape[-1])) for a in (h, z)]
-        return rowwise(net, jnp.concatenate(rows, axis=-1))
+            constant = jnp.zeros(self.out_features) if net.bias is None else net.bias
+            return apply_linear(of_h, apply_linear(of_z, constant, z), h)
+        batch = jnp.broadcast_shapes(h.shape[1:], z.shape[1:])
+        columns = [jnp.broadcast_to(a, (a.shape[0], *batch)) for a in (h, z)]
+        return columnwise(net, jnp.concatenate(columns, axis=0))
 
 
 BayesianConcatConditioner = bayesian(ConcatConditioner)

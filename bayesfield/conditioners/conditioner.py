@@ -6,6 +6,7 @@ import equinox as eqx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from bayesfield.checks import check_broadcast, check_rows
+from bayesfield.generators import features_first, features_last
 from bayesfield.random_field import drawn
 
 
@@ -48,10 +49,10 @@ class AbstractConditioner(eqx.Module):
         h = check_rows(call, "h", h, self.num_features, "num_features")
         z = check_rows(call, "z", z, self.cond_dim, "cond_dim")
         check_broadcast(call, ("h", "z"), h, z)
-        return drawn(self).condition(h, z)
+        return features_last(drawn(self).condition(*features_first(h, z)))
 
     @abc.abstractmethod
     def condition(
-        self, h: Float[Array, "*#batch C"], z: Float[Array, "*#batch K"]
-    ) -> Float[Array, "*batch C_out"]:
-        """Condition checked activations; every leaf is an array by now."""
+        self, h: Float[Array, "C *#batch"], z: Float[Array, "K *#batch"]
+    ) -> Float[Array, "C_out *batch"]:
+        """Condition checked activations, features first; every leaf is an array by now."""

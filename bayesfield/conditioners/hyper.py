@@ -77,10 +77,10 @@ class HyperLinear(AbstractConditioner):
         return cls.init(target_in=num_features, target_out=num_features, cond_dim=cond_dim, key=key)
 
     def condition(
-        self, h: Float[Array, "*#batch C_in"], z: Float[Array, "*#batch K"]
-    ) -> Float[Array, "*batch C_out"]:
+        self, h: Float[Array, "C_in *#batch"], z: Float[Array, "K *#batch"]
+    ) -> Float[Array, "C_out *batch"]:
         """Condition checked activations."""
-        action = self.generator(z)
+        action = self.generator.generate(z)
         return apply_linear(action["weight"], action["bias"], h)
 
 
@@ -168,12 +168,13 @@ class LowRankHyperLinear(AbstractConditioner):
         return cls.init(target_in=n, target_out=n, rank=min(8, n), cond_dim=cond_dim, key=key)
 
     def condition(
-        self, h: Float[Array, "*#batch C_in"], z: Float[Array, "*#batch K"]
-    ) -> Float[Array, "*batch C_out"]:
+        self, h: Float[Array, "C_in *#batch"], z: Float[Array, "K *#batch"]
+    ) -> Float[Array, "C_out *batch"]:
         """Condition checked activations."""
-        action = self.generator(z)
-        low_rank = (action["singular"] * (h @ self.right)) @ self.left.T
-        return h @ self.weight.T + low_rank + action["bias"]
+        action = self.generator.generate(z)
+        reduced = action["singular"] * jnp.tensordot(self.right.T, h, 1)
+        low_rank = jnp.tensordot(self.left, reduced, 1)
+        return apply_linear(self.weight, action["bias"], h) + low_rank
 
 
 @prior_scales.register

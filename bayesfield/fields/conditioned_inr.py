@@ -1,6 +1,7 @@
 """A trunk with a conditioner after each layer: FiLM-modulated SIREN and its relatives."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
 from bayesfield.conditioners import AbstractConditioner
-from bayesfield.generators import rowwise
+from bayesfield.generators import columnwise, mlp_steps
 from bayesfield.networks import SIREN, AbstractNetwork
 from bayesfield.priors import Frozen, is_placeholder
 
@@ -115,30 +116,23 @@ class ConditionedINR(AbstractField):
         )
 
     def evaluate(
-        self, x: Float[Array, "*#batch D"], z: Float[Array, "*#batch K"]
-    ) -> Float[Array, "*batch C"]:
+        self, x: Float[Array, "D *#batch"], z: Float[Array, "K *#batch"]
+    ) -> Float[Array, "C *batch"]:
         """Evaluate at checked arguments."""
         *hidden, readout = _steps(self.trunk)
         h = x
         for layer, conditioner in zip(hidden, self.conditioners, strict=True):
-            h = conditioner(layer(h), z)
+            h = conditioner.condition(layer(h), z)
         return readout(h)
 
 
 def _steps(trunk: Any) -> list[Callable[[Array], Array]]:
-    """Return the trunk's layers as functions of rows `(*batch, C_in) -> (*batch, C_out)`."""
+    """Return the trunk's layers as functions of columns `(C_in, *batch) -> (C_out, *batch)`."""
     if isinstance(trunk, eqx.nn.MLP):
-        # Its activations stand beside the layers; `MLP` maps the hidden one over features.
-        activations = [jax.vmap(trunk.activation)] * trunk.depth + [trunk.final_activation]
-        steps = [
-            lambda row, layer=layer, act=act: act(layer(row))
-            for layer, act in zip(trunk.layers, activations, strict=True)
-        ]
-    else:
-        steps = list(trunk.layers)
+        return mlp_steps(trunk)  # its activations stand beside the layers
     return [
-        step if isinstance(step, AbstractNetwork) else lambda h, step=step: rowwise(step, h)
-        for step in steps
+        step.evaluate if isinstance(step, AbstractNetwork) else partial(columnwise, step)
+        for step in trunk.layers
     ]
 
 

@@ -69,12 +69,12 @@ class HyperFourierFeatures(AbstractField):
         return cls(generator=generator, in_features=d, out_features=2 * m, n_features=m, cond_dim=k)
 
     def evaluate(
-        self, x: Float[Array, "*#batch D"], z: Float[Array, "*#batch K"]
-    ) -> Float[Array, "*batch two_M"]:
+        self, x: Float[Array, "D *#batch"], z: Float[Array, "K *#batch"]
+    ) -> Float[Array, "two_M *batch"]:
         """Evaluate at checked arguments."""
-        basis = self.generator(z)
-        frequencies = basis["frequencies"] / jnp.exp(basis["log_lengthscale"])[..., None, None]
-        return fourier_features(apply_linear(jnp.swapaxes(frequencies, -1, -2), basis["phases"], x))
+        basis = self.generator.generate(z)
+        frequencies = basis["frequencies"] / jnp.exp(basis["log_lengthscale"])
+        return fourier_features(apply_linear(jnp.swapaxes(frequencies, 0, 1), basis["phases"], x))
 
 
 class ConditionedRFFNet(AbstractField):
@@ -111,10 +111,10 @@ class ConditionedRFFNet(AbstractField):
         )
 
     def evaluate(
-        self, x: Float[Array, "*#batch D"], z: Float[Array, "*#batch K"]
-    ) -> Float[Array, "*batch C"]:
+        self, x: Float[Array, "D *#batch"], z: Float[Array, "K *#batch"]
+    ) -> Float[Array, "C *batch"]:
         """Evaluate at checked arguments."""
-        return self.readout(self.feat(x, z))
+        return self.readout.evaluate(self.feat.evaluate(x, z))
 
 
 @prior_scales.register

@@ -6,6 +6,7 @@ import equinox as eqx
 from jaxtyping import Array, ArrayLike, Float
 
 from bayesfield.checks import check_broadcast, check_rows
+from bayesfield.generators import features_first, features_last
 from bayesfield.random_field import drawn
 
 
@@ -42,10 +43,10 @@ class AbstractField(eqx.Module):
         x = check_rows(call, "x", x, self.in_features, "in_features")
         z = check_rows(call, "z", z, self.cond_dim, "cond_dim")
         check_broadcast(call, ("x", "z"), x, z)
-        return drawn(self).evaluate(x, z)
+        return features_last(drawn(self).evaluate(*features_first(x, z)))
 
     @abc.abstractmethod
     def evaluate(
-        self, x: Float[Array, "*#batch D"], z: Float[Array, "*#batch K"]
-    ) -> Float[Array, "*batch C"]:
-        """Evaluate at checked arguments; every leaf is an array by now."""
+        self, x: Float[Array, "D *#batch"], z: Float[Array, "K *#batch"]
+    ) -> Float[Array, "C *batch"]:
+        """Evaluate at checked arguments, features first; every leaf is an array by now."""

@@ -132,13 +132,13 @@ class HyperSIREN(AbstractField):
         )
 
     def evaluate(
-        self, x: Float[Array, "*#batch D"], z: Float[Array, "*#batch K"]
-    ) -> Float[Array, "*batch C"]:
+        self, x: Float[Array, "D *#batch"], z: Float[Array, "K *#batch"]
+    ) -> Float[Array, "C *batch"]:
         """Evaluate at checked arguments."""
-        code = self.parameter_net(z)["code"]
+        code = self.parameter_net.generate(z)["code"]
         h = x
         for i, generator in enumerate(self.generators):
-            layer = generator(code)
+            layer = generator.generate(code)
             h = apply_linear(layer["weight"], layer["bias"], h)
             if i < len(self.omegas):
                 h = sine(self.omegas[i] * h)

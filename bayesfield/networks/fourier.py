@@ -75,10 +75,10 @@ class RBFFourierFeatures(AbstractNetwork):
             n_features=m,
         )
 
-    def evaluate(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch two_M"]:
+    def evaluate(self, x: Float[Array, "D *batch"]) -> Float[Array, "two_M *batch"]:
         """Evaluate at checked coordinates."""
         frequencies, lengthscale = jnp.asarray(self.frequencies), jnp.asarray(self.lengthscale)
-        return fourier_features(x @ frequencies / lengthscale)
+        return fourier_features(jnp.tensordot(frequencies.T, x, 1) / lengthscale)
 
 
 class RandomKitchenSinks(AbstractNetwork):
@@ -113,16 +113,16 @@ class RandomKitchenSinks(AbstractNetwork):
             out_features=readout.out_features,
         )
 
-    def evaluate(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch C"]:
+    def evaluate(self, x: Float[Array, "D *batch"]) -> Float[Array, "C *batch"]:
         """Evaluate at checked coordinates."""
-        return self.readout(self.feat(x))
+        return self.readout.evaluate(self.feat.evaluate(x))
 
 
-def fourier_features(angle: Float[Array, "*batch M"]) -> Float[Array, "*batch two_M"]:
+def fourier_features(angle: Float[Array, "M *batch"]) -> Float[Array, "two_M *batch"]:
     """Return `sqrt(1/M) [cos(angle), sin(angle)]`, of norm one."""
-    scale = math.sqrt(1.0 / angle.shape[-1])
+    scale = math.sqrt(1.0 / angle.shape[0])
     sine, cosine = sine_cosine(angle)
-    return scale * jnp.concatenate([cosine, sine], axis=-1)
+    return scale * jnp.concatenate([cosine, sine], axis=0)
 
 
 def feature_readout(call: str, num_features: int, out_features: int, key: PRNGKeyArray) -> Linear:

@@ -44,8 +44,8 @@ class Linear(AbstractNetwork):
             out_features=d_out,
         )
 
-    def evaluate(self, x: Float[Array, "*batch C_in"]) -> Float[Array, "*batch C_out"]:
-        """Evaluate at checked rows."""
+    def evaluate(self, x: Float[Array, "C_in *batch"]) -> Float[Array, "C_out *batch"]:
+        """Evaluate at checked columns."""
         return apply_linear(self.weight, self.bias, x)
 
 

@@ -6,6 +6,7 @@ import equinox as eqx
 from jaxtyping import Array, ArrayLike, Float
 
 from bayesfield.checks import check_rows
+from bayesfield.generators import features_first, features_last
 from bayesfield.random_field import drawn
 
 
@@ -32,8 +33,8 @@ class AbstractNetwork(eqx.Module):
             RuntimeError: The network holds priors and no handler is active to draw them.
         """
         rows = check_rows(type(self).__name__, "x", x, self.in_features, "in_features")
-        return drawn(self).evaluate(rows)
+        return features_last(drawn(self).evaluate(*features_first(rows)))
 
     @abc.abstractmethod
-    def evaluate(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch C"]:
-        """Evaluate at checked coordinates; every leaf is an array by now."""
+    def evaluate(self, x: Float[Array, "D *batch"]) -> Float[Array, "C *batch"]:
+        """Evaluate at checked coordinates, features first; every leaf is an array by now."""

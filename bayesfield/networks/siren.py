@@ -86,8 +86,8 @@ class SirenDense(AbstractNetwork):
             out_features=d_out,
         )
 
-    def evaluate(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch C"]:
-        """Evaluate at checked rows."""
+    def evaluate(self, x: Float[Array, "D *batch"]) -> Float[Array, "C *batch"]:
+        """Evaluate at checked columns."""
         return sine(self.omega * apply_linear(self.weight, self.bias, x))
 
 
@@ -169,11 +169,11 @@ class SIREN(AbstractNetwork):
         readout = Linear.init(d_in, d_out, weight_bound=math.sqrt(c / d_in), key=key_readout)
         return cls(layers=(*layers, readout), in_features=widths[0][0], out_features=d_out)
 
-    def evaluate(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch C"]:
+    def evaluate(self, x: Float[Array, "D *batch"]) -> Float[Array, "C *batch"]:
         """Evaluate at checked coordinates."""
         h = x
         for layer in self.layers:
-            h = layer(h)
+            h = layer.evaluate(h)
         return h
 
 
