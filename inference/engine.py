@@ -85,6 +85,10 @@ class AbstractEngine(eqx.Module):
     ) -> Fitted:
         """Make draws of what the loop returns; lanes that are not alive are left out."""
 
+    def lanes_at_once(self) -> int | None:
+        """How many lanes are mapped at once; by default so many that their arrays stay in cache."""
+        return None
+
     def check(self, sites: Sites, members: Members | None) -> None:
         """Refuse a program or an `init` that this engine cannot use, before anything runs."""
         del sites, members

@@ -88,7 +88,14 @@ def fit_posterior(
     start = _start(engine, program, arrays, sites, members, values, key_start, clock)
     keys = jax.random.split(key_run, engine.num_lanes(sites))
     outcome = loop.run(
-        engine.phases(program), program, arrays, start, keys, progress=progress, clock=clock
+        engine.phases(program),
+        program,
+        arrays,
+        start,
+        keys,
+        batch_size=engine.lanes_at_once(),
+        progress=progress,
+        clock=clock,
     )
     fitted = engine.result(program, arrays, start, outcome, key_result)
     posterior = Posterior(

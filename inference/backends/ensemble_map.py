@@ -31,6 +31,8 @@ class EnsembleMAP(AbstractEngine):
         num_steps: Optimiser steps.
         optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
         learning_rate: A number or a schedule; None with a transformation.
+        batch_size: How many members are mapped at once; None takes so many that their arrays
+            stay in the cache.
         init_strategy: Where members start; a draw from the prior by default.
     """
 
@@ -38,10 +40,13 @@ class EnsembleMAP(AbstractEngine):
     num_steps: int = eqx.field(static=True, default=2000)
     optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
     learning_rate: float | Callable | None = eqx.field(static=True, default=1e-2)
+    batch_size: int | None = eqx.field(static=True, default=None)
     init_strategy: Callable = eqx.field(static=True, default=init_to_sample)
 
     def __check_init__(self) -> None:
         """Check the settings."""
+        if self.batch_size is not None:
+            check_size("EnsembleMAP", "batch_size", self.batch_size)
         check_size("EnsembleMAP", "num_members", self.num_members)
         check_size("EnsembleMAP", "num_steps", self.num_steps)
         check_optimizer("EnsembleMAP", self.optimizer, self.learning_rate)
@@ -50,6 +55,10 @@ class EnsembleMAP(AbstractEngine):
         """One for each member."""
         del sites
         return self.num_members
+
+    def lanes_at_once(self) -> int | None:
+        """As `batch_size` says."""
+        return self.batch_size
 
     def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
         """One: the climb."""

@@ -37,6 +37,8 @@ class NUTS(AbstractEngine):
         metric: `"diagonal"` or `"dense"`, what the warm-up estimates.
         guide_weight: How many draws the scales of an SVI fit count for, in `init`, when a window
             of the warm-up estimates the metric; 0 forgets them after the first window.
+        batch_size: How many chains are mapped at once; None takes so many that their arrays
+            stay in the cache.
         init_strategy: Where chains start without `init`.
 
     References:
@@ -51,10 +53,13 @@ class NUTS(AbstractEngine):
     max_tree_depth: int = eqx.field(static=True, default=10)
     metric: Literal["diagonal", "dense"] = eqx.field(static=True, default="diagonal")
     guide_weight: float = eqx.field(static=True, default=1000.0)
+    batch_size: int | None = eqx.field(static=True, default=None)
     init_strategy: Callable = eqx.field(static=True, default=init_to_uniform)
 
     def __check_init__(self) -> None:
         """Check the settings."""
+        if self.batch_size is not None:
+            check_size("NUTS", "batch_size", self.batch_size)
         if not self.guide_weight >= 0:
             raise ValueError(
                 f"`NUTS` expected `guide_weight` to be at least zero; got {self.guide_weight}."
@@ -116,6 +121,10 @@ class NUTS(AbstractEngine):
         if sites.params:
             return [lane // self.num_chains for lane in lanes]
         return [lane % num_members for lane in lanes]
+
+    def lanes_at_once(self) -> int | None:
+        """As `batch_size` says."""
+        return self.batch_size
 
     def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
         """One: warm-up and sampling by one compiled function."""

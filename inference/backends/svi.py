@@ -40,6 +40,8 @@ class SVI(AbstractEngine):
         num_samples: Draws, of all of them together.
         num_particles: Draws of the guide in each estimate of the ELBO.
         init_scale: The sd, unconstrained, that a named guide starts with.
+        batch_size: How many restarts are mapped at once; None takes so many that their arrays
+            stay in the cache.
         init_strategy: Where guides start without `init`.
     """
 
@@ -52,10 +54,13 @@ class SVI(AbstractEngine):
     num_samples: int = eqx.field(static=True, default=1000)
     num_particles: int = eqx.field(static=True, default=1)
     init_scale: float = eqx.field(static=True, default=0.01)
+    batch_size: int | None = eqx.field(static=True, default=None)
     init_strategy: Callable = eqx.field(static=True, default=init_to_median)
 
     def __check_init__(self) -> None:
         """Check the settings."""
+        if self.batch_size is not None:
+            check_size("SVI", "batch_size", self.batch_size)
         counts = ("num_steps", "num_restarts", "num_trunks", "num_samples", "num_particles")
         for name in counts:
             check_size("SVI", name, getattr(self, name))
@@ -79,6 +84,10 @@ class SVI(AbstractEngine):
         """One for each restart."""
         del sites
         return self.num_restarts
+
+    def lanes_at_once(self) -> int | None:
+        """As `batch_size` says."""
+        return self.batch_size
 
     def phases(self, program: Program) -> "tuple[_Climb | _NumPyroClimb]":
         """One: the climb."""

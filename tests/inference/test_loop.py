@@ -129,6 +129,30 @@ def test_a_chunk_count_that_does_not_divide_the_steps_runs_each_step_once(bound)
     assert [shapes["index"] for shapes in STATUS] == [(3, 3)] * 17 + [(3, 2)]
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 7])
+def test_lanes_mapped_in_batches_are_the_same_lanes(bound, batch_size):
+    given, keys = lanes(*[NEVER] * 5), jr.split(jr.key(3), 5)
+    clock = loop.Clock()
+    whole, parted = (
+        loop.run((Walk(),), *bound, given, keys, batch_size=b, progress=False, clock=clock)
+        for b in (5, batch_size)
+    )
+    np.testing.assert_array_equal(whole.kept["walk"]["at"], parted.kept["walk"]["at"])
+
+
+def test_lanes_are_batched_so_that_their_arrays_stay_in_the_cache():
+    def at_once(size, num_lanes):
+        return loop.lanes_at_once(
+            jax.make_jaxpr(lambda x: jnp.outer(x, x))(jnp.ones(size)), num_lanes
+        )
+
+    assert at_once(8, 64) == 64  # small: all of them
+    assert at_once(256, 32) == 8  # 256 KiB each
+    assert at_once(256, 10) == 5  # evenly
+    assert at_once(256, 11) == 8  # where that is not far from the most
+    assert at_once(2048, 4) == 1  # 16 MiB each
+
+
 @pytest.mark.parametrize("num_discarded", [0, 1, 3, 50, 52])
 def test_of_the_first_steps_nothing_is_kept(bound, num_discarded):
     outcome = run(bound, Walk(num_discarded=num_discarded))
