@@ -4,11 +4,17 @@ On a CPU XLA computes a float32 sine more than ten times slower than a polynomia
 SIREN the sines are most of the time. So float32 on a CPU takes the way of Cody and Waite: the
 argument is reduced to $r \in [-\pi/2, \pi/2]$ by subtracting multiples of constants that have so
 few bits that the products are exact; then $\sin x = (-1)^k \sin r$ and $\cos x = (-1)^k \cos r$,
-each by a minimax polynomial in $r^2$ (by Remez' exchange, of degrees 9 and 10, errors 3e-9
-and 2e-10). The reduction has two stages. The first takes out multiples of 710, which is
-$113 \cdot 2\pi + 6 \cdot 10^{-5}$ (355/113 is a convergent of $\pi$), exactly for every
-argument up to 1.1e7; the second takes out multiples of $\pi$. Other precisions and platforms take
-`jnp.sin`.
+each by a minimax polynomial in $r^2$ whose coefficients are float32 numbers, the first of them 1
+(of degrees 9 and 10, errors 5e-9 and 5e-10). The reduction has two stages. The first takes out
+multiples of 710, which is $113 \cdot 2\pi + 6 \cdot 10^{-5}$ (355/113 is a convergent of $\pi$),
+exactly for every argument up to 1.1e7; the second takes out multiples of $\pi$. Of those 6e-5,
+$2^{-14}$ is put back before the second stage, also exactly, and the other -7e-7 with the low part
+of $\pi$: so nothing is rounded at the size of $r$ but $r$ itself. Other precisions and platforms
+take `jnp.sin`.
+
+Measured against float64 at every float32 number from 1e-6 to 1.1e7, the greatest errors are 1.3e-7
+for the sine and 1.5e-7 for the cosine where the processor fuses multiplication and addition; where
+it does not, 1.2e-7 for the sine and for the cosine 1.8e-7 up to 1e6 and 1.94e-7 beyond.
 
 Beyond 1.1e7, where neighbouring float32 numbers are a radian apart, the value is the one at 1.1e7;
 infinities give NaN.
@@ -28,14 +34,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-TURNS = 710.0  # 113 turns, but for SURPLUS; ten bits
-SURPLUS = TURNS - 226.0 * math.pi
+TURNS = 710.0  # 113 turns, but for the surplus; ten bits
+SURPLUS_HIGH = 2.0**-14  # its product with m, and the sum of that and the rest, are exact
+SURPLUS_LOW = TURNS - 226.0 * math.pi - SURPLUS_HIGH  # -7e-7
 PI_HIGH = 3.14154052734375  # sixteen bits of pi: its product with k, at most 113, is exact
 PI_LOW = math.pi - PI_HIGH
 LARGEST = 1.1e7  # 710 * m is exact up to here
 
-SINE = (0.999999977, -0.166666476, 8.33289984e-3, -1.98008954e-4, 2.59047908e-6)
-COSINE = (1.0, -0.499999994, 4.16666362e-2, -1.38883611e-3, 2.47601451e-5, -2.60512018e-7)
+SINE = (1.0, -0.166666567, 8.33300687e-3, -1.98057984e-4, 2.59815624e-6)
+COSINE = (1.0, -0.5, 4.16666567e-2, -1.38885831e-3, 2.47699118e-5, -2.62016897e-7)
 
 
 @jax.custom_jvp
@@ -105,17 +112,17 @@ def _reduce(x: Array) -> tuple[Array, Array]:
     """Return `r = x - k pi` and `(-1)^k`."""
     within = jnp.clip(x, -LARGEST, LARGEST)
     turns = jnp.round(within * (1.0 / TURNS))
-    rest = within - turns * TURNS
-    surplus = turns * SURPLUS
-    k = jnp.round((rest + surplus) * (1.0 / math.pi))
-    r = (rest - k * PI_HIGH) + (surplus - k * PI_LOW)
+    rest = (within - turns * TURNS) + turns * SURPLUS_HIGH
+    k = jnp.round(rest * (1.0 / math.pi))
+    r = (rest - k * PI_HIGH) + (turns * SURPLUS_LOW - k * PI_LOW)
     half = 0.5 * k
     sign = 1.0 - 4.0 * (half - jnp.floor(half))
     return r + 0.0 * x, sign  # 0 x is NaN where x is infinite
 
 
 def _odd(r: Array, square: Array) -> Array:
-    return r * _polynomial(SINE, square)
+    # Not r (1 + ...): as a sum only the last rounding is one of a number near 1.
+    return r + (r * square) * _polynomial(SINE[1:], square)
 
 
 def _polynomial(coefficients: tuple[float, ...], square: Array) -> Array:
