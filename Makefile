@@ -14,7 +14,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-slow lint format clean
+.PHONY: help install demo test test-slow bench lint format clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -40,6 +40,9 @@ test: $(STAMP) ## the fast tests; ARGS= goes to pytest
 
 test-slow: $(STAMP) ## the slow tests
 	@$(PY) -m pytest -q -m slow $(ARGS)
+
+bench: $(STAMP) ## the measurements, into benchmarks/RESULTS.md (half an hour)
+	@env -u JAX_COMPILATION_CACHE_DIR $(PY) benchmarks/run.py
 
 lint: $(STAMP) ## ruff, pyright, and no registry's host in any file
 	@$(PY) -m ruff check --quiet

@@ -1,5 +1,6 @@
 """Rates of this machine, and timing of cases in turn."""
 
+import os
 import platform
 import time
 
@@ -69,4 +70,5 @@ def describe():
             name = next(line.split(":")[1].strip() for line in lines if "model name" in line)
     except (OSError, StopIteration):
         pass
-    return f"{name}, {len(jax.devices())} {jax.devices()[0].platform} device, JAX {jax.__version__}"
+    kind = jax.devices()[0].platform
+    return f"{name}, {os.cpu_count()} cores, {kind}, JAX {jax.__version__}"
