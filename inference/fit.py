@@ -1,9 +1,13 @@
 """`fit_posterior`: the one entry to every engine."""
 
+import hashlib
+import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -16,6 +20,7 @@ from bayesfield.checks import check_key
 
 from . import loop
 from .backends import ENGINES
+from .checkpoint import Checkpoint, digest
 from .diagnostics import warn_about
 from .engine import AbstractEngine, Members, Start
 from .posterior import Posterior
@@ -34,6 +39,7 @@ def fit_posterior(
     init: "Posterior | AbstractEngine | Mapping[str, ArrayLike] | str | None" = None,
     progress: bool = True,
     allow_nan: tuple[str, ...] = (),
+    checkpoint: str | os.PathLike | None = None,
 ) -> Posterior:
     """Fit a NumPyro program to data.
 
@@ -49,6 +55,9 @@ def fit_posterior(
             a dict of values of sites and params. Params under NUTS need one and are held fixed.
         progress: Whether to show progress bars, where stderr is a terminal.
         allow_nan: Names of the arguments that may hold NaN or infinity.
+        checkpoint: A folder that each finished chunk is written to. A fit that was killed goes on
+            from there where it is called again with the same arguments, and ends with the same
+            draws, bit for bit on one machine; one that had ended is read back.
 
     Returns:
         The posterior. An interrupt (Ctrl-C) returns what there is, marked as cut short.
@@ -56,7 +65,7 @@ def fit_posterior(
     Raises:
         TypeError: `model`, `data`, `backend`, `key` or `init` is of the wrong kind.
         ValueError: The data or the program cannot be fitted, or not by this engine; `init` is
-            from another program.
+            from another program; `checkpoint` is of another fit.
         FloatingPointError: The density is not finite at any start, or every lane went non-finite.
 
     Examples:
@@ -74,8 +83,18 @@ def fit_posterior(
     if isinstance(init, str | AbstractEngine):
         init = _engine("init", init)
         _check_order(engine, init, sites)
+    saved = None
+    if checkpoint is not None:
+        saved = Checkpoint(checkpoint, _identity(program, arrays, sites, engine, init, key))
+    if isinstance(init, AbstractEngine):
         first = fit_posterior(
-            model, data, init, key=key_init, progress=progress, allow_nan=allow_nan
+            model,
+            data,
+            init,
+            key=key_init,
+            progress=progress,
+            allow_nan=allow_nan,
+            checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
         )
         if first.cut_short:
             warnings.warn(f"Interrupted in `init`: {engine} has not run.", stacklevel=2)
@@ -96,6 +115,7 @@ def fit_posterior(
         batch_size=engine.lanes_at_once(),
         progress=progress,
         clock=clock,
+        checkpoint=saved,
     )
     fitted = engine.result(program, arrays, start, outcome, key_result)
     posterior = Posterior(
@@ -122,6 +142,40 @@ def fit_posterior(
     )
     warn_about(posterior)
     return posterior
+
+
+def _identity(
+    program: Program,
+    data: Data,
+    sites: Sites,
+    engine: AbstractEngine,
+    init: Any,
+    key: PRNGKeyArray,
+) -> dict[str, Any]:
+    """Say what a fit is of, so that a checkpoint of another is refused."""
+    if isinstance(init, Posterior):
+        init = digest(init.members)
+    elif isinstance(init, Mapping):
+        init = digest({name: jnp.asarray(value) for name, value in init.items()})
+    else:
+        init = _described(init)
+
+    def observed(data: Data, key: PRNGKeyArray) -> list[Array]:
+        trace = program.trace(data, {}, key)
+        return [
+            trace[site.name]["fn"].log_prob(trace[site.name]["value"]) for site in sites.observed
+        ]
+
+    traced = jax.make_jaxpr(observed)(data, key)
+    statements = re.sub(r"0x[0-9a-f]+", "", str(traced.jaxpr))  # functions print their address
+    return {
+        "data": digest(data),
+        "settings": _described(engine),
+        "init": init,
+        "key": digest(key),
+        "program": [digest(traced.consts), hashlib.sha256(statements.encode()).hexdigest()],
+        "layout": [jax.default_backend(), str(jnp.result_type(float)), jax.__version__],
+    }
 
 
 def _engine(name: str, engine: Any) -> AbstractEngine:

@@ -21,6 +21,7 @@ from jax.extend.core import jaxprs_in_params
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
+from .checkpoint import Checkpoint, Reached, from_arrays, to_arrays
 from .program import Data, Program
 
 CHUNKS = 25
@@ -224,6 +225,8 @@ def run(
     batch_size: int | None = None,
     progress: bool,
     clock: "Clock",
+    checkpoint: Checkpoint | None = None,
+    reached: Reached | None = None,
 ) -> Outcome:
     """Drive phases one after the other over lanes.
 
@@ -236,6 +239,8 @@ def run(
         batch_size: How many lanes to map at once; None chooses.
         progress: Whether to show bars, where stderr is a terminal.
         clock: Parts compile time from run time.
+        checkpoint: Where each finished chunk is written, and what the run goes on from.
+        reached: What the run goes on from instead.
 
     Raises:
         FloatingPointError: No lane is left.
@@ -247,17 +252,27 @@ def run(
     kept: dict[str, dict[str, np.ndarray]] = {}
     interrupted = None
     states = lanes
+    if reached is None and checkpoint is not None:
+        reached = checkpoint.read()
+    if reached is not None:
+        alive, died, graves = jnp.asarray(reached.alive), jnp.asarray(reached.died), reached.graves
     for number, phase in enumerate(phases):
         phase_keys = jax.vmap(lambda k, n=number: jax.random.fold_in(k, n))(keys)
         bound = _Bound(phase, program, data)
         chunks: list[dict[str, np.ndarray]] = []
         length = -(-phase.num_steps // CHUNKS)
         done = 0
+        if reached is not None and number <= reached.phase:
+            chunks = [*reached.kept[number]]
+            done = reached.done if number == reached.phase else phase.num_steps
         with _bar(phase, progress) as bar:
+            bar.update(done)
             try:
                 states = clock.call(_init, bound, bound.arrays, states, phase_keys)
+                if reached is not None and number == reached.phase:
+                    states = from_arrays(reached.leaves, states)
                 while done < phase.num_steps:
-                    count = min(length, phase.num_steps - done)
+                    count = min(length - done % length, phase.num_steps - done)
                     (states, alive, died), buffers = clock.call(
                         _chunk,
                         bound,
@@ -274,10 +289,14 @@ def run(
                     bar.set_postfix_str(phase.status(new), refresh=False)
                     bar.update(count)
                     skip = min(count, max(0, phase.num_discarded - done))
-                    if skip < count:
-                        chunks.append({n: a[:, skip:] for n, a in new.items()})
-                    done += count
+                    new = {n: a[:, skip:] for n, a in new.items()} if skip < count else None
+                    if new is not None:
+                        chunks.append(new)
+                    begin, done = done, done + count
                     _bury(graves, phase, np.asarray(alive), np.asarray(died))
+                    if checkpoint is not None:
+                        now = _reached(number, done, states, alive, died, graves)
+                        checkpoint.write(now, new, begin)
             except KeyboardInterrupt:
                 if not any(kept.values()) and not any(chunk for chunk in chunks):
                     raise
@@ -286,13 +305,14 @@ def run(
             kept[phase.name] = {n: np.concatenate([c[n] for c in chunks], 1) for n in chunks[0]}
         if interrupted:
             break
-    return Outcome(
-        states,
-        kept,
-        np.asarray(alive),
-        graves,
-        interrupted,
-    )
+    return Outcome(states, kept, np.asarray(alive), graves, interrupted)
+
+
+def _reached(
+    phase: int, done: int, states: PyTree, alive: Array, died: Array, graves: dict
+) -> Reached:
+    leaves = to_arrays(jax.tree.leaves(states))
+    return Reached(phase, done, leaves, np.asarray(alive), np.asarray(died), graves, [])
 
 
 def _bury(graves: dict, phase: AbstractPhase, alive: np.ndarray, died: np.ndarray) -> None:
