@@ -10,11 +10,13 @@ import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
 
-from bayesfield.inference import diagnose, fit_posterior
+from bayesfield.inference import diagnose, fit_posterior, score
 
 
 def compare(model, train, held_out, engines, *, key, unit=1.0):
     """Fit every engine and score it; return posteriors and a table, both by engine.
+
+    RMSE of the mean, CRPS, negative log density of a point, coverage of the 90 % band.
 
     `engines` maps a name to an engine, or to a pair of an engine and the name of the fit that it
     starts from. `held_out` holds the program's arguments, observations `y` with them; `unit` is
@@ -28,33 +30,15 @@ def compare(model, train, held_out, engines, *, key, unit=1.0):
         fit = fit_posterior(model, train, engine, key=key_fit, init=posteriors.get(first))
         seconds = time.perf_counter() - start
         posteriors[name] = fit
-        predicted = fit.predict(held_out, key=key_predict)
-        table[name] = score(held_out["y"], fit.log_likelihood(held_out), predicted, unit)
-        table[name]["seconds"] = seconds
+        found = score(fit, held_out, key=key_predict, levels=(0.9,)).sel(site="y", level=0.9)
+        table[name] = {
+            "RMSE": unit * found["rmse"].item(),
+            "CRPS": unit * found["crps"].item(),
+            "NLL": found["nll"].item() + float(np.log(unit)),
+            "coverage": found["coverage"].item(),
+            "seconds": seconds,
+        }
     return posteriors, table
-
-
-def score(y, log_likelihood, predicted, unit):
-    """RMSE of the mean, CRPS, negative log density of a point, coverage of the 90 % band."""
-    y, draws = np.asarray(y), flat(predicted["y"])
-    log_density = flat(log_likelihood["y"])
-    most = log_density.max(0)
-    density = np.log(np.mean(np.exp(log_density - most), axis=0)) + most
-    low, high = np.quantile(draws, (0.05, 0.95), axis=0)
-    return {
-        "RMSE": unit * float(np.sqrt(np.mean((flat(predicted["y_mean"]).mean(0) - y) ** 2))),
-        "CRPS": unit * float(crps(y, draws).mean()),
-        "NLL": float(-density.sum() / y.size + np.log(unit)),
-        "coverage": float(np.mean((low < y) & (y < high))),
-    }
-
-
-def crps(y, draws):
-    """CRPS of draws along the first axis: E|Y - y| - E|Y - Y'| / 2, the second by sorting."""
-    n = len(draws)
-    weights = (2.0 * np.arange(1, n + 1) - n - 1.0).reshape(-1, *[1] * y.ndim)
-    spread = (weights * np.sort(draws, axis=0)).sum(0) / n**2
-    return np.abs(draws - y).mean(0) - spread
 
 
 def flat(array):

@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key
 
-from .predict import axis_names, dotless, replay, run_program
+from .predict import Replay, axis_names, dotless, replay, run_program
 from .program import Site
 
 if TYPE_CHECKING:
@@ -38,16 +38,19 @@ def build(
         posterior = posterior.only_trunk(trunk)
     sites = {s.name: s for s in (*posterior.sites.latent, *posterior.sites.deterministic)}
     observed = {s.name: s for s in posterior.sites.observed}
-    at_draws = replay(posterior.program, posterior.data, _arrays(posterior.values()))
+    whole = posterior.data is not None  # one that was loaded without its data cannot be replayed
+    at_draws = Replay({}, {}, {}, {})
+    if whole:
+        at_draws = replay(posterior.program, posterior.data, _arrays(posterior.values()))
 
     groups: dict[str, dict[str, Any]] = {
         "posterior": {**posterior.draws, **at_draws.deterministic},
         "sample_stats": dict(posterior.stats),
         "log_likelihood": dict(at_draws.log_likelihood),
-        "observed_data": _observed(posterior),
-        "constant_data": _constants(posterior, observed),
+        "observed_data": _observed(posterior) if whole else {},
+        "constant_data": _constants(posterior, observed) if whole else {},
     }
-    if key is not None:
+    if key is not None and whole:
         drawn = run_program(
             posterior.program,
             posterior.data,
@@ -76,7 +79,8 @@ def build(
     )
     # Summed over a site's axes, so without the names that the other groups give them.
     log_prior = {dotless(n): np.asarray(v) for n, v in at_draws.log_prior.items()}
-    tree["log_prior"] = arviz.from_dict({"log_prior": log_prior})["log_prior"]
+    if whole:
+        tree["log_prior"] = arviz.from_dict({"log_prior": log_prior})["log_prior"]
     return tree
 
 

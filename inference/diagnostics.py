@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
+from .findings import ConvergenceWarning, findings
 from .predict import dotless, replay, run_program
 from .program import bind
 
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
     from .posterior import Posterior
 
 MAX_PROBES = 64
-RHAT = 1.01
-ESS_PER_CHAIN = 100
-
-
-class ConvergenceWarning(UserWarning):
-    """A fit that should not be believed as it stands; the text says what to change."""
 
 
 def diagnose(
@@ -45,8 +40,23 @@ def diagnose(
 
     Returns:
         A Dataset of `rhat`, `ess_bulk` and `ess_tail` with dims (trunk, quantity), within each
-        trunk; `divergences` and `max_tree_depth_share`; attrs `findings`, what is wrong, by how
-        much, and what to change.
+        trunk, and attrs `findings`: what is wrong, by how much, and what to change. Beside them,
+        where they can be told:
+
+        - `between_trunk_share` (quantity): the share of a quantity's variance that lies between
+          the trunks' means; and `rhat_nested` (quantity), over all chains, those of a trunk
+          together, near 1 where the trunks agree;
+        - `divergences`, `max_tree_depth_share`, and `bfmi` (chain), the energy's;
+        - `pareto_k`: PSIS' k-hat of a guide's draws as a proposal for the posterior;
+        - `loss_trend` (member): how far the loss still fell from one twentieth of the steps to
+          the last, in standard errors.
+
+    References:
+        Vehtari, Gelman, Simpson, Carpenter, Bürkner, Rank-normalization, folding, and
+        localization: an improved R-hat, 2021. https://arxiv.org/abs/1903.08008
+        Margossian et al., Nested R-hat, 2024. https://arxiv.org/abs/2110.13017
+        Yao, Vehtari, Simpson, Gelman, Yes, but did it work?: evaluating variational inference,
+        ICML 2018. https://arxiv.org/abs/1802.02538
     """
     import xarray as xr
 
@@ -68,10 +78,21 @@ def diagnose(
         coords={"trunk": np.arange(len(trunks)), "quantity": names},
     )
     stats = posterior.stats
+    if len(trunks) > 1:
+        result["between_trunk_share"] = ("quantity", _between_share(values, posterior.trunk))
+        nested = _rhat_nested(values, posterior.trunk)
+        if nested is not None:
+            result["rhat_nested"] = ("quantity", nested)
     if "diverging" in stats:
         result["divergences"] = int(stats["diverging"].sum())
         result["max_tree_depth_share"] = float(stats["reached_max_tree_depth"].mean())
-    return result.assign_attrs(findings=_findings(posterior, result))
+        result["bfmi"] = ("chain", _bfmi(stats["energy"]))
+    whole = all(size == subsample for size, subsample in posterior.sites.plates.values())
+    if "log_weight" in stats and whole:  # on a part of the data the density is an estimate
+        result["pareto_k"] = _pareto_k(stats["log_weight"])
+    if posterior.losses is not None:
+        result["loss_trend"] = ("member", _trend(posterior.losses))
+    return result.assign_attrs(findings=findings(posterior, result))
 
 
 def judged(
@@ -130,46 +151,56 @@ def _statistics(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def _findings(posterior: "Posterior", result: "xr.Dataset") -> tuple[str, ...]:
-    if "diverging" not in posterior.stats:
-        return ()
-    found = []
-    chains = max(1, posterior.num_chains // posterior.num_trunks)
-    divergences = int(result["divergences"])
-    if divergences:
-        found.append(
-            f"{divergences} of {posterior.trunk.size} draws diverged, expected none: the sampler "
-            "missed a region. Raise `target_accept_prob` (0.9, 0.95), or reparametrise the site "
-            "that is a scale of others (`LocScaleReparam(0)`)."
-        )
-    saturated = float(result["max_tree_depth_share"])
-    if saturated > 0.05:
-        found.append(
-            f"{saturated:.0%} of draws reached the maximal tree depth, expected at most 5 %: "
-            "trajectories were cut before they turned. Start from an SVI fit (`init=SVI()`), whose "
-            "scales make the first metric, or raise `num_warmup`."
-        )
-    rhat = result["rhat"].values
-    if not np.isnan(rhat).all() and np.nanmax(rhat) > RHAT:
-        where = _where(result, int(np.nanargmax(rhat)))
-        found.append(
-            f"R-hat is {np.nanmax(rhat):.3f} at {where}, expected at most {RHAT}: the chains "
-            "disagree. Run longer (`num_warmup`, `num_samples`); chains "
-            "that never meet are on different modes."
-        )
-    ess = result["ess_bulk"].values
-    least = ESS_PER_CHAIN * chains
-    if np.isfinite(ess).any() and np.nanmin(ess) < least:
-        where = _where(result, int(np.nanargmin(ess)))
-        found.append(
-            f"Bulk ESS is {np.nanmin(ess):.0f} at {where}, expected at least {least}: draw more "
-            "(`num_samples`)."
-        )
-    return tuple(found)
+def _between_share(values: np.ndarray, trunk: np.ndarray) -> np.ndarray:
+    """Return the share of the variance that lies between the trunks' means, `(quantity,)`."""
+    groups = [values[trunk == t] for t in range(int(trunk.max()) + 1)]
+    weights = np.array([len(g) for g in groups]) / trunk.size
+    means = np.stack([g.mean(0) for g in groups])
+    within = np.einsum("t,tq->q", weights, np.stack([g.var(0) for g in groups]))
+    between = np.einsum("t,tq->q", weights, (means - weights @ means) ** 2)
+    total = within + between
+    return np.divide(between, total, out=np.full_like(total, np.nan), where=total > 0)
 
 
-def _where(result: "xr.Dataset", index: int) -> str:
-    trunk, quantity = np.unravel_index(index, result["rhat"].shape)
-    name = str(result["quantity"].values[quantity])
-    place = int(quantity) - int(np.argmax(result["quantity"].values == name))
-    return f"`{name}`[{place}]" + (f" on trunk {trunk}" if result.sizes["trunk"] > 1 else "")
+def _rhat_nested(values: np.ndarray, trunk: np.ndarray) -> np.ndarray | None:
+    """Return nested R-hat with a trunk's chains for a superchain, where they are equally many."""
+    from arviz_stats.base.array import array_stats
+
+    of_chain = trunk[:, 0]
+    _, counts = np.unique(of_chain, return_counts=True)
+    if (trunk != of_chain[:, None]).any() or len(set(counts)) > 1 or values.shape[1] < 4:
+        return None
+    moving = values.std(axis=(0, 1)) > 0
+    out = np.full(values.shape[-1], np.nan)
+    if moving.any():
+        out[moving] = array_stats.rhat_nested(
+            values[..., moving], superchain_ids=list(of_chain), chain_axis=0, draw_axis=1
+        )
+    return out
+
+
+def _bfmi(energy: np.ndarray) -> np.ndarray:
+    """Return the energy's Bayesian fraction of missing information, `(chain,)`."""
+    return (np.diff(energy, axis=1) ** 2).mean(1) / energy.var(1)
+
+
+def _pareto_k(log_weight: np.ndarray) -> float:
+    from arviz_stats.base.array import array_stats
+
+    if log_weight.size < 100:
+        return np.nan
+    _, k = array_stats.psislw(log_weight.reshape(-1).astype(float))
+    return float(k)
+
+
+def _trend(losses: np.ndarray) -> np.ndarray:
+    """Return how far each loss fell from one twentieth of the steps to the last, in its errors.
+
+    An error is at least a tenth of a nat: a fall that is less tells nothing of the posterior.
+    """
+    size = losses.shape[1] // 20
+    if size < 10:
+        return np.full(len(losses), np.nan)
+    before, last = losses[:, -2 * size : -size].astype(float), losses[:, -size:].astype(float)
+    error = np.sqrt((before.var(1) + last.var(1)) / size)
+    return (before.mean(1) - last.mean(1)) / np.maximum(error, 0.1)

@@ -1,8 +1,6 @@
 """`fit_posterior`: the one entry to every engine."""
 
-import hashlib
 import os
-import re
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,6 +21,7 @@ from .backends import ENGINES
 from .checkpoint import Checkpoint, digest
 from .diagnostics import warn_about
 from .engine import AbstractEngine, Members, Start
+from .fingerprint import describe_sites, fingerprint
 from .posterior import Posterior
 from .program import Data, Program, Sites, Values, bind, check_fittable
 
@@ -159,21 +158,13 @@ def _identity(
         init = digest({name: jnp.asarray(value) for name, value in init.items()})
     else:
         init = _described(init)
-
-    def observed(data: Data, key: PRNGKeyArray) -> list[Array]:
-        trace = program.trace(data, {}, key)
-        return [
-            trace[site.name]["fn"].log_prob(trace[site.name]["value"]) for site in sites.observed
-        ]
-
-    traced = jax.make_jaxpr(observed)(data, key)
-    statements = re.sub(r"0x[0-9a-f]+", "", str(traced.jaxpr))  # functions print their address
+    shapes = jax.eval_shape(lambda: data)
     return {
         "data": digest(data),
         "settings": _described(engine),
         "init": init,
         "key": digest(key),
-        "program": [digest(traced.consts), hashlib.sha256(statements.encode()).hexdigest()],
+        "program": [describe_sites(program, shapes, sites), fingerprint(program, shapes, sites)],
         "layout": [jax.default_backend(), str(jnp.result_type(float)), jax.__version__],
     }
 

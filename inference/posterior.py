@@ -1,7 +1,8 @@
 """What a fit returns: draws, what they are draws of, and predictions from them."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ class Posterior:
 
     Attributes:
         program: The program, bound to what of `data` is static.
-        data: The arrays that it was fitted to.
+        data: The arrays that it was fitted to; None where it was loaded without them.
         sites: Its sites.
         draws: Latent sites, `(chain, draw, *shape)`: SVI has one chain; an ensemble has one chain
             with a member a draw.
@@ -34,6 +35,7 @@ class Posterior:
         losses: `(member, step)` where the engine has any, else None.
         members: Restarts, members or chains, the best first: what another fit can start from.
         settings: Engine, resolved settings, versions, seconds, whether it was cut short.
+        record: Shapes and digest of the data where `data` is None, so that it can be saved again.
     """
 
     program: Program
@@ -46,6 +48,7 @@ class Posterior:
     losses: np.ndarray | None
     members: Members
     settings: dict[str, Any]
+    record: dict[str, Any] | None = None
 
     @property
     def num_chains(self) -> int:
@@ -179,11 +182,66 @@ class Posterior:
 
         Returns:
             The groups posterior (with deterministic sites), sample_stats, log_likelihood,
-            log_prior, observed_data and constant_data, and those asked for; settings as attrs.
+            log_prior, observed_data and constant_data, and those asked for; settings as attrs. Of a
+            posterior that was loaded without its data: posterior (latent sites alone) and
+            sample_stats, and the prior.
         """
         from .datatree import build
 
         return build(self, key=key, prior=prior, trunk=trunk, dims=dims, coords=coords)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything but the training data and the program's code to one file.
+
+        The file is a NumPy archive, whatever its name, with a JSON header and no pickle in it. It
+        holds draws, params (a learnt trunk), statistics, losses, starts of other fits, settings
+        and the data's static arguments; of the data's arrays their shapes and a digest. Writing is
+        atomic: an interrupt leaves what was there before.
+
+        Args:
+            path: Where to; a file that is there is replaced.
+
+        Raises:
+            FileNotFoundError: The directory does not exist.
+            TypeError: An argument in the data is no array, int, bool, string or None, nor a dict,
+                list or tuple of them.
+        """
+        from .storage import save
+
+        save(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        model: Callable[..., Any],
+        data: Mapping[str, Any] | None = None,
+    ) -> "Posterior":
+        """Read a posterior that `save` wrote, in any process.
+
+        Without the training data it predicts on new data and starts other fits; what replays the
+        program on the training data raises an error, and `to_datatree` leaves those groups out.
+
+        Args:
+            path: The file.
+            model: The program of the fit; code is not in the file. It is refused where its sites,
+                supports, plates, params, fixed arrays (a frozen trunk) or numbers differ.
+            data: The training data, checked against the digest in the file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            TypeError: `model` is not callable; `data` is no mapping.
+            ValueError: The file is cut off, altered, of another kind or of a newer version; it is
+                of another program, other data or another precision than this process works in.
+
+        Warns:
+            UserWarning: The program may compute something else than the saved one did: it has the
+                same sites and arrays, but other operations; or its numbers cannot be compared, as
+                the file was written by other versions of the libraries.
+        """
+        from .storage import load
+
+        return cls(**load(path, model, data))
 
     def only_trunk(self, trunk: int) -> "Posterior":
         """Return the draws of one trunk: its chains, or its share of one chain."""

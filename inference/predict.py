@@ -1,5 +1,6 @@
 """Running a program at draws: predictions, log densities, functions of the latent sites."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,8 @@ from .program import Data, Program, Site, Sites, Values
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from .posterior import Posterior
 
 BATCH_ELEMENTS = 4_000_000  # of the largest result; a batch of draws stays within the cache's reach
 
@@ -43,16 +46,18 @@ def run_program(
         data: Its arrays.
         sites: Its sites.
         values: Latent sites and params, `(chain, draw, *shape)`.
-        names: Sites to return; `<site>_mean` is the mean of a site's distribution.
+        names: Sites to return; `<site>_mean` and `<site>_variance` are those of a site's
+            distribution.
         key: Draws what has no value.
         batch_size: Draws at a time.
 
     Raises:
-        ValueError: A name is no site of the program.
+        ValueError: A name is no site of the program; `data` is None.
     """
+    check_data(data)
     known = {s.name: s for s in (*sites.latent, *sites.observed, *sites.deterministic)}
     sampled = [s.name for s in (*sites.latent, *sites.observed)]
-    means = {f"{name}_mean": name for name in sampled}
+    means = {f"{name}_{what}": name for name in sampled for what in SUMMARIES}
     unknown = [name for name in names if name not in known and name not in means]
     if unknown:
         raise ValueError(f"The program has no site {unknown}: it has {sorted({*known, *means})}.")
@@ -80,12 +85,14 @@ def _run(
         values, key = args
         model = handlers.substitute(handlers.uncondition(program.proper_model), data=values)
         trace = handlers.trace(handlers.seed(model, key)).get_trace(**program.arguments(data))
-        return {
-            name: trace[name]["value"]
-            if name in trace
-            else location(trace[name.removesuffix("_mean")]["fn"])
-            for name in names
-        }
+
+        def value(name: str) -> Array:
+            if name in trace:
+                return trace[name]["value"]
+            site, what = name.rsplit("_", 1)
+            return SUMMARIES[what](trace[site]["fn"])
+
+        return {name: value(name) for name in names}
 
     return jax.lax.map(one, (values, keys), batch_size=batch_size)
 
@@ -106,10 +113,27 @@ class Replay(NamedTuple):
     mean: Values
 
 
-@eqx.filter_jit
 def replay(program: Program, data: Data, values: Values) -> Replay:
-    """Run the program on its own data at every draw `(chain, draw, *shape)`."""
+    """Run the program on its own data at every draw `(chain, draw, *shape)`.
 
+    Raises:
+        ValueError: `data` is None, of a posterior that was loaded without.
+    """
+    check_data(data)
+    return _replay(program, data, values)
+
+
+def check_data(data: Data) -> None:
+    """Refuse what needs the data of the fit where a posterior was loaded without."""
+    if data is None:
+        raise ValueError(
+            "This needs the data of the fit, and the posterior was loaded without: give data to "
+            "load, `Posterior.load(path, model, data)`."
+        )
+
+
+@eqx.filter_jit
+def _replay(program: Program, data: Data, values: Values) -> Replay:
     def one(values: Values) -> Replay:
         trace = program.trace(data, values, jax.random.key(0))
         sampled = {
@@ -137,9 +161,7 @@ def location(fn: Any) -> Array:
 
     The mean; class probabilities if it is categorical; the median where the mean is not finite.
     """
-    base = fn
-    while isinstance(base, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
-        base = base.base_dist
+    base = _innermost(fn)
     if isinstance(base, dist.CategoricalProbs | dist.CategoricalLogits):
         probs = jnp.asarray(base.probs)
         return jnp.broadcast_to(probs, (*fn.batch_shape, probs.shape[-1]))
@@ -148,9 +170,58 @@ def location(fn: Any) -> Array:
         return mean
     try:
         median = jnp.broadcast_to(fn.icdf(jnp.asarray(0.5)), fn.shape())
-    except NotImplementedError:
+    except (NotImplementedError, ImportError):  # those of a Gamma, Beta and StudentT ask for TFP
         return mean
     return jnp.where(jnp.isfinite(mean), mean, median)
+
+
+def variance(fn: Any) -> Array:
+    """Return a distribution's variance at each of its values; of each class if it is categorical.
+
+    A class counts as the indicator of its being drawn.
+    """
+    base = _innermost(fn)
+    if isinstance(base, dist.CategoricalProbs | dist.CategoricalLogits):
+        probs = location(fn)
+        return probs * (1.0 - probs)
+    try:
+        return jnp.broadcast_to(fn.variance, fn.shape())
+    except NotImplementedError:
+        raise NotImplementedError(
+            f"NumPyro knows no variance of a {type(base).__name__}, which an observed site has."
+        ) from None
+
+
+SUMMARIES = {"mean": location, "variance": variance}
+
+
+def _innermost(fn: Any) -> Any:
+    while isinstance(fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
+        fn = fn.base_dist
+    return fn
+
+
+def statements(sites: Sites) -> dict[str, str]:
+    """Map each observed site to its name in the program.
+
+    They differ where it is given an `obs_mask`: `y` is then two sites, `y_observed` and a latent
+    `y_unobserved`.
+    """
+    latent = {site.name for site in sites.latent}
+    stems = {site.name: site.name.removesuffix("_observed") for site in sites.observed}
+    return {n: stem if f"{stem}_unobserved" in latent else n for n, stem in stems.items()}
+
+
+def without_imputed(posterior: "Posterior") -> "Posterior":
+    """Leave out what `obs_mask` imputed: it is of the rows of the fit, and of no others."""
+    stems = statements(posterior.sites)
+    imputed = {f"{stem}_unobserved" for name, stem in stems.items() if stem != name}
+    latent = tuple(site for site in posterior.sites.latent if site.name not in imputed)
+    return dataclasses.replace(
+        posterior,
+        sites=posterior.sites._replace(latent=latent),
+        draws={site.name: posterior.draws[site.name] for site in latent},
+    )
 
 
 def axis_names(site: Site, ndim: int) -> tuple[str, ...]:
@@ -161,6 +232,11 @@ def axis_names(site: Site, ndim: int) -> tuple[str, ...]:
         names[axis] if axis in names else f"{dotless(site.name)}_dim_{next(free)}"
         for axis in range(ndim)
     )
+
+
+def apart(dims: tuple[str, ...], name: str, taken: tuple[str, ...]) -> tuple[str, ...]:
+    """Put a site's name before those of its axes that are called as axes of the result are."""
+    return tuple(f"{name}_{dim}" if dim in taken else dim for dim in dims)
 
 
 def dotless(name: str) -> str:

@@ -18,6 +18,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
+from numpyro.distributions.transforms import IdentityTransform
 from numpyro.infer.util import constrain_fn, log_density, potential_energy
 from numpyro.primitives import Messenger
 
@@ -34,6 +35,8 @@ class Site(NamedTuple):
         dtype: Of its value.
         event_dim: How many trailing axes belong to one event.
         plates: `(plate's name, axis of the value)`, from the left.
+        family: The class of its distribution, less its wrappers; "" where it has none.
+        real: Whether it is latent and its support the real line, in every entry.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Site(NamedTuple):
     dtype: str
     event_dim: int
     plates: tuple[tuple[str, int], ...]
+    family: str = ""
+    real: bool = False
 
 
 class Sites(NamedTuple):
@@ -53,6 +58,7 @@ class Sites(NamedTuple):
         params: `numpyro.param`.
         discrete: Names of the latent sites with a discrete support.
         plates: From a plate's name to `(size, subsample size)`.
+        factors: Names of the `factor` sites.
     """
 
     latent: tuple[Site, ...]
@@ -61,6 +67,7 @@ class Sites(NamedTuple):
     params: tuple[Site, ...]
     discrete: tuple[str, ...]
     plates: dict[str, tuple[int, int]]
+    factors: tuple[str, ...] = ()
 
 
 class Program(eqx.Module):
@@ -216,6 +223,37 @@ def bind(
     return Program(model, static, constrained), arrays, sites
 
 
+def part(data: Mapping[str, Any]) -> tuple[Data, dict[str, Any]]:
+    """Part arrays, floats in the working precision, from what is static, as `bind` does."""
+    converted = {name: jax.tree.map(_as_array, value) for name, value in data.items()}
+    return eqx.partition(converted, eqx.is_array)
+
+
+def bind_shapes(
+    model: Callable[..., Any], static: dict[str, Any], shapes: Data
+) -> tuple[Program, Sites]:
+    """Bind a model to data of which the shapes are known and not the values.
+
+    Args:
+        model: The NumPyro program.
+        static: The arguments with None in the place of every array, `part(data)[1]`.
+        shapes: A `jax.ShapeDtypeStruct` in the place of every array of `part(data)[0]`.
+
+    Raises:
+        TypeError: As `bind`.
+    """
+    if not callable(model):
+        raise TypeError(f"`model` must be a NumPyro program; got {type(model).__name__}.")
+    missing = _check_names(model, static)
+    if missing:
+        name = getattr(model, "__name__", type(model).__name__)
+        raise TypeError(
+            f"`data` misses {missing}, which `{name}` requires: it has {sorted(static)}."
+        )
+    sites, constrained = _inspect(Program(model, static), shapes)
+    return Program(model, static, constrained), sites
+
+
 def _inspect(program: Program, data: Data) -> tuple[Sites, tuple[str, ...]]:
     """Run the program on shapes alone; return its sites and the params that have a constraint."""
     found: list[dict] = []
@@ -234,14 +272,14 @@ def _inspect(program: Program, data: Data) -> tuple[Sites, tuple[str, ...]]:
         raise TypeError(_reads_values(error)) from error
 
     groups: dict[str, list[Site]] = {"latent": [], "observed": [], "deterministic": [], "param": []}
-    discrete, plates = [], {}
+    discrete, plates, factors = [], {}, []
     for message in found:
         kind = message["type"]
         if kind == "plate":
             size, subsample = message["args"]
             plates[message["name"]] = (size, subsample or size)
         elif kind == "sample" and isinstance(message["fn"], dist.Unit):
-            continue  # a `factor`: it enters the density and is no observation
+            factors.append(message["name"])  # it enters the density and is no observation
         elif kind == "sample":
             site = _describe(message)
             if message["is_observed"]:
@@ -258,6 +296,7 @@ def _inspect(program: Program, data: Data) -> tuple[Sites, tuple[str, ...]]:
         params=tuple(groups["param"]),
         discrete=tuple(discrete),
         plates=plates,
+        factors=tuple(factors),
     )
     constrained = [
         m["name"]
@@ -296,7 +335,19 @@ def _describe(message: dict) -> Site:
         if batch_dim + frame.dim >= 0 and shape[batch_dim + frame.dim] == frame.size
     ]
     plates.sort(key=lambda plate: plate[1])
-    return Site(message["name"], shape, str(jnp.result_type(value)), event_dim, tuple(plates))
+    family, real = "", False
+    if message["type"] == "sample":
+        fn = message["fn"]
+        if not message["is_observed"] and not fn.support.is_discrete:
+            real = isinstance(biject_to(fn.support), IdentityTransform)
+        while isinstance(
+            fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution
+        ):
+            fn = fn.base_dist
+        family = type(fn).__name__
+    return Site(
+        message["name"], shape, str(jnp.result_type(value)), event_dim, tuple(plates), family, real
+    )
 
 
 def _is_latent(message: dict) -> bool:

@@ -93,14 +93,6 @@ def test_own_model_draws_its_figure(script, tmp_path):
     assert (tmp_path / "own_model.png").exists()
 
 
-def test_sorted_crps_equals_the_mean_over_pairs(script):
-    crps = script("engines").crps
-    rng = np.random.default_rng(0)
-    draws, y = rng.normal(size=(40, 3)), rng.normal(size=3)
-    pairs = np.abs(draws[:, None] - draws).mean((0, 1))
-    np.testing.assert_allclose(crps(y, draws), np.abs(draws - y).mean(0) - 0.5 * pairs)
-
-
 @pytest.mark.slow
 def test_sinusoid_family_reaches_its_figures_on_three_seeds(script, tmp_path):
     example = script("sinusoid_family")

@@ -106,7 +106,7 @@ class SVI(AbstractEngine):
         share = -(-self.num_samples // self.num_trunks)
         (phase,) = self.phases(program)
         made = _draw(phase, program, data, outcome.states, keys, max(share, 200))
-        params, draws, position, scales = jax.tree.map(np.asarray, made)
+        params, draws, log_weight, position, scales = jax.tree.map(np.asarray, made)
         members = best_first(Start(params, position, scales), tail, outcome.alive)
         alive = np.flatnonzero(outcome.alive)
         best = alive[np.argsort(tail[alive], kind="stable")][: self.num_trunks]
@@ -115,7 +115,10 @@ class SVI(AbstractEngine):
             draws={n: np.concatenate([v[b, :share] for b in best])[None] for n, v in draws.items()},
             params={n: v[best] for n, v in params.items()},
             trunk=(trunk if params else 0 * trunk)[None],
-            stats={},
+            stats={
+                name: np.concatenate([value[b, :share] for b in best])[None]
+                for name, value in log_weight.items()
+            },
             losses=losses,
             members=members,
         )
@@ -148,14 +151,20 @@ class _Climb(AbstractPhase):
         return loss_status(chunk)
 
     def draws(self, program: Program, data: Data, state: Any, keys: Array):
-        """Return params, draws, and the guide's mean and sd, unconstrained."""
+        """Return params, draws, their log weights, the guide's mean and sd, unconstrained."""
         (free, guide), _, template = state
         params = program.bound_params(data, free)
         _, unravel = ravel_pytree(template)
         gaussian = self._guide().distribution(guide)
         flat = jax.vmap(gaussian.sample)(keys)
         values = jax.vmap(lambda z: program.constrain(data, params, unravel(z)))(flat)
-        return params, values, unravel(gaussian.mean), unravel(jnp.sqrt(gaussian.variance))
+
+        def log_weight(z: Array) -> Array:
+            return program.log_density(data, params, unravel(z)) - gaussian.log_prob(z)
+
+        weights = {"log_weight": jax.lax.map(log_weight, flat, batch_size=16)}
+        centre, spread = unravel(gaussian.mean), unravel(jnp.sqrt(gaussian.variance))
+        return params, values, weights, centre, spread
 
     def _guide(self) -> AbstractGaussian:
         return GUIDES[str(self.settings.guide)]
@@ -204,7 +213,7 @@ class _NumPyroClimb(AbstractPhase):
         return loss_status(chunk)
 
     def draws(self, program: Program, data: Data, state: Any, keys: Array):
-        """Return params, draws, and the mean and sd of the draws, unconstrained."""
+        """Return params, draws, no weights, the mean and sd of the draws, unconstrained."""
         numpyro_svi = self._svi(program)
         arguments = program.arguments(data)
         numpyro_svi.init(jax.random.key(0), **arguments)
@@ -221,7 +230,7 @@ class _NumPyroClimb(AbstractPhase):
 
         values, position = jax.vmap(draw)(keys)
         mean = {n: jnp.mean(v, 0) for n, v in position.items()}
-        return params, values, mean, {n: jnp.std(v, 0) for n, v in position.items()}
+        return params, values, {}, mean, {n: jnp.std(v, 0) for n, v in position.items()}
 
     def _svi(self, program: Program, strategy: Any = init_to_median) -> svi.SVI:
         """Build NumPyro's SVI; it and an AutoGuide remember things, so anew in each trace."""

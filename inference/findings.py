@@ -1,0 +1,153 @@
+"""What is wrong with a fit, said in sentences: the number, what is expected, what to change."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from .posterior import Posterior
+
+RHAT = 1.01
+ESS_PER_CHAIN = 100
+SATURATED = 0.05
+BFMI = 0.3
+BETWEEN = 0.2
+PARETO_K = 0.7
+TREND = 4.0
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit that should not be believed as it stands; the text says what to change."""
+
+
+def findings(posterior: "Posterior", result: "xr.Dataset") -> tuple[str, ...]:
+    """Say what is wrong, the gravest first; `result` is what `diagnose` computed."""
+    found = [
+        _divergences(posterior, result),
+        _saturated(result),
+        _rhat(posterior, result),
+        _ess(posterior, result),
+        _energy(result),
+        _falling(posterior, result),
+        _guide(result),
+        _between(result),
+        _ensemble(posterior),
+    ]
+    return tuple(finding for finding in found if finding)
+
+
+def _divergences(posterior: "Posterior", result: "xr.Dataset") -> str:
+    divergences = int(result.get("divergences", 0))
+    if not divergences:
+        return ""
+    return (
+        f"{divergences} of {posterior.trunk.size} draws diverged, expected none: the sampler "
+        "missed a region. Raise `target_accept_prob` (0.9, 0.95), or reparametrise the site "
+        "that is a scale of others (`LocScaleReparam(0)`)."
+    )
+
+
+def _saturated(result: "xr.Dataset") -> str:
+    share = float(result.get("max_tree_depth_share", 0.0))
+    if share <= SATURATED:
+        return ""
+    return (
+        f"{share:.0%} of draws reached the maximal tree depth, expected at most {SATURATED:.0%}: "
+        "trajectories were cut before they turned. Start from an SVI fit (`init=SVI()`), whose "
+        "scales make the first metric, or raise `num_warmup`."
+    )
+
+
+def _rhat(posterior: "Posterior", result: "xr.Dataset") -> str:
+    rhat = result["rhat"].values
+    if not _is_mcmc(posterior) or np.isnan(rhat).all() or np.nanmax(rhat) <= RHAT:
+        return ""
+    return (
+        f"R-hat is {np.nanmax(rhat):.3f} at {_where(result, int(np.nanargmax(rhat)))}, expected at "
+        f"most {RHAT}: the chains disagree. Run longer (`num_warmup`, `num_samples`); chains "
+        "that never meet are on different modes."
+    )
+
+
+def _ess(posterior: "Posterior", result: "xr.Dataset") -> str:
+    ess = result["ess_bulk"].values
+    least = ESS_PER_CHAIN * max(1, posterior.num_chains // posterior.num_trunks)
+    if not _is_mcmc(posterior) or not np.isfinite(ess).any() or np.nanmin(ess) >= least:
+        return ""
+    return (
+        f"Bulk ESS is {np.nanmin(ess):.0f} at {_where(result, int(np.nanargmin(ess)))}, expected "
+        f"at least {least}: draw more (`num_samples`)."
+    )
+
+
+def _energy(result: "xr.Dataset") -> str:
+    if "bfmi" not in result or not np.nanmin(result["bfmi"]) < BFMI:
+        return ""
+    return (
+        f"E-BFMI is {float(np.nanmin(result['bfmi'])):.2f}, expected at least {BFMI}: the energy "
+        "moves too slowly for its spread, so tails are not reached. Reparametrise the site that "
+        "is a scale of others (`LocScaleReparam(0)`), or give it a tighter prior."
+    )
+
+
+def _falling(posterior: "Posterior", result: "xr.Dataset") -> str:
+    if "loss_trend" not in result or _is_mcmc(posterior):
+        return ""
+    trend = float(np.nanmax(result["loss_trend"])) if result["loss_trend"].notnull().any() else 0.0
+    if trend <= TREND:
+        return ""
+    return (
+        f"The loss still falls: by {trend:.0f} standard errors over the last twentieth of the "
+        f"steps, expected at most {TREND:.0f}. Raise `num_steps`, or let the learning rate end "
+        "low (`cosine_cycles`)."
+    )
+
+
+def _guide(result: "xr.Dataset") -> str:
+    k = float(result.get("pareto_k", np.nan))
+    if not k > PARETO_K:
+        return ""
+    return (
+        f"PSIS' k-hat is {k:.2f}, expected at most {PARETO_K}: the guide is far from the "
+        "posterior, and neither its spreads nor its noise scale are to be believed. Go on from it "
+        "by MCMC, `fit_posterior(model, data, NUTS(), init=posterior)`, or take a richer guide "
+        '(`guide="low_rank"`).'
+    )
+
+
+def _between(result: "xr.Dataset") -> str:
+    if "between_trunk_share" not in result:
+        return ""
+    of_function = [str(q).endswith("_mean") for q in result["quantity"].values]
+    share = result["between_trunk_share"].values[of_function]
+    if not of_function or np.isnan(share).all() or np.nanmean(share) <= BETWEEN:
+        return ""
+    return (
+        f"{np.nanmean(share):.0%} of the variance of the function lies between "
+        f"{result.sizes['trunk']} trunks, expected at most {BETWEEN:.0%}: the trunk is uncertain, "
+        "and bands of one trunk are too narrow. Make it random (`with_prior(field, "
+        'where="all")`), or mix more trunks (`num_trunks`).'
+    )
+
+
+def _ensemble(posterior: "Posterior") -> str:
+    if posterior.settings["engine"] != "EnsembleMAP":
+        return ""
+    return (
+        f"The draws are {posterior.num_draws} modes, one for each member: their spread is no "
+        "posterior. For bands that cover, go on from them: "
+        "`fit_posterior(model, data, NUTS(), init=posterior)`."
+    )
+
+
+def _is_mcmc(posterior: "Posterior") -> bool:
+    return "diverging" in posterior.stats
+
+
+def _where(result: "xr.Dataset", index: int) -> str:
+    trunk, quantity = np.unravel_index(index, result["rhat"].shape)
+    name = str(result["quantity"].values[quantity])
+    place = int(quantity) - int(np.argmax(result["quantity"].values == name))
+    return f"`{name}`[{place}]" + (f" on trunk {trunk}" if result.sizes["trunk"] > 1 else "")

@@ -1,0 +1,337 @@
+"""How well a posterior predicts data that it has not seen."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, PRNGKeyArray
+
+from bayesfield.checks import check_key
+
+from .predict import apart, axis_names, dotless, replay, statements, without_imputed
+from .program import Data, Program, Site, Values, bind
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from .posterior import Posterior
+
+MIN_PREDICTIVE = 1000  # draws of the observations: the quantiles of a 95 % interval need as many
+BLOCK_ELEMENTS = 4_000_000  # of predictive draws that are sorted at a time
+SCORES = ("rmse", "mae", "nll", "crps", "interval_score", "coverage")
+DIMS = ("site", "task", "level")
+
+
+def score(
+    posterior: "Posterior",
+    data: Mapping[str, Any],
+    *,
+    key: PRNGKeyArray,
+    by: Any = None,
+    levels: Iterable[float] = (0.5, 0.8, 0.9, 0.95),
+    batch_size: int | None = None,
+) -> "xr.Dataset":
+    r"""Score what a posterior says of data that it has not seen.
+
+    What is scored is the predictive distribution of each value `y`, the mixture over all draws of
+    the posterior. It is known by at least 1000 predictive draws, several for each draw of the
+    posterior where that has fewer (the members of an ensemble); the log score and the RMSE use its
+    density and its mean instead.
+
+    - `rmse`: of the predictive mean. `mae`: of the predictive median.
+    - `nll`: minus the log predictive density, $-\log \frac1S \sum_s p(y \mid \theta_s)$. That of
+      an event of several values is divided by their number.
+    - `crps`: $E|Y - y| - \frac12 E|Y - Y'|$ with the fair estimate of the second term, in the
+      units of `y`; the absolute error where the prediction is a point.
+    - `interval_score`: of the central interval $(l, u)$ of each level $1 - \alpha$:
+      $u - l + \frac2\alpha (l - y)_+ + \frac2\alpha (y - u)_+$.
+    - `coverage`: the share of values within that interval, ends included.
+
+    All are means over values, and the lower the better, but for the coverage, which should be the
+    level. The standard error beside each says how it would vary over other held-out values (or
+    tasks, see `by`), the posterior being what it is.
+
+    `<site>_pit`, the probability integral transform, is the share of predictive draws below each
+    value, randomised among ties and so for discrete values too: uniform if the predictions are
+    calibrated, high in the middle if their spread is too wide and at both ends if too narrow.
+
+    Values that are NaN, or masked (`obs_mask`, `handlers.mask`), are left out. Sites of classes
+    (`Categorical`) have no order: they have an `nll` only.
+
+    Args:
+        posterior: Of any engine.
+        data: Arguments of the program with the observations, of any number of rows. An observed
+            site whose observation is left out is not scored, if another one is.
+        key: Draws the observations, and breaks ties.
+        by: Labels of tasks, `(rows,)`, one for each row of the leading axis of the observations.
+            Points of one task are not independent: they share the error of its function. With
+            labels the standard errors are therefore clustered by task (Liang and Zeger, 1986),
+            which takes several tasks, 20 say, to be trusted; without them every event (one value,
+            unless the distribution has an event shape) counts as independent, and the standard
+            errors are too small if it is not.
+        levels: Of the intervals, between 0 and 1.
+        batch_size: How many draws are predicted at a time; chosen by default.
+
+    Returns:
+        An xarray Dataset with the scores by (site,) or (site, level), `<score>_se` beside each,
+        `num_values` scored, and `<site>_pit` with the axes of the site. With `by` there are also
+        `<score>_by_task` and `num_values_by_task`, by (site, task) or (site, task, level), and the
+        label of each row as the coordinate `<axis>_task` of the site's leading axis. The site of
+        `sample("y", ..., obs_mask=...)` is `y`.
+
+    Raises:
+        TypeError: An old-style key; `data` misses an argument, or holds one that the model does
+            not take.
+        ValueError: No site is observed; `by` or `levels` is not as said; a latent site's plate
+            changed its size; a prediction is NaN.
+
+    References:
+        Gneiting, T. and Raftery, A. E. (2007). Strictly proper scoring rules, prediction, and
+            estimation. Journal of the American Statistical Association 102, 359-378.
+        Ferro, C. A. T. (2014). Fair scores for ensemble forecasts. Quarterly Journal of the Royal
+            Meteorological Society 140, 1917-1923.
+        Czado, C., Gneiting, T. and Held, L. (2009). Predictive model assessment for count data.
+            Biometrics 65, 1254-1261: the randomised PIT.
+        Liang, K.-Y. and Zeger, S. L. (1986). Longitudinal data analysis using generalized linear
+            models. Biometrika 73, 13-22.
+    """
+    key_draw, key_rank = jax.random.split(check_key("score", key))
+    chosen = _check_levels(levels)
+    program, arrays, new = bind(posterior.program.model, data, allow_nan=tuple(data))
+    if not new.observed:
+        expected = sorted(set(statements(posterior.sites).values()))
+        raise ValueError(
+            f"`score` expected observations of {expected} in `data`; no site has any: it holds "
+            f"{sorted(data)}."
+        )
+    names = statements(new)
+    tasks, row_task = _check_by(by, {names[site.name]: site.shape for site in new.observed})
+
+    posterior = without_imputed(posterior)
+    drawn = _widened(posterior).predict(
+        data, key=key_draw, sites=[site.name for site in new.observed], batch_size=batch_size
+    )
+    values = {name: jnp.asarray(value) for name, value in posterior.values().items()}
+    said = replay(program, arrays, values)
+    observed = _observations(program, arrays, {n: v[0, 0] for n, v in values.items()}, new.observed)
+
+    tables, pits = {}, {}
+    key_sites = jax.random.split(key_rank, len(new.observed))
+    for site, key_site in zip(new.observed, key_sites, strict=True):
+        name = dotless(names[site.name])
+        y, seen = (np.asarray(value) for value in observed[site.name])
+        y = y.astype(float)
+        draws = _flat(drawn[dotless(site.name)].values)[:, seen]
+        if np.isnan(draws).any():
+            raise ValueError(
+                f"`score` expected predictions of `{names[site.name]}` that are numbers; got NaN. "
+                "Does `data` hold NaN outside of the observations?"
+            )
+        mean = np.asarray(said.mean[site.name], float).mean((0, 1))
+        of_values = {"nll": _log_score(_flat(said.log_likelihood[site.name]), seen, site)[seen]}
+        if mean.ndim == y.ndim:
+            uniform = np.asarray(jax.random.uniform(key_site, y.shape), float)[seen]
+            of_values |= _scores(y[seen], mean[seen], draws, chosen, uniform)
+            pit = np.full(y.shape, np.nan)
+            pit[seen] = of_values.pop("pit")
+            pits[name] = (apart(axis_names(site, y.ndim), name, DIMS), pit)
+        tables[name] = _table(of_values, site, seen, row_task, len(tasks), len(chosen))
+    return _dataset(tables, pits, chosen, tasks, row_task)
+
+
+def crps(y: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Return the CRPS of draws `(S, *shape)`, in ascending order, at values `(*shape)`.
+
+    `E|Y - y| - E|Y - Y'| / 2`, the second over pairs of different draws (fair), by their ranks.
+    """
+    size = len(draws)
+    rank = np.arange(1.0, size + 1.0).reshape(-1, *[1] * y.ndim)
+    spread = ((2.0 * rank - size - 1.0) * draws).sum(0) / (size * max(1, size - 1))
+    return np.abs(draws - y).mean(0) - spread
+
+
+def _scores(
+    y: np.ndarray, mean: np.ndarray, draws: np.ndarray, levels: np.ndarray, uniform: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Score each of `n` values by draws `(S, n)`: `(n,)`, or `(n, level)`; squares for the RMSE."""
+    # An end of an interval of discrete values is one of them.
+    method = "linear" if np.issubdtype(draws.dtype, np.floating) else "inverted_cdf"
+    alpha = 1.0 - levels
+    blocks = []
+    for rows in np.array_split(np.arange(len(y)), 1 + draws.size // BLOCK_ELEMENTS):
+        at, drawn = y[rows], np.sort(draws[:, rows].astype(float), axis=0)
+        low = np.quantile(drawn, alpha / 2.0, axis=0, method=method).T
+        high = np.quantile(drawn, 1.0 - alpha / 2.0, axis=0, method=method).T
+        below, above = at[:, None] < low, at[:, None] > high
+        outside = np.where(below, low - at[:, None], np.where(above, at[:, None] - high, 0.0))
+        lower, equal = (drawn < at).sum(0), (drawn == at).sum(0)
+        blocks.append(
+            {
+                "rmse": (mean[rows] - at) ** 2,
+                "mae": np.abs(np.median(drawn, axis=0) - at),
+                "crps": crps(at, drawn),
+                "interval_score": high - low + 2.0 / alpha * outside,
+                "coverage": 1.0 - (below | above),
+                # The rank of `y` among itself and the draws: exactly uniform if it is one of them.
+                "pit": (lower + uniform[rows] * (equal + 1)) / (len(drawn) + 1),
+            }
+        )
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _log_score(log_density: np.ndarray, seen: np.ndarray, site: Site) -> np.ndarray:
+    """Return minus the log mean density of each event, shared among its values that are seen."""
+    total = np.logaddexp.reduce(log_density.astype(float), axis=0) - np.log(len(log_density))
+    axes = tuple(range(seen.ndim - site.event_dim, seen.ndim))
+    number = np.maximum(seen.sum(axes, keepdims=True), 1)
+    return np.broadcast_to(-total.reshape(number.shape) / number, seen.shape)
+
+
+def _table(
+    of_values: dict[str, np.ndarray],
+    site: Site,
+    seen: np.ndarray,
+    row_task: np.ndarray | None,
+    num_tasks: int,
+    num_levels: int,
+) -> dict[str, np.ndarray]:
+    """Summarise the scores of a site's `n` values that are seen: means, standard errors, tasks."""
+    batch = seen.shape[: seen.ndim - site.event_dim]
+    event = np.arange(int(np.prod(batch))).reshape((*batch, *[1] * site.event_dim))
+    cluster = np.broadcast_to(event, seen.shape)[seen]
+    table = {"num_values": np.asarray(len(cluster))}
+    if row_task is not None:
+        rows = row_task.reshape(-1, *[1] * (seen.ndim - 1))
+        cluster = np.broadcast_to(rows, seen.shape)[seen]
+        table["num_values_by_task"] = np.bincount(cluster, minlength=num_tasks)
+    for name in SCORES:
+        shape = (num_levels,) if name in ("interval_score", "coverage") else ()
+        value = of_values.get(name, np.full((len(cluster), *shape), np.nan))
+        mean, error = _mean(value, cluster)
+        if name == "rmse":
+            mean = np.sqrt(mean)
+            error = error / (2.0 * mean) if mean > 0 else np.full((), np.nan)
+        table |= {name: mean, f"{name}_se": error}
+        if row_task is not None:
+            split = np.stack([_mean(value[cluster == t], None)[0] for t in range(num_tasks)])
+            if name == "nll" and not batch:  # one joint density of all tasks
+                split = np.full_like(split, np.nan)
+            table[f"{name}_by_task"] = np.sqrt(split) if name == "rmse" else split
+    return table
+
+
+def _mean(values: np.ndarray, cluster: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean over the first axis, and its standard error if clusters are independent."""
+    nothing = np.full(values.shape[1:], np.nan)
+    if not len(values):
+        return nothing, nothing
+    mean = np.asarray(values.mean(0))
+    if cluster is None:
+        return mean, nothing
+    which, cluster = np.unique(cluster, return_inverse=True)
+    if len(which) < 2:
+        return mean, nothing
+    sums = np.zeros((len(which), *values.shape[1:]))
+    with np.errstate(invalid="ignore"):  # an infinite score has no standard error
+        np.add.at(sums, cluster, values - mean)
+    variance = (sums**2).sum(0) * len(which) / (len(which) - 1)
+    return mean, np.asarray(np.sqrt(variance) / len(values))
+
+
+def _dataset(
+    tables: dict[str, dict[str, np.ndarray]],
+    pits: dict[str, tuple[tuple[str, ...], np.ndarray]],
+    levels: np.ndarray,
+    tasks: np.ndarray,
+    row_task: np.ndarray | None,
+) -> "xr.Dataset":
+    import xarray as xr
+
+    data, coords = {}, {"site": [*tables], "level": levels}
+    if row_task is not None:
+        coords["task"] = tasks
+    for name in next(iter(tables.values())):
+        dims = ("site", *["task"] * name.endswith("_by_task"))
+        dims += ("level",) * name.startswith(("interval_score", "coverage"))
+        data[name] = (dims, np.stack([table[name] for table in tables.values()]))
+    for name, (dims, pit) in pits.items():
+        data[f"{name}_pit"] = (dims, pit)
+        coords |= {dim: np.arange(size) for dim, size in zip(dims, pit.shape, strict=True)}
+        if row_task is not None:
+            coords[f"{dims[0]}_task"] = (dims[0], tasks[row_task])
+    return xr.Dataset(data, coords=coords)
+
+
+def _widened(posterior: "Posterior") -> "Posterior":
+    """Repeat draws, if they are few, for each to be predicted from several times."""
+    times = -(-MIN_PREDICTIVE // posterior.trunk.size)
+    return dataclasses.replace(
+        posterior,
+        draws={name: np.repeat(value, times, axis=1) for name, value in posterior.draws.items()},
+        trunk=np.repeat(posterior.trunk, times, axis=1),
+    )
+
+
+@eqx.filter_jit
+def _observations(
+    program: Program, data: Data, values: Values, sites: tuple[Site, ...]
+) -> dict[str, tuple[Array, Array]]:
+    """Return the value of each observed site, and which of its values are seen."""
+    trace = program.trace(data, values, jax.random.key(0))
+    found = {}
+    for site in sites:
+        fn, y = trace[site.name]["fn"], jnp.asarray(trace[site.name]["value"])
+        seen = jnp.ones(y.shape, bool)
+        while isinstance(
+            fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution
+        ):
+            if isinstance(fn, dist.MaskedDistribution):
+                mask = jnp.asarray(fn._mask)
+                seen = seen & mask.reshape((*mask.shape, *[1] * fn.event_dim))
+            fn = fn.base_dist
+        axes = tuple(range(y.ndim - site.event_dim, y.ndim))
+        found[site.name] = y, seen & ~(seen & jnp.isnan(y)).any(axes, keepdims=True)
+    return found
+
+
+def _flat(values: Any) -> np.ndarray:
+    """Put chains one after the other: `(draws, ...)`."""
+    return np.asarray(values).reshape(-1, *values.shape[2:])
+
+
+def _check_levels(levels: Iterable[float]) -> np.ndarray:
+    try:
+        chosen = np.asarray([*levels], float)
+    except (TypeError, ValueError):
+        chosen = np.zeros(0)
+    if chosen.ndim != 1 or not chosen.size or not ((chosen > 0) & (chosen < 1)).all():
+        raise ValueError(
+            "`score` expected `levels` to be a sequence of numbers between 0 and 1, (0.5, 0.9) "
+            f"say; got {levels!r}."
+        )
+    return chosen
+
+
+def _check_by(
+    by: Any, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the tasks, and the place among them of each row."""
+    if by is None:
+        return np.zeros(0, int), None
+    labels = np.asarray(by)
+    for name, shape in shapes.items():
+        if not shape or labels.shape != shape[:1]:
+            expected = f"of shape {shape[:1]}" if shape else "to be None"
+            raise ValueError(
+                f"`score` expected `by` {expected}, a label for each row of `{name}` {shape}; got "
+                f"an array of shape {labels.shape}."
+            )
+    if any(label is None or label != label for label in labels.tolist()):
+        raise ValueError("`score` expected a label for each row in `by`; got None or NaN.")
+    tasks, rows = np.unique(labels, return_inverse=True)
+    return tasks, rows

@@ -1,0 +1,106 @@
+"""Where the variance of a prediction comes from: the posterior, the trunks, or noise."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from bayesfield.checks import check_key
+
+from .predict import apart, dotless, statements, without_imputed
+from .program import bind
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from .posterior import Posterior
+
+
+def variance_split(
+    posterior: "Posterior", data: Mapping[str, Any], *, key: PRNGKeyArray
+) -> "xr.Dataset":
+    r"""Split the variance of the predictions of each observed site by its sources.
+
+    With $f$ the mean of the site's distribution, a function of the draw $s$, and $t(s)$ the trunk
+    (the set of params) of the draw, the law of total variance says twice that
+
+    $$\mathrm{Var}(y) = \underbrace{E_t \mathrm{Var}(f \mid t)}_\mathrm{within}
+      + \underbrace{\mathrm{Var}_t E(f \mid t)}_\mathrm{between}
+      + \underbrace{E_s \mathrm{Var}(y \mid s)}_\mathrm{noise}.$$
+
+    - `within`: what is not known of the random sites (the generators), the trunk being given.
+    - `between`: what is not known of the trunk. Zero for a posterior on one trunk: of a program
+      without params, or of an engine that was given one. Of few trunks it is a rough estimate.
+    - `noise`: of the observations, which more data do not take away.
+
+    All are variances over the draws there are, a trunk weighing as much as it has draws, divided
+    by their number and not one less: so the sum is exact. The mean over the few draws of a trunk
+    varies itself: of $n$ independent draws a trunk, about a share $1/n$ of `within` is found
+    in `between`.
+
+    Args:
+        posterior: Of any engine; several trunks come of `SVI(num_trunks=...)`,
+            `NUTS(num_trunks=...)` or `EnsembleMAP` on a program with params.
+        data: Arguments of the program, observations left out, on any grid.
+        key: Draws what the program draws and has no value.
+
+    Returns:
+        An xarray Dataset of three variables a site, with its axes as `predict` names them:
+        `<site>`, the variance by `source` ("within", "between", "noise"); `<site>_total`, their
+        sum; `<site>_between_share`, `between / (within + between)`, the trunk's share in what is
+        not known of the function, NaN where nothing is unknown. A categorical site has the
+        variance of each class's indicator. The noise of a distribution without a variance is
+        infinite or NaN.
+
+    Raises:
+        TypeError: An old-style key; `data` holds an argument that the model does not take.
+        ValueError: No site was observed in the fit; a latent site's plate changed its size.
+        NotImplementedError: NumPyro knows no variance of an observed site's distribution.
+
+    References:
+        Depeweg, S. et al. (2018). Decomposition of uncertainty in Bayesian deep learning for
+            efficient and risk-sensitive learning. ICML.
+    """
+    import xarray as xr
+
+    key = check_key("variance_split", key)
+    names = statements(posterior.sites)
+    if not names:
+        raise ValueError(
+            "`variance_split` expected a posterior of a program with an observed site; got none."
+        )
+    _, _, new = bind(posterior.program.model, data, allow_nan=tuple(data), fill=True)
+    here = {site.name for site in (*new.latent, *new.observed)}
+    asked = {name if name in here else stem: dotless(stem) for name, stem in names.items()}
+    sites = [f"{name}_{what}" for name in asked for what in ("mean", "variance")]
+    ran = without_imputed(posterior).predict(data, key=key, sites=sites)
+
+    variables, coords = {}, {"source": ["within", "between", "noise"]}
+    for name, stem in asked.items():
+        mean, noise = (ran[f"{dotless(name)}_{what}"] for what in ("mean", "variance"))
+        dims = apart(tuple(str(dim) for dim in mean.dims[2:]), stem, ("source",))
+        within, between = split_by_trunk(_flat(mean.values), posterior.trunk.ravel())
+        parts = np.stack([within, between, _flat(noise.values).mean(0)])
+        with np.errstate(invalid="ignore"):
+            share = between / (within + between)
+        variables[stem] = (("source", *dims), parts)
+        variables[f"{stem}_total"] = (dims, parts.sum(0))
+        variables[f"{stem}_between_share"] = (dims, share)
+        coords |= {dim: np.arange(size) for dim, size in zip(dims, share.shape, strict=True)}
+    return xr.Dataset(variables, coords=coords)
+
+
+def split_by_trunk(values: np.ndarray, trunk: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean over trunks of the variance of values `(S, ...)`, and that of the means."""
+    groups = [values[trunk == t] for t in np.unique(trunk)]
+    weights = np.asarray([len(group) / len(values) for group in groups])
+    means = np.stack([group.mean(0) for group in groups])
+    within = np.tensordot(weights, np.stack([group.var(0) for group in groups]), 1)
+    centre = np.tensordot(weights, means, 1)
+    return within, np.tensordot(weights, (means - centre) ** 2, 1)
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    """Put chains one after the other, in double precision: `(draws, ...)`."""
+    return values.reshape(-1, *values.shape[2:]).astype(float)
