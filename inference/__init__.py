@@ -1,9 +1,12 @@
 """How a NumPyro program is fitted.
 
 - `fit_posterior`: any program, any engine, one result.
-- Engines: `SVI`, `EnsembleMAP`, `NUTS`; `AbstractEngine` and `AbstractPhase` to write one.
+- Engines: `SVI`, `EnsembleMAP`, `Laplace`, `NUTS`; `AbstractEngine`, `AbstractPhase` to write one.
+- `linearised`: a Laplace posterior whose predictions are linear in the sites about each mode.
 - `Posterior`: draws, predictions, a DataTree for ArviZ; `sample_prior` beside it.
 - `diagnose`: convergence, judged in function space.
+- `sbc`: simulation-based calibration of a program and an engine.
+- `score`: predictions against data held out; `variance_split`: where their variance comes from.
 - `cosine_cycles`: a learning rate for optimisers.
 
 The sources lie in the top-level folder `inference/`, and `bayesfield/inference` is a link to it.
@@ -15,14 +18,18 @@ if __name__ != "bayesfield.inference":
         "import it as bayesfield.inference."
     )
 
-from .backends import NUTS, SVI, EnsembleMAP
+from .backends import NUTS, SVI, EnsembleMAP, Laplace
+from .calibration import sbc
 from .diagnostics import ConvergenceWarning, diagnose
 from .engine import AbstractEngine, Fitted, Members, Start
 from .fit import fit_posterior
+from .linearised import linearised
 from .loop import AbstractPhase, Outcome, Step
 from .optimizers import CosineCycles, cosine_cycles
 from .posterior import Posterior, sample_prior
 from .program import Program, Site, Sites
+from .scores import score
+from .variance import variance_split
 
 __all__ = [
     "NUTS",
@@ -33,6 +40,7 @@ __all__ = [
     "CosineCycles",
     "EnsembleMAP",
     "Fitted",
+    "Laplace",
     "Members",
     "Outcome",
     "Posterior",
@@ -44,5 +52,9 @@ __all__ = [
     "cosine_cycles",
     "diagnose",
     "fit_posterior",
+    "linearised",
     "sample_prior",
+    "sbc",
+    "score",
+    "variance_split",
 ]

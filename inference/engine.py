@@ -8,6 +8,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from .checkpoint import Reached
 from .loop import AbstractPhase, Outcome
 from .program import Data, Program, Sites, Values
 
@@ -58,6 +59,22 @@ class Fitted(NamedTuple):
     members: Members
 
 
+class Run(NamedTuple):
+    """The end of a run, from which it can go on.
+
+    Attributes:
+        engine: What ran.
+        start: What its lanes were given.
+        keys: One for each lane.
+        reached: How far it is; without what it kept, which is in the draws.
+    """
+
+    engine: "AbstractEngine"
+    start: Start
+    keys: Array
+    reached: Reached
+
+
 class AbstractEngine(eqx.Module):
     """How a program is fitted: settings, all static, compared by value.
 
@@ -88,6 +105,17 @@ class AbstractEngine(eqx.Module):
     def lanes_at_once(self) -> int | None:
         """How many lanes are mapped at once; by default so many that their arrays stay in cache."""
         return None
+
+    def extended(self, num_samples: int) -> "AbstractEngine":
+        """Return the engine whose run is this one's and goes on for so many draws of each chain.
+
+        Raises:
+            TypeError: The engine makes no chain that could go on.
+        """
+        raise TypeError(
+            f"`extend` goes on with the chains of a fit by MCMC; {type(self).__name__} has none. "
+            f"Fit again: `init=posterior` starts where this one ended."
+        )
 
     def check(self, sites: Sites, members: Members | None) -> None:
         """Refuse a program or an `init` that this engine cannot use, before anything runs."""

@@ -1,5 +1,6 @@
 """`fit_posterior`: the one entry to every engine."""
 
+import dataclasses
 import os
 import time
 import warnings
@@ -17,10 +18,10 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray
 from bayesfield.checks import check_key
 
 from . import loop
-from .backends import ENGINES
+from .backends import ENGINES, NUTS, EnsembleMAP
 from .checkpoint import Checkpoint, digest
 from .diagnostics import warn_about
-from .engine import AbstractEngine, Members, Start
+from .engine import AbstractEngine, Members, Run, Start
 from .fingerprint import describe_sites, fingerprint
 from .posterior import Posterior
 from .program import Data, Program, Sites, Values, bind, check_fittable
@@ -98,6 +99,13 @@ def fit_posterior(
         if first.cut_short:
             warnings.warn(f"Interrupted in `init`: {engine} has not run.", stacklevel=2)
             return first
+    if isinstance(init, EnsembleMAP) and sites.params and isinstance(engine, NUTS):
+        warnings.warn(
+            "`init=EnsembleMAP(...)` fits the params together with one value of the sites, so the "
+            "trunk has fitted the noise, and chains on it mix poorly (R-hat 1.5 where SVI's has "
+            "1.01). `init=SVI(num_restarts=...)` fits the params to the sites' spread.",
+            stacklevel=2,
+        )
     members, values = _members(sites, first if first is not None else init)
     engine.check(sites, members)
 
@@ -138,9 +146,65 @@ def fit_posterior(
             "cut_short": outcome.interrupted,
             "lost": {str(lane): list(where) for lane, where in outcome.died.items()},
         },
+        run=Run(engine, start, keys, outcome.reached),
     )
     warn_about(posterior)
     return posterior
+
+
+def extend(posterior: Posterior, num_samples: int, *, progress: bool) -> Posterior:
+    """Go on with a posterior's chains; see `Posterior.extend`."""
+    run = posterior.run
+    if run is None:
+        raise ValueError(
+            "`extend` goes on from the chains' last states, which a file does not hold. Fit again: "
+            "`init=posterior` starts where this one ended."
+        )
+    engine = run.engine.extended(num_samples)
+    if posterior.cut_short:
+        raise ValueError("`extend` expected a fit that ran to its end; this one was cut short.")
+    begin, clock = time.perf_counter(), loop.Clock()
+    program, data = posterior.program, posterior.data
+    outcome = loop.run(
+        engine.phases(program),
+        program,
+        data,
+        run.start,
+        run.keys,
+        batch_size=engine.lanes_at_once(),
+        progress=progress,
+        clock=clock,
+        reached=run.reached,
+    )
+    fitted = engine.result(program, data, run.start, outcome, run.keys[0])
+    left = outcome.alive[run.reached.alive]  # of the chains that had been alive, those that are
+
+    def joined(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        return np.concatenate([old[left], new], axis=1)
+
+    seconds = {
+        "seconds": time.perf_counter() - begin,
+        "compile_seconds": clock.compiling,
+        "run_seconds": clock.running,
+    }
+    longer = dataclasses.replace(
+        posterior,
+        draws={n: joined(v, fitted.draws[n]) for n, v in posterior.draws.items()},
+        trunk=joined(posterior.trunk, fitted.trunk),
+        params=fitted.params,
+        stats={n: joined(v, fitted.stats[n]) for n, v in posterior.stats.items()},
+        members=fitted.members,
+        settings=posterior.settings
+        | {name: posterior.settings[name] + value for name, value in seconds.items()}
+        | {
+            "settings": _described(engine),
+            "cut_short": outcome.interrupted,
+            "lost": {str(lane): list(where) for lane, where in outcome.died.items()},
+        },
+        run=Run(engine, run.start, run.keys, outcome.reached),
+    )
+    warn_about(longer)
+    return longer
 
 
 def _identity(

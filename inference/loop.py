@@ -87,6 +87,7 @@ class Outcome(NamedTuple):
         alive: `(lane,)`: whether the lane stayed finite.
         died: From a lane that did not to `(phase, step)`.
         interrupted: The phase that was cut short, and its number of steps done; or None.
+        reached: How far it is, without what was kept.
     """
 
     states: PyTree
@@ -94,6 +95,7 @@ class Outcome(NamedTuple):
     alive: np.ndarray
     died: dict[int, tuple[str, int]]
     interrupted: tuple[str, int] | None
+    reached: Reached
 
 
 class _Bound:
@@ -251,7 +253,7 @@ def run(
     graves: dict[int, tuple[str, int]] = {}
     kept: dict[str, dict[str, np.ndarray]] = {}
     interrupted = None
-    states = lanes
+    states, number, done = lanes, 0, 0
     if reached is None and checkpoint is not None:
         reached = checkpoint.read()
     if reached is not None:
@@ -305,14 +307,16 @@ def run(
             kept[phase.name] = {n: np.concatenate([c[n] for c in chunks], 1) for n in chunks[0]}
         if interrupted:
             break
-    return Outcome(states, kept, np.asarray(alive), graves, interrupted)
+    end = _reached(number, done, states, alive, died, graves)
+    return Outcome(states, kept, np.asarray(alive), graves, interrupted, end)
 
 
 def _reached(
     phase: int, done: int, states: PyTree, alive: Array, died: Array, graves: dict
 ) -> Reached:
     leaves = to_arrays(jax.tree.leaves(states))
-    return Reached(phase, done, leaves, np.asarray(alive), np.asarray(died), graves, [])
+    empty = [[] for _ in range(phase + 1)]
+    return Reached(phase, done, leaves, np.asarray(alive), np.asarray(died), {**graves}, empty)
 
 
 def _bury(graves: dict, phase: AbstractPhase, alive: np.ndarray, died: np.ndarray) -> None:

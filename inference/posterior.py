@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
 
-from .engine import Members
+from .engine import Members, Run
 from .predict import Labelled, axis_names, labelled, replay, run_program
 from .program import Data, Program, Sites, Values, bind
 
@@ -36,6 +36,7 @@ class Posterior:
         members: Restarts, members or chains, the best first: what another fit can start from.
         settings: Engine, resolved settings, versions, seconds, whether it was cut short.
         record: Shapes and digest of the data where `data` is None, so that it can be saved again.
+        run: The chains' last states, for `extend`; None where it was loaded from a file.
     """
 
     program: Program
@@ -49,6 +50,7 @@ class Posterior:
     members: Members
     settings: dict[str, Any]
     record: dict[str, Any] | None = None
+    run: Run | None = None
 
     @property
     def num_chains(self) -> int:
@@ -189,6 +191,27 @@ class Posterior:
         from .datatree import build
 
         return build(self, key=key, prior=prior, trunk=trunk, dims=dims, coords=coords)
+
+    def extend(self, num_samples: int, *, progress: bool = True) -> "Posterior":
+        """Go on with the chains for `num_samples` more draws of each.
+
+        The draws are those that one longer fit would have made: keys go by the number of the step,
+        and the warm-up is not repeated. Params stay as they are.
+
+        Args:
+            num_samples: Draws to add to each chain.
+            progress: Whether to show bars, where stderr is a terminal.
+
+        Returns:
+            A posterior of all the draws.
+
+        Raises:
+            TypeError: The engine has no chains that could go on.
+            ValueError: The posterior was loaded from a file, or its fit was cut short.
+        """
+        from .fit import extend
+
+        return extend(self, check_size("extend", "num_samples", num_samples), progress=progress)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything but the training data and the program's code to one file.

@@ -29,6 +29,7 @@ from bayesfield.inference import (
     AbstractPhase,
     EnsembleMAP,
     Fitted,
+    Laplace,
     Start,
     Step,
 )
@@ -101,6 +102,8 @@ ENGINES = {
     "SVI": lambda: SVI(num_steps=50, num_restarts=2, num_trunks=2, num_samples=12),
     "SVI-low_rank": lambda: SVI(guide="low_rank", num_steps=50, num_samples=12),
     "EnsembleMAP": lambda: EnsembleMAP(num_members=3, num_steps=50),
+    # no point sites: what the battery asks of every site is that its draws differ
+    "Laplace": lambda: Laplace(num_steps=50, num_updates=4, hyper=(), num_samples=12),
     "NUTS": lambda: NUTS(num_chains=2, num_warmup=10, num_samples=10, max_tree_depth=4),
     "Metropolis": Metropolis,
 }
@@ -110,6 +113,7 @@ LEADS = {
     "SVI": (1, 12),
     "SVI-low_rank": (1, 12),
     "EnsembleMAP": (1, 3),
+    "Laplace": (1, 12),
     "NUTS": (2, 10),
     "Metropolis": (2, 20),
 }

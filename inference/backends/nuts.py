@@ -1,5 +1,6 @@
 """The No-U-Turn sampler, BlackJAX's, warmed up in chunks."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -27,6 +28,10 @@ class NUTS(AbstractEngine):
     each trunk. A program without params has one trunk. Chains start at the members of `init`, at
     a draw of its guide where it is an SVI fit, whose scales are then the first metric too.
 
+    The defaults are those at which the bands of a field with every weight random cover as they
+    should (`benchmarks/believable.py`), which a longer run at a greater depth does no better. They
+    are short for a posterior whose every parameter is to be read off: there, ask for more.
+
     Attributes:
         num_chains: Chains for each trunk.
         num_warmup: Warm-up steps, not kept.
@@ -46,11 +51,11 @@ class NUTS(AbstractEngine):
     """
 
     num_chains: int = eqx.field(static=True, default=4)
-    num_warmup: int = eqx.field(static=True, default=500)
-    num_samples: int = eqx.field(static=True, default=500)
+    num_warmup: int = eqx.field(static=True, default=150)
+    num_samples: int = eqx.field(static=True, default=150)
     num_trunks: int = eqx.field(static=True, default=1)
     target_accept_prob: float = eqx.field(static=True, default=0.8)
-    max_tree_depth: int = eqx.field(static=True, default=10)
+    max_tree_depth: int = eqx.field(static=True, default=8)
     metric: Literal["diagonal", "dense"] = eqx.field(static=True, default="diagonal")
     guide_weight: float = eqx.field(static=True, default=1000.0)
     batch_size: int | None = eqx.field(static=True, default=None)
@@ -125,6 +130,10 @@ class NUTS(AbstractEngine):
     def lanes_at_once(self) -> int | None:
         """As `batch_size` says."""
         return self.batch_size
+
+    def extended(self, num_samples: int) -> "NUTS":
+        """With so many more draws of each chain."""
+        return dataclasses.replace(self, num_samples=self.num_samples + num_samples)
 
     def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
         """One: warm-up and sampling by one compiled function."""

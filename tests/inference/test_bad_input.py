@@ -132,7 +132,7 @@ REFUSED = {
                      r"reads the values of an array in Python \(.*inference_cases\.py:\d+: "
                      r"if x\.mean\(\) > 0.*Compute what it reads beforehand"),
     "engine's name": (line, DATA, "hmc", {}, ValueError,
-                      r"`backend` must name one of \['ensemble_map', 'nuts', 'svi'\]; got 'hmc'"),
+                      r"one of \['ensemble_map', 'laplace', 'nuts', 'svi'\]; got 'hmc'"),
     "engine's class": (line, DATA, SVI, {}, TypeError,
                        r"`backend` must be an engine.*got SVI itself"),
     "another object": (line, DATA, optax.adam(1e-3), {}, TypeError, r"`backend` must be an engine"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from inference_cases import ENGINES, X, Y, line
 
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, fit_posterior, loop
+from bayesfield.inference import NUTS, SVI, EnsembleMAP, Posterior, fit_posterior, loop
 
 # The fits are short: none has converged, and none need.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
@@ -127,6 +127,32 @@ def test_a_damaged_state_is_refused_with_a_sentence(tmp_path):
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(ValueError, match="cannot be read"):
         fitted(checkpoint=tmp_path)
+
+
+def test_chains_that_go_on_make_the_draws_of_one_longer_fit():
+    nuts = NUTS(num_chains=3, num_warmup=40, num_samples=30)
+    longer = NUTS(num_chains=3, num_warmup=40, num_samples=80)
+    extended = fitted(nuts).extend(20, progress=False).extend(30, progress=False)
+    whole = fitted(longer)
+    assert_same(whole, extended)
+    assert extended.settings["settings"] == whole.settings["settings"]
+    for a, b in zip(
+        whole.members.start.position.values(), extended.members.start.position.values(), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_has_no_chains_cannot_go_on(tmp_path):
+    posterior = fitted()
+    with pytest.raises(TypeError, match="EnsembleMAP has none"):
+        posterior.extend(10)
+    chains = fitted(NUTS(num_chains=1, num_warmup=10, num_samples=10))
+    with pytest.raises(ValueError, match="`num_samples`"):
+        chains.extend(0)
+    chains.save(tmp_path / "fit.bayesfield")
+    loaded = Posterior.load(tmp_path / "fit.bayesfield", line, DATA)
+    with pytest.raises(ValueError, match="which a file does not hold"):
+        loaded.extend(10)
 
 
 SCRIPT = """

@@ -292,14 +292,6 @@ def test_a_loss_that_still_falls_is_named(num_steps, said):
     assert any("loss still falls" in t for t in diagnose(posterior).findings) == said
 
 
-def funnel(y=None):
-    """Neal's, which no Gaussian with independent parts is near."""
-    v = numpyro.sample("v", dist.Normal(0, 3))
-    with numpyro.plate("parts", 9):
-        numpyro.sample("x", dist.Normal(0, jnp.exp(v / 2)))
-    numpyro.sample("y", dist.Normal(0, 1), obs=y)
-
-
 @pytest.mark.parametrize(("name", "said"), [("funnel", True), ("poisson", False)])
 def test_a_guide_far_from_the_posterior_is_named_by_its_k_hat(name, said):
     model, data = (funnel, {"y": 0.0}) if name == "funnel" else PROGRAMS[name]()

@@ -364,3 +364,13 @@ def test_chains_that_are_stuck_apart_are_reported_with_an_infinite_rhat(chains):
     found = diagnose(posterior)
     assert np.isinf(found["rhat"].values).any()
     assert any(finding.startswith("R-hat is inf") for finding in found.attrs["findings"])
+
+
+def test_a_trunk_from_a_joint_map_is_warned_of_and_one_from_svi_is_not(recwarn):
+    init = EnsembleMAP(num_members=2, num_steps=5)
+    with pytest.warns(UserWarning, match=r"trunk has fitted the noise.*`init=SVI"):
+        fit_posterior(with_params, DATA, SHORT, key=KEY, init=init)
+    recwarn.clear()
+    fit_posterior(with_params, DATA, SHORT, key=KEY, init=SVI(num_steps=5, num_samples=4))
+    fit_posterior(line, DATA, SHORT, key=KEY, init=init)  # no params: nothing to warn of
+    assert not [w for w in recwarn if "trunk" in str(w.message)]

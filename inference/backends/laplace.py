@@ -1,0 +1,475 @@
+"""A Gauss-Newton Laplace approximation, its scales set by the evidence."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PRNGKeyArray
+from numpyro.distributions import biject_to
+from numpyro.distributions.transforms import IdentityTransform
+from numpyro.infer import init_to_median, init_to_sample
+
+from bayesfield.checks import check_size
+from bayesfield.inference.curvature import (
+    covariance_of,
+    curvature_at,
+    is_replicate,
+    log_joint,
+    outputs_of,
+    prior_precision,
+    read,
+)
+from bayesfield.inference.diagnostics import ConvergenceWarning
+from bayesfield.inference.engine import AbstractEngine, Fitted, Members, Start, best_first
+from bayesfield.inference.fisher import FAMILIES
+from bayesfield.inference.loop import AbstractPhase, Outcome, Step
+from bayesfield.inference.optimizers import CosineCycles, build_optimizer, check_optimizer
+from bayesfield.inference.program import Data, Program, Sites, Values
+
+from .ensemble_map import all_finite, loss_status
+
+NEWTON_STEPS = 6  # on the hyper sites, in each update
+
+
+SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # of a step, the best of which is made
+
+
+FAR = 1.0  # posterior sds, on average, from the mode at which it has not been reached
+
+
+def init_scalars_to_median(site: dict | None = None) -> Any:
+    """Start scalar sites, scales as a rule, at their prior's median, and others at a draw of it."""
+    if site is None:
+        return init_scalars_to_median
+    scalar = site["type"] == "sample" and site["fn"].shape() == ()
+    return init_to_median(site) if scalar else init_to_sample(site)
+
+
+class Laplace(AbstractEngine):
+    """A Gaussian at a mode, with the Gauss-Newton Hessian, its scales set by the evidence.
+
+    The Gaussian is over the unconstrained values of all latent sites but those of `hyper`, and
+    its mode is that of their density, Jacobian included. Its precision is `J^T F J + P`: `J` is
+    the Jacobian of the parameters of the observed sites' distributions, `F` the Fisher
+    information of those parameters, `P` the curvature of the prior.
+
+    The sites of `hyper` are points, the same in every draw: where the Laplace evidence, times
+    their own prior density (of the constrained values, as `EnsembleMAP` has it), is highest. Each
+    update is a Gauss-Newton step, shortened where that is better, and MacKay's fixed point for the
+    hyper sites, with `J` held fixed: that the mean depends on a hyper site, an amplitude say, is
+    seen by the density and not by the determinant. Params climb with the sites.
+
+    Time goes with the cube of the lesser of the number of values and the number of observations
+    where every prior is a Normal that depends on hyper sites alone, else of the number of values
+    `d`; memory with their product, and with `d^2` in the second case.
+
+    Attributes:
+        num_starts: How many climbs, each from a start of its own; draws are in equal shares.
+        num_steps: Optimiser steps.
+        num_updates: Updates of the hyper sites: half of them during the climb, half at its end.
+        optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
+        learning_rate: The peak of a cosine one-cycle, or a schedule; None with a transformation.
+        hyper: Names of the sites that are points; None for the scalars whose support is not the
+            real line, such as a noise scale or a prior scale; `()` for none.
+        num_samples: Draws, of all starts together.
+        init_strategy: Where climbs start: a draw from the prior by default, scalars at its median.
+
+    References:
+        Immer, Korzepa, Bauer, Improving predictions of Bayesian neural nets via local
+        linearization, AISTATS 2021. https://arxiv.org/abs/2008.08400
+        Daxberger et al., Laplace Redux, NeurIPS 2021. https://arxiv.org/abs/2106.14806
+        MacKay, A practical Bayesian framework for backpropagation networks, 1992.
+        https://doi.org/10.1162/neco.1992.4.3.448
+    """
+
+    num_starts: int = eqx.field(static=True, default=2)
+    num_steps: int = eqx.field(static=True, default=1000)
+    num_updates: int = eqx.field(static=True, default=10)
+    optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
+    learning_rate: float | Callable | None = eqx.field(static=True, default=1e-2)
+    hyper: tuple[str, ...] | None = eqx.field(static=True, default=None)
+    num_samples: int = eqx.field(static=True, default=1000)
+    init_strategy: Callable = eqx.field(static=True, default=init_scalars_to_median)
+
+    def __check_init__(self) -> None:
+        """Check the settings."""
+        for name in ("num_starts", "num_steps", "num_updates", "num_samples"):
+            check_size("Laplace", name, getattr(self, name))
+        check_optimizer("Laplace", self.optimizer, self.learning_rate)
+        names = self.hyper
+        if names is not None and not (
+            isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+        ):
+            raise TypeError(
+                f"`Laplace` expected `hyper` to be a tuple of names, ('sigma',); got {names!r}."
+            )
+
+    def check(self, sites: Sites, members: Members | None) -> None:
+        """Refuse what has no Fisher information here, and names that are no latent sites."""
+        del members
+        for site in sites.observed:
+            if site.family not in FAMILIES:
+                raise ValueError(
+                    f"`Laplace` has no Fisher information for `{site.name}`, whose distribution "
+                    f"is {site.family}; it has it for {', '.join(FAMILIES)}. Use NUTS or SVI."
+                )
+        if sites.factors:
+            raise ValueError(
+                f"The program has the factors {list(sites.factors)}, whose curvature `Laplace` "
+                "does not know. Write them as observed sites, or use NUTS or SVI."
+            )
+        parted = [n for n, (size, subsample) in sites.plates.items() if subsample != size]
+        if parted:
+            raise ValueError(
+                f"The plates {parted} subsample their data, and the curvature needs all of it: "
+                "leave `subsample_size` out, or fit with SVI."
+            )
+        latent = [site.name for site in sites.latent]
+        unknown = [name for name in self.hyper or () if name not in latent]
+        if unknown:
+            raise ValueError(f"`hyper` names {unknown}, no latent site: these are {latent}.")
+        free = [s.name for s in sites.latent if not self._is_hyper(s.name, s.shape, s.real)]
+        if not free:
+            raise ValueError(
+                f"`Laplace` has no site to integrate over: the latent sites are {latent}, all of "
+                "them in `hyper`. Name those that are to be points, `hyper=()` say; without any "
+                "latent site fit the params with SVI or EnsembleMAP."
+            )
+
+    def num_lanes(self, sites: Sites) -> int:
+        """One for each start."""
+        del sites
+        return self.num_starts
+
+    def lanes_at_once(self) -> int | None:
+        """All of them."""
+        return self.num_starts
+
+    def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
+        """One: the climb, and the updates among and after its steps."""
+        del program
+        rate = self.learning_rate
+        if isinstance(rate, int | float):
+            rate = CosineCycles(max(self.num_steps, 4), float(rate), 1)
+        return (_Alternate("laplace", self.num_steps + self._at_end, 0, rate, self),)
+
+    def result(
+        self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
+    ) -> Fitted:
+        """Draw from the Gaussian of each start that is alive, in equal shares."""
+        losses = outcome.kept["laplace"]["loss"]
+        template = {name: value[0] for name, value in start.position.items()}
+        found = jax.tree.map(np.asarray, _linearised(program, data, outcome.states))
+        gaussians = [
+            _gaussian(found, lane) if alive else None for lane, alive in enumerate(outcome.alive)
+        ]
+        alive = np.asarray([gaussian is not None for gaussian in gaussians])
+        if not alive.any():
+            raise FloatingPointError(
+                "The curvature is not positive definite at any mode, as the warnings say: give "
+                "the sites proper or stronger priors, or more steps (`num_steps`)."
+            )
+        score = np.asarray([np.inf if g is None else -g.log_evidence for g in gaussians])
+        order = np.argsort(score, kind="stable")[: int(alive.sum())]
+        if outcome.interrupted is None:
+            _warn_of_distance([gaussians[lane] for lane in order])
+        share = -(-self.num_samples // len(order))
+        keys = jax.random.split(key, (self.num_starts, 3))
+        flat = [gaussians[i].draw(keys[i, 0], keys[i, 1], share) for i in order]
+        states = jax.tree.map(lambda a: jnp.asarray(a)[order], outcome.states)
+        params, centre, draws = jax.tree.map(
+            np.asarray,
+            _complete(
+                program, data, template, states, jnp.asarray(np.stack(flat)), keys[order, 2], share
+            ),
+        )
+        trunk = np.repeat(np.arange(len(order)), share)
+        everyone = np.ones(len(order), bool)
+        return Fitted(
+            draws={n: v.reshape(1, -1, *v.shape[2:]) for n, v in draws.items()},
+            params=params,
+            trunk=(trunk if params else 0 * trunk)[None],
+            stats={"log_evidence": np.repeat(-score[order], share)[None]},
+            losses=losses,
+            members=best_first(Start(params, centre, {}), score[order], everyone),
+        )
+
+    @property
+    def _among(self) -> int:
+        return self.num_updates // 2
+
+    @property
+    def _at_end(self) -> int:
+        return self.num_updates - self._among
+
+    def _is_hyper(self, name: str, shape: tuple[int, ...], real: bool) -> bool:
+        return name in self.hyper if self.hyper is not None else shape == () and not real
+
+
+class _State(NamedTuple):
+    """A lane: the climb's state, whose position is that of the free sites; and the hyper sites."""
+
+    climb: Any
+    hyper: Values
+
+
+class _Alternate(AbstractPhase):
+    """The climb of the free sites, and updates: of `num_steps`, the last are updates only."""
+
+    name: str = eqx.field(static=True)
+    num_steps: int = eqx.field(static=True)
+    num_discarded: int = eqx.field(static=True)
+    learning_rate: Callable | None = eqx.field(static=True)
+    settings: Laplace
+
+    def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> _State:
+        del key
+        trace = program.trace(
+            data,
+            lane.params | program.constrain(data, lane.params, lane.position),
+            jax.random.key(0),
+        )
+        hyper, free = {}, {}
+        for name, value in lane.position.items():
+            site = trace[name]
+            real = isinstance(biject_to(site["fn"].support), IdentityTransform)
+            if self.settings._is_hyper(name, jnp.shape(site["value"]), real):
+                hyper[name] = value
+            elif not is_replicate(name, trace):
+                free[name] = value
+        outputs_of(program, data, lane.params, hyper, free)  # refuses what it cannot do
+        point = (program.free_params(data, lane.params), free)
+        loss = _loss(point, program, data, hyper)
+        return _State((point, self._optimizer().init(point), loss), hyper)
+
+    def step(self, program: Program, data: Data, state: _State, index: Array, key: PRNGKeyArray):
+        del key
+
+        def climb(state: _State) -> tuple[_State, Array, Array]:
+            point, memory, _ = state.climb
+            loss, gradient = jax.value_and_grad(_loss)(point, program, data, state.hyper)
+            updates, memory = self._optimizer().update(gradient, memory, point)
+            point = optax.apply_updates(point, updates)
+            new = _State((point, memory, loss), state.hyper)
+            return new, loss, all_finite(loss, point)
+
+        def update(state: _State) -> tuple[_State, Array, Array]:
+            (free_params, position), memory, _ = state.climb
+            params = program.bound_params(data, free_params)
+            position, hyper, loss = _update(program, data, params, state.hyper, position)
+            new = _State(((free_params, position), memory, loss), hyper)
+            return new, loss, all_finite(loss, position, hyper)
+
+        climbing = self.settings.num_steps
+        period = max(1, climbing // (self.settings._among + 1))
+        now = (index >= climbing) | ((index % period == period - 1) & (index >= period))
+        state, loss, finite = jax.lax.cond(now, update, climb, state)
+        return state, Step({"loss": loss}, finite)
+
+    def status(self, chunk: dict[str, np.ndarray]) -> str:
+        return loss_status(chunk)
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return build_optimizer(self.settings.optimizer, self.learning_rate)
+
+
+def _loss(point: tuple[Values, Values], program: Program, data: Data, hyper: Values) -> Array:
+    free_params, position = point
+    params = program.bound_params(data, free_params)
+    return -log_joint(read(program, data, params, hyper, position), hyper, position)
+
+
+def _update(
+    program: Program, data: Data, params: Values, hyper: Values, position: Values
+) -> tuple[Values, Values, Array]:
+    """Make a Gauss-Newton step and, with its Jacobian, MacKay's for the hyper sites."""
+    flat, unravel = ravel_pytree(position)
+
+    def density(flat: Array, hyper: Values) -> Array:
+        position = unravel(flat)
+        return log_joint(read(program, data, params, hyper, position), hyper, position)
+
+    curvature = curvature_at(program, data, params, hyper, position)
+    covariance = covariance_of(curvature)
+    step = covariance.apply(jax.grad(density)(flat, hyper))
+    flat = _best_along(lambda flat: density(flat, hyper), flat, step)
+    if not hyper:
+        return unravel(flat), hyper, -density(flat, hyper)
+
+    spreads = [covariance.blocks(jacobian) for jacobian in curvature.jacobians]
+    variances = covariance.variances()
+    centre, unravel_hyper = ravel_pytree(hyper)
+
+    def objective(point: Array) -> Array:
+        # the determinant, linear in the information and in the logarithm of a diagonal prior
+        at = unravel_hyper(point)
+        position = unravel(flat)
+        total = density(flat, at)
+        outputs = outputs_of(program, data, params, at, position)
+        for output, spread in zip(outputs, spreads, strict=True):
+            total -= 0.5 * jnp.einsum("rij,rjk,rik->", spread, output.root, output.root)
+        prior = prior_precision(program, data, params, at, position)
+        if prior.ndim == 1:
+            weight = jnp.clip(variances * curvature.prior, 0, 1)
+            return total - 0.5 * jnp.sum(weight * jnp.log(prior))
+        spread = covariance.root.T @ covariance.root
+        return total - 0.5 * jnp.sum(spread * prior)
+
+    def newton(_: Array, point: Array) -> Array:
+        slope, curve = jax.grad(objective)(point), jax.hessian(objective)(point)
+        values, vectors = jnp.linalg.eigh(curve)
+        step = vectors @ ((vectors.T @ slope) / jnp.maximum(jnp.abs(values), 1e-6))
+        return _best_along(objective, point, jnp.clip(step, -1, 1))
+
+    centre = jax.lax.fori_loop(0, NEWTON_STEPS, newton, centre)
+    hyper = unravel_hyper(centre)
+    return unravel(flat), hyper, -density(flat, hyper)
+
+
+def _best_along(fn: Callable[[Array], Array], point: Array, step: Array) -> Array:
+    """Go the share of a step, or none of it, at which `fn` is highest."""
+    points = point + jnp.asarray((0.0, *SHARES), point.dtype)[:, None] * step
+    found = jax.lax.map(fn, points)
+    return points[jnp.argmax(jnp.where(jnp.isfinite(found), found, -jnp.inf))]
+
+
+class _Found(NamedTuple):
+    """What is known at the end of every lane's climb."""
+
+    flat: Array
+    whitened: Array
+    prior: Array
+    density: Array
+    gradient: Array
+
+
+@eqx.filter_jit
+def _linearised(program: Program, data: Data, states: _State) -> _Found:
+    def one(state: _State) -> _Found:
+        (free_params, position), _, _ = state.climb
+        params = program.bound_params(data, free_params)
+        flat, unravel = ravel_pytree(position)
+        loss, slope = jax.value_and_grad(
+            lambda flat: _loss((free_params, unravel(flat)), program, data, state.hyper)
+        )(flat)
+        curvature = curvature_at(program, data, params, state.hyper, position)
+        return _Found(flat, curvature.whitened, curvature.prior, -loss, -slope)
+
+    return jax.vmap(one)(states)
+
+
+class _Gaussian(NamedTuple):
+    """The posterior of one start, in double precision.
+
+    Attributes:
+        mode: `(d,)`.
+        draw: From two keys and a number to draws `(number, d)`.
+        log_evidence: Laplace's.
+        distance: To the mode that the quadratic model has, in posterior sds: root mean square
+            over the directions that the data inform.
+    """
+
+    mode: np.ndarray
+    draw: Callable[[PRNGKeyArray, PRNGKeyArray, int], np.ndarray]
+    log_evidence: float
+    distance: float
+
+
+def _gaussian(found: _Found, lane: int) -> _Gaussian | None:
+    """Factorise the Hessian on the host, in float64: a float32 loses its smaller eigenvalues."""
+    mode, whitened, prior, density, gradient = (
+        np.asarray(part[lane], np.float64) for part in found
+    )
+    rows, size = whitened.shape
+    scale = prior**-0.5 if prior.ndim == 1 else np.ones(size)
+    features = whitened * scale
+    short = prior.ndim == 1 and rows < size
+    if short:
+        matrix = np.eye(rows) + features @ features.T
+    else:
+        matrix = features.T @ features + (np.eye(size) if prior.ndim == 1 else prior)
+    try:
+        lower = np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        least = float(np.linalg.eigvalsh(matrix)[0]) if np.isfinite(matrix).all() else math.nan
+        warnings.warn(
+            f"The curvature at the mode of start {lane} is not positive definite, its smallest "
+            f"eigenvalue is {least:.3g}: it is kept out of the draws. Give the sites proper or "
+            "stronger priors, or more steps (`num_steps`).",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+        return None
+
+    from scipy.linalg import solve_triangular
+
+    def inverse(right: np.ndarray) -> np.ndarray:
+        half = solve_triangular(lower, right, lower=True)
+        return solve_triangular(lower, half, lower=True, trans=1)
+
+    def draw(key: PRNGKeyArray, key_rows: PRNGKeyArray, number: int) -> np.ndarray:
+        noise = np.asarray(jax.random.normal(key, (size, number)), np.float64)
+        if short:  # Matheron's rule: a draw of the prior, corrected by what it says of the data
+            more = np.asarray(jax.random.normal(key_rows, (rows, number)), np.float64)
+            moved = noise - features.T @ inverse(features @ noise + more)
+        else:
+            moved = solve_triangular(lower, noise, lower=True, trans=1)
+        return mode + scale * moved.T
+
+    inner = scale * gradient
+    step = inner - features.T @ inverse(features @ inner) if short else inverse(inner)
+    log_det = 2 * np.log(np.diag(lower)).sum() - 2 * np.log(scale).sum()
+    return _Gaussian(
+        mode,
+        draw,
+        float(density + size / 2 * math.log(2 * math.pi) - log_det / 2),
+        float(np.sqrt(max(inner @ step, 0.0) / min(rows, size))),
+    )
+
+
+def _warn_of_distance(gaussians: list) -> None:
+    worst = max(gaussian.distance for gaussian in gaussians)
+    if worst > FAR:
+        warnings.warn(
+            f"The climb ended {worst:.2g} posterior sds, on average, from the mode of its "
+            f"quadratic model, expected at most {FAR:.2g}: raise `num_steps`, or lower "
+            "`learning_rate`.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+@eqx.filter_jit
+def _complete(
+    program: Program,
+    data: Data,
+    template: Values,
+    states: _State,
+    flat: Array,
+    keys: Array,
+    num_draws: int,
+):
+    """Return params, the unconstrained centre, and draws of all latent sites, by lane."""
+
+    def one(state: _State, flat: Array, key: PRNGKeyArray):
+        (free_params, position), _, _ = state.climb
+        params = program.bound_params(data, free_params)
+        _, unravel = ravel_pytree(position)
+
+        def values(position: Values, key: PRNGKeyArray) -> Values:
+            known = program.constrain(data, params, state.hyper | position)
+            trace = program.trace(data, params | known, key)
+            return {name: trace[name]["value"] for name in template}
+
+        draws = jax.vmap(lambda z, k: values(unravel(z), k))(flat, jax.random.split(key, num_draws))
+        centre = program.unconstrain(data, params, values(position, key))
+        return params, centre, draws
+
+    return jax.vmap(one)(states, flat, keys)

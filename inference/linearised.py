@@ -1,0 +1,185 @@
+"""A posterior whose predictions are linear in the sites about each mode."""
+
+import copy
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from numpyro import handlers
+from numpyro.distributions import biject_to, constraints
+from numpyro.primitives import _PYRO_STACK, Messenger
+
+from .fisher import FAMILIES, bare
+from .posterior import Posterior
+from .program import Values
+
+
+def linearised(posterior: Posterior) -> Posterior:
+    """Return a Laplace posterior whose program is linear in the sites about each mode.
+
+    The Gauss-Newton Hessian is that of the linear model, and a draw of the weights of a network is
+    far outside of where the network is near it. So `predict`, `log_likelihood`, `diagnose` and
+    `to_datatree` of what is returned use, for each draw, the parameters of the observed sites'
+    distributions linearised at the mode of its start, on whatever data they are given: those
+    parameters without their constraints, a Poisson rate by its logarithm. Deterministic sites are
+    linearised likewise. The draws are the same.
+
+    Args:
+        posterior: Of `Laplace`.
+
+    Returns:
+        The posterior, with another program.
+
+    Raises:
+        ValueError: It is of another engine.
+
+    References:
+        Immer, Korzepa, Bauer, Improving predictions of Bayesian neural nets via local
+        linearization, AISTATS 2021. https://arxiv.org/abs/2008.08400
+    """
+    engine = posterior.settings["engine"]
+    if engine != "Laplace":
+        raise ValueError(f"`linearised` expected a posterior of `Laplace`; got one of {engine}.")
+    position = posterior.members.start.position
+    observed = {site.name for site in posterior.sites.observed}
+    share = posterior.num_draws // len(posterior.members.score)
+    free = [
+        name
+        for name, draws in posterior.draws.items()
+        if np.ptp(draws[0, :share], axis=0).any()
+        and f"{name.removesuffix('_unobserved')}_observed" not in observed
+    ]
+    outputs = observed | {site.name for site in posterior.sites.deterministic}
+    model = _Linear(
+        posterior.program.model,
+        {name: jnp.asarray(position[name]) for name in free},
+        tuple(sorted(outputs)),
+    )
+    program = dataclasses.replace(posterior.program, model=model)
+    return dataclasses.replace(posterior, program=program)
+
+
+class _Linear(eqx.Module):
+    """A NumPyro program, linear about the nearest of some modes.
+
+    Attributes:
+        model: The program.
+        modes: Unconstrained values of the sites that it is linear in, `(start, *shape)`.
+        outputs: Names of the sites that are linearised.
+    """
+
+    model: Callable
+    modes: Values
+    outputs: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.model)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with _Expansion(self, args, kwargs):
+            return self.model(*args, **kwargs)
+
+
+class _Expansion(Messenger):
+    """Replaces the distributions of a run of the program by linearised ones."""
+
+    def __init__(self, linear: _Linear, args: tuple, kwargs: dict):
+        super().__init__()
+        self.linear, self.args, self.kwargs = linear, args, kwargs
+        self.values: Values = {}
+        self.transforms: dict[str, Any] = {}
+        self.expanded: dict[str, Any] | None = None
+
+    def process_message(self, msg: dict) -> None:
+        if msg["name"] not in self.linear.outputs or msg["type"] == "plate":
+            return
+        if self.expanded is None:
+            self.expanded = self._expand()
+        found = self.expanded.get(msg["name"])
+        if found is not None:
+            msg["value" if msg["type"] == "deterministic" else "fn"] = found
+
+    def postprocess_message(self, msg: dict) -> None:
+        if msg["type"] in ("sample", "param") and msg["name"] not in self.linear.outputs:
+            self.values[msg["name"]] = msg["value"]
+            if msg["name"] in self.linear.modes:
+                self.transforms[msg["name"]] = biject_to(msg["fn"].support)
+
+    def _expand(self) -> dict[str, Any]:
+        point = {n: self.transforms[n].inv(self.values[n]) for n in self.linear.modes}
+        modes = self.linear.modes
+        distances = sum(
+            jnp.sum((modes[n] - point[n]).reshape(modes[n].shape[0], -1) ** 2, 1) for n in modes
+        )
+        nearest = jnp.argmin(distances)
+        mode = {name: value[nearest] for name, value in modes.items()}
+
+        def run(point: Values) -> dict[str, dict]:
+            placed = {name: self.transforms[name](value) for name, value in point.items()}
+            seeded = handlers.seed(self.linear.model, jax.random.key(0))
+            model = handlers.substitute(seeded, data=self.values | placed)
+            with _alone():
+                return handlers.trace(model).get_trace(*self.args, **self.kwargs)
+
+        def outputs(point: Values) -> dict[str, Any]:
+            trace = run(point)
+            found: dict[str, Any] = {}
+            for name in self.linear.outputs:
+                site = trace[name]
+                if site["type"] == "deterministic":
+                    if jnp.issubdtype(jnp.result_type(site["value"]), jnp.floating):
+                        found[name] = jnp.asarray(site["value"])
+                    continue
+                base, _ = bare(site["fn"])
+                found[name] = {
+                    parameter: _transform(base, parameter).inv(
+                        jnp.asarray(getattr(base, parameter))
+                    )
+                    for parameter in FAMILIES[type(base).__name__].free
+                }
+            return found
+
+        step = {name: point[name] - mode[name] for name in mode}
+        value, tangent = jax.jvp(outputs, (mode,), (step,))
+        linear = jax.tree.map(jnp.add, value, tangent)
+        trace = run(mode)
+        return {
+            name: found
+            if trace[name]["type"] == "deterministic"
+            else _with_parameters(trace[name]["fn"], found)
+            for name, found in linear.items()
+        }
+
+
+def _transform(base: Any, parameter: str) -> Any:
+    return biject_to(base.arg_constraints.get(parameter, constraints.simplex))
+
+
+def _with_parameters(fn: Any, values: Values) -> Any:
+    """Return a copy of a distribution with other parameters, given without their constraints."""
+    new = copy.copy(fn)
+    if isinstance(fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
+        new.base_dist = _with_parameters(fn.base_dist, values)
+        return new
+    for name, value in values.items():
+        setattr(new, name, _transform(fn, name)(value))
+    return new
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Run a program apart from the handlers and plates that are active."""
+    held = _PYRO_STACK[:]
+    del _PYRO_STACK[:]
+    try:
+        yield
+    finally:
+        _PYRO_STACK[:] = held
