@@ -50,7 +50,9 @@ METHODS = {
     "generators": lambda data, key: fit_posterior(
         MODELS["generators"], data, NUTS(num_trunks=4), init=SVI(num_restarts=4), key=key
     ),
-    "laplace": lambda data, key: fit_posterior(MODELS["all"], data, inference.Laplace(), key=key),
+    "laplace": lambda data, key: inference.linearised(
+        fit_posterior(MODELS["all"], data, inference.Laplace(), key=key)
+    ),
 }
 
 
