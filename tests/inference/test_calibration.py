@@ -49,7 +49,7 @@ def test_an_exact_fit_has_uniform_ranks():
 
 def test_halved_spreads_are_caught(monkeypatch):
     monkeypatch.setattr(calibration, "fit_posterior", halved)
-    found = sbc(normal, {"y": np.zeros(4)}, CHAIN, key=KEY, num_simulations=48)
+    found = sbc(normal, {"y": np.zeros(4)}, CHAIN, key=KEY, num_simulations=80)
     assert found.attrs["smallest_p"] < 1e-4
 
 
