@@ -1,4 +1,4 @@
-"""How many members to map at once, and what `EnsembleMAP` costs a member and step."""
+"""What `EnsembleMAP` costs a member and step, in the batches that it chooses."""
 
 import by_hand
 import jax

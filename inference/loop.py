@@ -186,9 +186,9 @@ def _chunk(
 def lanes_at_once(lane: Any, num_lanes: int) -> int:
     """Choose how many lanes are mapped at once: so many that what each layer writes stays in cache.
 
-    On a CPU 32 members of a field at a thousand points take 1.4 times as long mapped all at once as
-    in batches of 8, and 8 at four thousand 1.6 times as long as in batches of 2; at 256 points 16
-    at once are best (`benchmarks/ensemble.py`). An accelerator is given all of them.
+    On two CPU cores 32 members of a FiLM-SIREN at 1,024 points took 1.35 times as long mapped
+    all at once as in batches of 8, and 8 members at 4,096 points 1.6 times as long as in batches of
+    2; at 256 points 16 or 32 at once made little difference. An accelerator is given all of them.
 
     Args:
         lane: A step of one lane.
