@@ -132,6 +132,7 @@ class Checkpoint:
     def _replace(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         beside = self.folder / f".{name}.part"
         with open(beside, "wb") as file:
+            # the stub takes a keyword for `allow_pickle`
             np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
             file.flush()
             os.fsync(file.fileno())

@@ -55,8 +55,8 @@ def _saturated(result: "xr.Dataset") -> str:
         return ""
     return (
         f"{share:.0%} of draws reached the maximal tree depth, expected at most {SATURATED:.0%}: "
-        "trajectories were cut before they turned. Start from an SVI fit (`init=SVI()`), whose "
-        "scales make the first metric, or raise `num_warmup`."
+        "trajectories were cut before they turned. Raise `max_tree_depth` (10), raise "
+        "`num_warmup`, or start from an SVI fit (`init=SVI()`), whose scales make the first metric."
     )
 
 
@@ -135,10 +135,14 @@ def _between(result: "xr.Dataset") -> str:
 def _ensemble(posterior: "Posterior") -> str:
     if posterior.settings["engine"] != "EnsembleMAP":
         return ""
+    remedy = (  # a trunk that climbed with the sites has fitted the noise
+        "fit by `NUTS()` with `init=SVI()`"
+        if posterior.params
+        else "go on from them, `fit_posterior(model, data, NUTS(), init=posterior)`"
+    )
     return (
         f"The draws are {posterior.num_draws} modes, one for each member: their spread is no "
-        "posterior. For bands that cover, go on from them: "
-        "`fit_posterior(model, data, NUTS(), init=posterior)`."
+        f"posterior. For bands that cover, {remedy}."
     )
 
 

@@ -99,9 +99,12 @@ def fit_posterior(
         if first.cut_short:
             warnings.warn(f"Interrupted in `init`: {engine} has not run.", stacklevel=2)
             return first
-    if isinstance(init, EnsembleMAP) and sites.params and isinstance(engine, NUTS):
+    joint = isinstance(init, EnsembleMAP) or (
+        isinstance(init, Posterior) and init.settings["engine"] == EnsembleMAP.__name__
+    )
+    if joint and sites.params and isinstance(engine, NUTS):
         warnings.warn(
-            "`init=EnsembleMAP(...)` fits the params together with one value of the sites, so the "
+            "`init` by `EnsembleMAP` fits the params together with one value of the sites, so the "
             "trunk has fitted the noise, and chains on it mix poorly (R-hat 1.5 where SVI's has "
             "1.01). `init=SVI(num_restarts=...)` fits the params to the sites' spread.",
             stacklevel=2,

@@ -370,6 +370,11 @@ def test_a_trunk_from_a_joint_map_is_warned_of_and_one_from_svi_is_not(recwarn):
     init = EnsembleMAP(num_members=2, num_steps=5)
     with pytest.warns(UserWarning, match=r"trunk has fitted the noise.*`init=SVI"):
         fit_posterior(with_params, DATA, SHORT, key=KEY, init=init)
+    fitted = fit_posterior(with_params, DATA, init, key=KEY)
+    with pytest.warns(UserWarning, match="trunk has fitted the noise"):
+        fit_posterior(with_params, DATA, SHORT, key=KEY, init=fitted)
+    (finding,) = [t for t in diagnose(fitted).findings if "no posterior" in t]
+    assert "init=SVI()" in finding  # and not the way that has just been warned of
     recwarn.clear()
     fit_posterior(with_params, DATA, SHORT, key=KEY, init=SVI(num_steps=5, num_samples=4))
     fit_posterior(line, DATA, SHORT, key=KEY, init=init)  # no params: nothing to warn of
