@@ -225,7 +225,8 @@ def test_a_fit_starts_from_a_loaded_posterior(tmp_path):
     model, data = PROGRAMS["with_params"]()
     posterior = fit(model, data)
     loaded = Posterior.load(saved(posterior, tmp_path), model)
-    ours, theirs = (fit(model, data, ENGINES["NUTS"](), init=i) for i in (loaded, posterior))
+    with pytest.warns(UserWarning, match="trunk has fitted the noise"):
+        ours, theirs = (fit(model, data, ENGINES["NUTS"](), init=i) for i in (loaded, posterior))
     np.testing.assert_array_equal(ours.draws["slope"], theirs.draws["slope"])
     np.testing.assert_array_equal(ours.params["intercept"], posterior.params["intercept"][:1])
 
