@@ -232,7 +232,13 @@ def _identity(
         "init": init,
         "key": digest(key),
         "program": [describe_sites(program, shapes, sites), fingerprint(program, shapes, sites)],
-        "layout": [jax.default_backend(), str(jnp.result_type(float)), jax.__version__],
+        "layout": [
+            jax.default_backend(),
+            str(jnp.result_type(float)),
+            jax.__version__,
+            # draws are the same bits only where as many lanes are mapped at once
+            loop.num_groups(engine.num_lanes(sites), engine.lanes_at_once()),
+        ],
     }
 
 

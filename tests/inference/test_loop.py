@@ -16,7 +16,15 @@ import optax
 import pytest
 from inference_cases import PROGRAMS, Metropolis
 
-from bayesfield.inference import SVI, AbstractPhase, EnsembleMAP, Step, fit_posterior, loop
+from bayesfield.inference import (
+    NUTS,
+    SVI,
+    AbstractPhase,
+    EnsembleMAP,
+    Step,
+    fit_posterior,
+    loop,
+)
 from bayesfield.inference.program import bind
 
 NEVER = 10**6
@@ -268,17 +276,61 @@ def test_ctrl_c_is_a_signal(bound):
     assert run(bound).interrupted == ("walk", 6)
 
 
-def interrupted_chunk(monkeypatch, at):
-    """Let the compiled chunk be interrupted on its `at`-th call."""
-    plain, calls = loop._chunk, []
+@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+@pytest.mark.parametrize("name", ["EnsembleMAP", "NUTS"])
+def test_groups_of_lanes_side_by_side_find_what_all_of_them_as_one_do(monkeypatch, name):
+    model, data = PROGRAMS["with_params" if name == "EnsembleMAP" else "line"]()
+    engine = {
+        "EnsembleMAP": EnsembleMAP(num_members=4, num_steps=30),
+        "NUTS": NUTS(num_chains=4, num_warmup=20, num_samples=10),
+    }[name]
+    found = {}
+    for number in (1, 2, 4):
+        monkeypatch.setattr(loop, "num_groups", lambda *_, number=number: number)
+        found[number] = fit_posterior(model, data, engine, key=jr.key(0), progress=False)
+    for number in (2, 4):  # in the same order; and a draw's bits depend on how many are mapped
+        np.testing.assert_allclose(
+            found[number].draws["slope"], found[1].draws["slope"], rtol=1e-3, atol=1e-3
+        )
 
-    def chunk(*args):
+
+def test_a_group_of_lanes_works_in_the_precision_of_the_caller(monkeypatch):
+    model, data = PROGRAMS["line"]()
+    monkeypatch.setattr(loop, "num_groups", lambda *_: 2)
+    engine = EnsembleMAP(num_members=4, num_steps=5)
+    with jax.enable_x64(True):
+        posterior = fit_posterior(model, data, engine, key=jr.key(0), progress=False)
+    assert posterior.draws["slope"].dtype == np.float64
+
+
+def test_lanes_are_parted_evenly_among_the_cores(monkeypatch):
+    monkeypatch.setattr(loop.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    assert [loop.num_groups(lanes) for lanes in (1, 2, 3, 4, 5, 6, 8)] == [1, 2, 3, 4, 1, 3, 4]
+    assert [loop.num_groups(8, batch_size) for batch_size in (1, 4, 5, 8, 9)] == [4, 2, 1, 1, 1]
+
+
+def test_a_lane_that_dies_in_a_later_group_is_named_by_its_place(bound, monkeypatch):
+    expected = run(bound, dies=(NEVER,) * 4)
+    monkeypatch.setattr(loop, "num_groups", lambda *_: 2)
+    with pytest.warns(UserWarning, match="Lane 2 of 4 went non-finite at step 7 of walk"):
+        outcome = run(bound, Walk(), Walk("second"), dies=(NEVER, NEVER, 7, NEVER))
+    assert outcome.died == {2: ("walk", 7)}
+    for lane in (0, 1, 3):
+        assert_same(outcome.kept["walk"]["at"][lane], expected.kept["walk"]["at"][lane])
+    assert outcome.states["at"].shape == (4, 2)
+
+
+def interrupted_chunk(monkeypatch, at):
+    """Let the `at`-th chunk be interrupted."""
+    plain, calls = loop._Crew.advance, []
+
+    def advance(*args):
         calls.append(args)
         if len(calls) == at:
             raise KeyboardInterrupt
         return plain(*args)
 
-    monkeypatch.setattr(loop, "_chunk", chunk)
+    monkeypatch.setattr(loop._Crew, "advance", advance)
     return calls
 
 
