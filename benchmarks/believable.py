@@ -19,8 +19,7 @@ import numpyro.distributions as dist
 import optax
 
 import bayesfield as bf
-from bayesfield import inference
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, diagnose, fit_posterior
+from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, diagnose, fit_posterior
 
 NOISE, N = 0.1, 512
 FAMILIES = {
@@ -50,9 +49,7 @@ METHODS = {
     "generators": lambda data, key: fit_posterior(
         MODELS["generators"], data, NUTS(num_trunks=4), init=SVI(num_restarts=4), key=key
     ),
-    "laplace": lambda data, key: inference.linearised(
-        fit_posterior(MODELS["all"], data, inference.Laplace(), key=key)
-    ),
+    "laplace": lambda data, key: fit_posterior(MODELS["all"], data, Laplace(), key=key),
 }
 
 

@@ -2,7 +2,6 @@
 
 - `fit_posterior`: any program, any engine, one result.
 - Engines: `SVI`, `EnsembleMAP`, `Laplace`, `NUTS`; `AbstractEngine`, `AbstractPhase` to write one.
-- `linearised`: a Laplace posterior whose predictions are linear in the sites about each mode.
 - `Posterior`: draws, predictions, a DataTree for ArviZ; `sample_prior` beside it.
 - `diagnose`: convergence, judged in function space.
 - `sbc`: simulation-based calibration of a program and an engine.
@@ -23,7 +22,6 @@ from .calibration import sbc
 from .diagnostics import ConvergenceWarning, diagnose
 from .engine import AbstractEngine, Fitted, Members, Start
 from .fit import fit_posterior
-from .linearised import linearised
 from .loop import AbstractPhase, Outcome, Step
 from .optimizers import CosineCycles, cosine_cycles
 from .posterior import Posterior, sample_prior
@@ -52,7 +50,6 @@ __all__ = [
     "cosine_cycles",
     "diagnose",
     "fit_posterior",
-    "linearised",
     "sample_prior",
     "sbc",
     "score",

@@ -107,7 +107,7 @@ def sbc(
                 model, simulated, backend, key=jax.random.fold_in(key_fits, i), progress=False
             )
         truth = {s.name: prior[dotless(s.name)].values[:1, i : i + 1] for s in sites.latent}
-        names, drawn = _quantities(posterior.program, posterior.data, posterior.values())
+        names, drawn = _quantities(posterior.predictive, posterior.data, posterior.values())
         _, true = _quantities(posterior.program, posterior.data, truth)
         at = np.linspace(0, len(drawn) - 1, num_ranked).round().astype(int)
         below, level = (drawn[at] < true).sum(0), (drawn[at] == true).sum(0)

@@ -41,7 +41,7 @@ def build(
     whole = posterior.data is not None  # one that was loaded without its data cannot be replayed
     at_draws = Replay({}, {}, {}, {})
     if whole:
-        at_draws = replay(posterior.program, posterior.data, _arrays(posterior.values()))
+        at_draws = replay(posterior.predictive, posterior.data, _arrays(posterior.values()))
 
     groups: dict[str, dict[str, Any]] = {
         "posterior": {**posterior.draws, **at_draws.deterministic},
@@ -52,7 +52,7 @@ def build(
     }
     if key is not None and whole:
         drawn = run_program(
-            posterior.program,
+            posterior.predictive,
             posterior.data,
             posterior.sites,
             posterior.values(),

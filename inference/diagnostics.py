@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .findings import ConvergenceWarning, findings
-from .predict import dotless, replay, run_program
+from .predict import dotless, replay, run_program, statements_in, without_imputed
 from .program import bind
 
 if TYPE_CHECKING:
@@ -104,13 +104,14 @@ def judged(
     """Return what is judged, each `(chain, draw, quantity)`, flattened and thinned to 64."""
     if probe is None:
         values = {name: jnp.asarray(value) for name, value in posterior.values().items()}
-        means = replay(posterior.program, posterior.data, values).mean
+        means = replay(posterior.predictive, posterior.data, values).mean
     else:
         import jax
 
-        program, arrays, new = bind(posterior.program.model, probe, fill=True)
-        names = [f"{site.name}_mean" for site in posterior.sites.observed]
-        ran = run_program(program, arrays, new, posterior.values(), names, jax.random.key(0))
+        program, arrays, new = bind(posterior.predictive.model, probe, fill=True)
+        names = [f"{name}_mean" for name in statements_in(posterior.sites, new)]
+        values = without_imputed(posterior).values()
+        ran = run_program(program, arrays, new, values, names, jax.random.key(0))
         means = {name.removesuffix("_mean"): item.value for name, item in ran.items()}
     out = {}
     for name, value in means.items():

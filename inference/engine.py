@@ -49,6 +49,7 @@ class Fitted(NamedTuple):
         stats: ArviZ's sample_stats, `(chain, draw)`.
         losses: `(member, step)`, or None.
         members: Starts for another fit.
+        modes: `(start, *shape)`, unconstrained, where predictions are to be linear about them.
     """
 
     draws: Values
@@ -57,6 +58,7 @@ class Fitted(NamedTuple):
     stats: dict[str, np.ndarray]
     losses: np.ndarray | None
     members: Members
+    modes: Values | None = None
 
 
 class Run(NamedTuple):

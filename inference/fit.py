@@ -138,6 +138,7 @@ def fit_posterior(
         stats=fitted.stats,
         losses=fitted.losses,
         members=fitted.members,
+        modes=fitted.modes or {},
         settings={
             "engine": type(engine).__name__,
             "settings": _described(engine),

@@ -12,7 +12,16 @@ from jaxtyping import PRNGKeyArray
 from bayesfield.checks import check_key, check_size
 
 from .engine import Members, Run
-from .predict import Labelled, axis_names, labelled, replay, run_program
+from .linear import linear
+from .predict import (
+    Labelled,
+    axis_names,
+    labelled,
+    replay,
+    run_program,
+    statements_in,
+    without_imputed,
+)
 from .program import Data, Program, Sites, Values, bind
 
 if TYPE_CHECKING:
@@ -35,6 +44,8 @@ class Posterior:
         losses: `(member, step)` where the engine has any, else None.
         members: Restarts, members or chains, the best first: what another fit can start from.
         settings: Engine, resolved settings, versions, seconds, whether it was cut short.
+        modes: Unconstrained values of sites, `(start, *shape)`, about the nearest of which
+            predictions are linear in those sites; empty where they are the program's own.
         record: Shapes and digest of the data where `data` is None, so that it can be saved again.
         run: The chains' last states, for `extend`; None where it was loaded from a file.
     """
@@ -49,8 +60,14 @@ class Posterior:
     losses: np.ndarray | None
     members: Members
     settings: dict[str, Any]
+    modes: Values = dataclasses.field(default_factory=dict)
     record: dict[str, Any] | None = None
     run: Run | None = None
+
+    @property
+    def predictive(self) -> Program:
+        """What predictions run: the program, linear about the modes where there are any."""
+        return linear(self.program, self.modes, self.sites) if self.modes else self.program
 
     @property
     def num_chains(self) -> int:
@@ -111,7 +128,7 @@ class Posterior:
 
         Args:
             data: Arguments; one that is left out takes its default, or None. Observations that
-                are still there are not used: their sites are drawn.
+                are still there are not used: their sites are drawn. So is what `obs_mask` imputed.
             key: Draws the observations.
             sites: Names of the sites to return; by default those that were observed and, for
                 each, `<site>_mean`, the mean of its distribution: class probabilities where it is
@@ -128,12 +145,13 @@ class Posterior:
         key = check_key("predict", key)
         if batch_size is not None:
             check_size("predict", "batch_size", batch_size)
-        program, arrays, new = bind(self.program.model, data, allow_nan=tuple(data), fill=True)
-        self._check_plates(new)
-        names = [s.name for s in self.sites.observed] if sites is None else list(sites)
+        program, arrays, new = bind(self.predictive.model, data, allow_nan=tuple(data), fill=True)
+        fitted = without_imputed(self)
+        fitted._check_plates(new)
+        names = [*statements_in(self.sites, new)] if sites is None else list(sites)
         if sites is None:
             names += [f"{name}_mean" for name in names]
-        out = run_program(program, arrays, new, self.values(), names, key, batch_size=batch_size)
+        out = run_program(program, arrays, new, fitted.values(), names, key, batch_size=batch_size)
         return labelled(out, lead=("chain", "draw"))
 
     def log_likelihood(self, data: Mapping[str, Any]) -> "xr.Dataset":
@@ -149,11 +167,12 @@ class Posterior:
         Raises:
             ValueError: A latent site's plate changed its size; no observed site.
         """
-        program, arrays, new = bind(self.program.model, data)
-        self._check_plates(new)
+        program, arrays, new = bind(self.predictive.model, data)
+        fitted = without_imputed(self)
+        fitted._check_plates(new)
         if not new.observed:
             raise ValueError("`log_likelihood` expected observations in `data`; no site has any.")
-        values = {name: jnp.asarray(value) for name, value in self.values().items()}
+        values = {name: jnp.asarray(value) for name, value in fitted.values().items()}
         found = replay(program, arrays, values).log_likelihood
         known = {site.name: site for site in new.observed}
         return labelled(

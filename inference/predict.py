@@ -212,6 +212,15 @@ def statements(sites: Sites) -> dict[str, str]:
     return {n: stem if f"{stem}_unobserved" in latent else n for n, stem in stems.items()}
 
 
+def statements_in(sites: Sites, new: Sites) -> dict[str, str]:
+    """Map each observed site, by its name on new data, to its name in the program.
+
+    Without an `obs_mask` what was `y_observed` in the fit is `y`.
+    """
+    here = {site.name for site in (*new.latent, *new.observed)}
+    return {n if n in here else stem: stem for n, stem in statements(sites).items()}
+
+
 def without_imputed(posterior: "Posterior") -> "Posterior":
     """Leave out what `obs_mask` imputed: it is of the rows of the fit, and of no others."""
     stems = statements(posterior.sites)

@@ -102,7 +102,7 @@ def score(
     """
     key_draw, key_rank = jax.random.split(check_key("score", key))
     chosen = _check_levels(levels)
-    program, arrays, new = bind(posterior.program.model, data, allow_nan=tuple(data))
+    program, arrays, new = bind(posterior.predictive.model, data, allow_nan=tuple(data))
     if not new.observed:
         expected = sorted(set(statements(posterior.sites).values()))
         raise ValueError(

@@ -47,6 +47,7 @@ def save(posterior: "Posterior", path: str | os.PathLike[str]) -> None:
         "draws": posterior.draws,
         "params": posterior.params,
         "stats": posterior.stats,
+        "modes": posterior.modes,
         "members/params": start.params,
         "members/position": start.position,
         "members/scales": start.scales,
@@ -120,6 +121,7 @@ def load(
         "stats": arrays["stats"],
         "losses": result.get("losses"),
         "members": Members(start, result["score"]),
+        "modes": arrays["modes"],
         "settings": header["settings"] | {"cut_short": None if cut is None else tuple(cut)},
         "record": record if data is None else None,
     }

@@ -8,7 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key
 
-from .predict import apart, dotless, statements, without_imputed
+from .predict import apart, dotless, statements_in
 from .program import bind
 
 if TYPE_CHECKING:
@@ -65,16 +65,14 @@ def variance_split(
     import xarray as xr
 
     key = check_key("variance_split", key)
-    names = statements(posterior.sites)
-    if not names:
+    if not posterior.sites.observed:
         raise ValueError(
             "`variance_split` expected a posterior of a program with an observed site; got none."
         )
-    _, _, new = bind(posterior.program.model, data, allow_nan=tuple(data), fill=True)
-    here = {site.name for site in (*new.latent, *new.observed)}
-    asked = {name if name in here else stem: dotless(stem) for name, stem in names.items()}
+    _, _, new = bind(posterior.predictive.model, data, allow_nan=tuple(data), fill=True)
+    asked = {n: dotless(stem) for n, stem in statements_in(posterior.sites, new).items()}
     sites = [f"{name}_{what}" for name in asked for what in ("mean", "variance")]
-    ran = without_imputed(posterior).predict(data, key=key, sites=sites)
+    ran = posterior.predict(data, key=key, sites=sites)
 
     variables, coords = {}, {"source": ["within", "between", "noise"]}
     for name, stem in asked.items():

@@ -66,6 +66,13 @@ class Laplace(AbstractEngine):
     hyper sites, with `J` held fixed: that the mean depends on a hyper site, an amplitude say, is
     seen by the density and not by the determinant. Params climb with the sites.
 
+    Predictions are by default linear in the sites about each mode, as the Gauss-Newton Hessian is
+    that of the linear model, and a draw of a network's weights by it lies far outside of where the
+    network is near that model. `posterior.predict`, `log_likelihood`, `to_datatree` and
+    `diagnose` use, for each draw, the parameters of the observed sites' distributions linearised
+    at the mode of its start, without their constraints (a Poisson rate by its logarithm), on
+    whatever data they are given, and deterministic sites likewise. `bf.realise` does not.
+
     Time goes with the cube of the lesser of the number of values and the number of observations
     where every prior is a Normal that depends on hyper sites alone, else of the number of values
     `d`; memory with their product, and with `d^2` in the second case.
@@ -79,6 +86,7 @@ class Laplace(AbstractEngine):
         hyper: Names of the sites that are points; None for the scalars whose support is not the
             real line, such as a noise scale or a prior scale; `()` for none.
         num_samples: Draws, of all starts together.
+        linearised: Whether predictions are linear about the modes; False runs the program at draws.
         init_strategy: Where climbs start: a draw from the prior by default, scalars at its median.
 
     References:
@@ -96,6 +104,7 @@ class Laplace(AbstractEngine):
     learning_rate: float | Callable | None = eqx.field(static=True, default=1e-2)
     hyper: tuple[str, ...] | None = eqx.field(static=True, default=None)
     num_samples: int = eqx.field(static=True, default=1000)
+    linearised: bool = eqx.field(static=True, default=True)
     init_strategy: Callable = eqx.field(static=True, default=init_scalars_to_median)
 
     def __check_init__(self) -> None:
@@ -166,7 +175,7 @@ class Laplace(AbstractEngine):
         """Draw from the Gaussian of each start that is alive, in equal shares."""
         losses = outcome.kept["laplace"]["loss"]
         template = {name: value[0] for name, value in start.position.items()}
-        found = jax.tree.map(np.asarray, _linearised(program, data, outcome.states))
+        found = jax.tree.map(np.asarray, _at_the_end(program, data, outcome.states))
         gaussians = [
             _gaussian(found, lane) if alive else None for lane, alive in enumerate(outcome.alive)
         ]
@@ -199,6 +208,7 @@ class Laplace(AbstractEngine):
             stats={"log_evidence": np.repeat(-score[order], share)[None]},
             losses=losses,
             members=best_first(Start(params, centre, {}), score[order], everyone),
+            modes={n: centre[n] for n in states.climb[0][1]} if self.linearised else {},
         )
 
     @property
@@ -351,7 +361,7 @@ class _Found(NamedTuple):
 
 
 @eqx.filter_jit
-def _linearised(program: Program, data: Data, states: _State) -> _Found:
+def _at_the_end(program: Program, data: Data, states: _State) -> _Found:
     def one(state: _State) -> _Found:
         (free_params, position), _, _ = state.climb
         params = program.bound_params(data, free_params)

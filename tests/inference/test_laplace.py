@@ -1,5 +1,7 @@
 """The Laplace approximation: exact where the posterior is Gaussian, and what it refuses."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -17,8 +19,8 @@ from bayesfield.inference import (
     ConvergenceWarning,
     EnsembleMAP,
     Laplace,
+    Posterior,
     fit_posterior,
-    linearised,
 )
 from bayesfield.inference.curvature import outputs_of, prior_precision
 from bayesfield.inference.fisher import FAMILIES, bare
@@ -366,7 +368,7 @@ def test_predictions_of_the_linearised_program_are_linear_about_the_mode():
     data = {"x": X, "y": np.exp(0.5 * X) + 0.4}
     posterior = fit_posterior(bent, data, SMALL, key=jr.key(0))
     new = np.linspace(-1, 1, 5)
-    predicted = linearised(posterior).predict({"x": new}, key=jr.key(1), sites=["y_mean", "f", "y"])
+    predicted = posterior.predict({"x": new}, key=jr.key(1), sites=["y_mean", "f", "y"])
     modes = np.repeat(posterior.members.start.position["w"], 5, axis=0)
     step = posterior.draws["w"][0] - modes
     centre = np.exp(modes[:, :1] * new) + modes[:, 1:] ** 2
@@ -375,24 +377,33 @@ def test_predictions_of_the_linearised_program_are_linear_about_the_mode():
     np.testing.assert_allclose(predicted["y_mean"][0], expected, rtol=1e-4)
     np.testing.assert_allclose(predicted["f"][0], expected, rtol=1e-4)
     assert predicted["y_mean"].dims == ("chain", "draw", "rows")
-    curved = posterior.predict({"x": new}, key=jr.key(1))["y_mean"][0]
+    network = dataclasses.replace(posterior, modes={})  # as by `Laplace(linearised=False)`
+    curved = network.predict({"x": new}, key=jr.key(1))["y_mean"][0]
     assert np.abs(curved - expected).max() > 1e-3
+
+
+def test_a_loaded_posterior_predicts_as_the_saved_one_did(tmp_path):
+    posterior = fit_posterior(bent, {"x": X, "y": np.exp(0.5 * X) + 0.4}, SMALL, key=jr.key(0))
+    posterior.save(tmp_path / "bent")
+    loaded = Posterior.load(tmp_path / "bent", bent)
+    new = {"x": np.linspace(-1, 1, 5)}
+    before, after = (p.predict(new, key=jr.key(1)) for p in (posterior, loaded))
+    np.testing.assert_array_equal(before["y_mean"], after["y_mean"])
+    network = dataclasses.replace(loaded, modes={}).predict(new, key=jr.key(1))
+    assert np.abs(network["y_mean"] - after["y_mean"]).max() > 1e-3
 
 
 def test_a_linear_program_is_its_own_linearisation(conjugate):
     new = {"x": DATA["x"][:4], "z": DATA["z"][:4]}
     few = conjugate.predict(new, key=jr.key(2))
-    same = linearised(conjugate).predict(new, key=jr.key(2))
+    assert conjugate.modes
+    same = dataclasses.replace(conjugate, modes={}).predict(new, key=jr.key(2))
     np.testing.assert_allclose(few["y_mean"], same["y_mean"], atol=1e-4)
-    assert linearised(conjugate).draws is conjugate.draws
 
 
-def test_only_a_laplace_posterior_is_linearised():
-    posterior = fit_posterior(
-        line, {"x": X, "y": Y}, EnsembleMAP(num_members=2, num_steps=5), key=jr.key(0)
-    )
-    with pytest.raises(ValueError, match="EnsembleMAP"):
-        linearised(posterior)
+def test_it_can_be_asked_for_the_program_itself():
+    engine = dataclasses.replace(SMALL, linearised=False)
+    assert not fit_posterior(line, {"x": X, "y": Y}, engine, key=jr.key(0)).modes
 
 
 # What it refuses

@@ -11,7 +11,7 @@ from inference_cases import ENGINES, LEADS, PROGRAMS, make_field, nested, two_ob
 from numpyro import handlers
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, fit_posterior, sample_prior
+from bayesfield.inference import NUTS, SVI, diagnose, fit_posterior, sample_prior
 
 pytestmark = pytest.mark.filterwarnings(
     # A few draws are all that shapes and predictions need.
@@ -281,6 +281,32 @@ def test_two_observed_sites_are_both_predicted():
 
 
 # log_likelihood
+
+
+def masked(x, y=None, seen=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * x, 0.1), obs=y, obs_mask=seen)
+
+
+@pytest.mark.parametrize("rows", [3, 8])
+def test_a_program_fitted_with_obs_mask_predicts_and_is_judged_on_new_rows(rows):
+    x = np.linspace(-1, 1, 8)
+    data = {"x": x, "y": 2 * x, "seen": np.arange(8) < 6}
+    posterior = fit_posterior(masked, data, SVI(num_steps=20, num_samples=40), key=jr.key(0))
+    new = {"x": np.linspace(2, 3, rows)}
+    predicted = posterior.predict(new, key=jr.key(1))
+    expected = posterior.draws["slope"][..., None] * new["x"]
+    np.testing.assert_allclose(predicted["y_mean"], expected, rtol=1e-6)
+    assert predicted["y"].dims == ("chain", "draw", "rows")
+    assert diagnose(posterior, probe=new)["quantity"].values.tolist() == ["y_mean"] * rows + [
+        "slope"
+    ]
+    again = posterior.predict(data, key=jr.key(1), sites=["y_unobserved"])  # imputed once more
+    other = posterior.predict(data, key=jr.key(2), sites=["y_unobserved"])
+    assert np.all(again["y_unobserved"].values != other["y_unobserved"].values)
+    held_out = posterior.log_likelihood(new | {"y": 2 * new["x"]})
+    assert held_out["y"].shape == (1, 40, rows)
 
 
 def test_log_likelihood_is_that_of_each_sites_distribution_on_new_rows(fitted):

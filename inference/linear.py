@@ -1,4 +1,4 @@
-"""A posterior whose predictions are linear in the sites about each mode."""
+"""A program made linear in its sites about the nearest of some modes."""
 
 import copy
 import dataclasses
@@ -10,60 +10,38 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from .fisher import FAMILIES, bare
-from .posterior import Posterior
-from .program import Values
+from .predict import statements
+from .program import Program, Sites, Values
 
 
-def linearised(posterior: Posterior) -> Posterior:
-    """Return a Laplace posterior whose program is linear in the sites about each mode.
+def linear(program: Program, modes: Values, sites: Sites) -> Program:
+    """Return a program that is linear in some sites about the nearest of some of their values.
 
-    The Gauss-Newton Hessian is that of the linear model, and a draw of the weights of a network is
-    far outside of where the network is near it. So `predict`, `log_likelihood`, `diagnose` and
-    `to_datatree` of what is returned use, for each draw, the parameters of the observed sites'
-    distributions linearised at the mode of its start, on whatever data they are given: those
-    parameters without their constraints, a Poisson rate by its logarithm. Deterministic sites are
-    linearised likewise. The draws are the same.
+    The Gauss-Newton Hessian is that of the linear model, and a draw of the weights of a network by
+    it is far outside of where the network is near that model: predictions are to be the linear
+    model's. The parameters of the observed sites' distributions are linearised without their
+    constraints, a Poisson rate by its logarithm; deterministic sites likewise.
 
     Args:
-        posterior: Of `Laplace`.
-
-    Returns:
-        The posterior, with another program.
-
-    Raises:
-        ValueError: It is of another engine.
+        program: The program.
+        modes: Unconstrained values of the sites that it is to be linear in, `(start, *shape)`.
+        sites: Its sites.
 
     References:
         Immer, Korzepa, Bauer, Improving predictions of Bayesian neural nets via local
         linearization, AISTATS 2021. https://arxiv.org/abs/2008.08400
     """
-    engine = posterior.settings["engine"]
-    if engine != "Laplace":
-        raise ValueError(f"`linearised` expected a posterior of `Laplace`; got one of {engine}.")
-    position = posterior.members.start.position
-    observed = {site.name for site in posterior.sites.observed}
-    share = posterior.num_draws // len(posterior.members.score)
-    free = [
-        name
-        for name, draws in posterior.draws.items()
-        if np.ptp(draws[0, :share], axis=0).any()
-        and f"{name.removesuffix('_unobserved')}_observed" not in observed
-    ]
-    outputs = observed | {site.name for site in posterior.sites.deterministic}
-    model = _Linear(
-        posterior.program.model,
-        {name: jnp.asarray(position[name]) for name in free},
-        tuple(sorted(outputs)),
-    )
-    program = dataclasses.replace(posterior.program, model=model)
-    return dataclasses.replace(posterior, program=program)
+    names = {site.name for site in (*sites.observed, *sites.deterministic)}
+    names |= set(statements(sites).values())  # on new rows, which are not masked
+    values = {name: jnp.asarray(value) for name, value in modes.items()}
+    model = _Linear(program.model, values, tuple(sorted(names)))
+    return dataclasses.replace(program, model=model)
 
 
 class _Linear(eqx.Module):
@@ -133,6 +111,8 @@ class _Expansion(Messenger):
             trace = run(point)
             found: dict[str, Any] = {}
             for name in self.linear.outputs:
+                if name not in trace:
+                    continue
                 site = trace[name]
                 if site["type"] == "deterministic":
                     if jnp.issubdtype(jnp.result_type(site["value"]), jnp.floating):
