@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from .findings import ConvergenceWarning, findings
+from .findings import ConvergenceWarning, findings, guide_finding
 from .predict import dotless, replay, run_program, statements_in, without_imputed
 from .program import bind
 
@@ -87,8 +87,7 @@ def diagnose(
         result["divergences"] = int(stats["diverging"].sum())
         result["max_tree_depth_share"] = float(stats["reached_max_tree_depth"].mean())
         result["bfmi"] = ("chain", _bfmi(stats["energy"]))
-    whole = all(size == subsample for size, subsample in posterior.sites.plates.values())
-    if "log_weight" in stats and whole:  # on a part of the data the density is an estimate
+    if "log_weight" in stats and _whole(posterior):
         result["pareto_k"] = _pareto_k(stats["log_weight"])
     if posterior.losses is not None:
         result["loss_trend"] = ("member", _trend(posterior.losses))
@@ -126,11 +125,20 @@ def judged(
 
 
 def warn_about(posterior: "Posterior") -> None:
-    """Diagnose a fit by MCMC, and warn of what is wrong."""
+    """Diagnose a fit by MCMC, and warn of what is wrong; of a guide say if it is far off."""
+    if "log_weight" in posterior.stats and _whole(posterior):
+        finding = guide_finding(_pareto_k(posterior.stats["log_weight"]))
+        if finding:
+            warnings.warn(finding, ConvergenceWarning, stacklevel=3)
     if "diverging" not in posterior.stats or posterior.num_draws < 4:
         return
     for finding in diagnose(posterior).attrs["findings"]:
         warnings.warn(finding, ConvergenceWarning, stacklevel=3)
+
+
+def _whole(posterior: "Posterior") -> bool:
+    """Whether no plate subsamples: on a part of the data the density is an estimate."""
+    return all(size == subsample for size, subsample in posterior.sites.plates.values())
 
 
 def _statistics(values: np.ndarray) -> np.ndarray:

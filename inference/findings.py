@@ -24,14 +24,15 @@ class ConvergenceWarning(UserWarning):
 
 def findings(posterior: "Posterior", result: "xr.Dataset") -> tuple[str, ...]:
     """Say what is wrong, the gravest first; `result` is what `diagnose` computed."""
+    mixing = [_rhat(posterior, result), _ess(posterior, result)]
     found = [
         _divergences(posterior, result),
-        _saturated(result),
-        _rhat(posterior, result),
-        _ess(posterior, result),
+        *mixing,
+        # short trajectories alone cost draws and not truth: they are the remedy, not the fault
+        _saturated(result) if any(mixing) else "",
         _energy(result),
         _falling(posterior, result),
-        _guide(result),
+        guide_finding(float(result.get("pareto_k", np.nan))),
         _between(result),
         _ensemble(posterior),
     ]
@@ -105,8 +106,8 @@ def _falling(posterior: "Posterior", result: "xr.Dataset") -> str:
     )
 
 
-def _guide(result: "xr.Dataset") -> str:
-    k = float(result.get("pareto_k", np.nan))
+def guide_finding(k: float) -> str:
+    """Say that a guide is far from the posterior, by PSIS' k-hat."""
     if not k > PARETO_K:
         return ""
     return (

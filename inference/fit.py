@@ -1,6 +1,5 @@
 """`fit_posterior`: the one entry to every engine."""
 
-import dataclasses
 import os
 import time
 import warnings
@@ -20,8 +19,8 @@ from bayesfield.checks import check_key
 from . import loop
 from .backends import ENGINES, NUTS, EnsembleMAP
 from .checkpoint import Checkpoint, digest
-from .diagnostics import warn_about
-from .engine import AbstractEngine, Members, Run, Start
+from .diagnostics import ConvergenceWarning, warn_about
+from .engine import AbstractEngine, Members, Run, Start, described
 from .fingerprint import describe_sites, fingerprint
 from .posterior import Posterior
 from .program import Data, Program, Sites, Values, bind, check_fittable
@@ -87,15 +86,17 @@ def fit_posterior(
     if checkpoint is not None:
         saved = Checkpoint(checkpoint, _identity(program, arrays, sites, engine, init, key))
     if isinstance(init, AbstractEngine):
-        first = fit_posterior(
-            model,
-            data,
-            init,
-            key=key_init,
-            progress=progress,
-            allow_nan=allow_nan,
-            checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it is a start, no result
+            first = fit_posterior(
+                model,
+                data,
+                init,
+                key=key_init,
+                progress=progress,
+                allow_nan=allow_nan,
+                checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
+            )
         if first.cut_short:
             warnings.warn(f"Interrupted in `init`: {engine} has not run.", stacklevel=2)
             return first
@@ -141,7 +142,7 @@ def fit_posterior(
         modes=fitted.modes or {},
         settings={
             "engine": type(engine).__name__,
-            "settings": _described(engine),
+            "settings": described(engine),
             "init": first.settings if first is not None else type(init).__name__,
             "versions": {name: version(name) for name in VERSIONS},
             "seconds": time.perf_counter() - begin,
@@ -154,61 +155,6 @@ def fit_posterior(
     )
     warn_about(posterior)
     return posterior
-
-
-def extend(posterior: Posterior, num_samples: int, *, progress: bool) -> Posterior:
-    """Go on with a posterior's chains; see `Posterior.extend`."""
-    run = posterior.run
-    if run is None:
-        raise ValueError(
-            "`extend` goes on from the chains' last states, which a file does not hold. Fit again: "
-            "`init=posterior` starts where this one ended."
-        )
-    engine = run.engine.extended(num_samples)
-    if posterior.cut_short:
-        raise ValueError("`extend` expected a fit that ran to its end; this one was cut short.")
-    begin, clock = time.perf_counter(), loop.Clock()
-    program, data = posterior.program, posterior.data
-    outcome = loop.run(
-        engine.phases(program),
-        program,
-        data,
-        run.start,
-        run.keys,
-        batch_size=engine.lanes_at_once(),
-        progress=progress,
-        clock=clock,
-        reached=run.reached,
-    )
-    fitted = engine.result(program, data, run.start, outcome, run.keys[0])
-    left = outcome.alive[run.reached.alive]  # of the chains that had been alive, those that are
-
-    def joined(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-        return np.concatenate([old[left], new], axis=1)
-
-    seconds = {
-        "seconds": time.perf_counter() - begin,
-        "compile_seconds": clock.compiling,
-        "run_seconds": clock.running,
-    }
-    longer = dataclasses.replace(
-        posterior,
-        draws={n: joined(v, fitted.draws[n]) for n, v in posterior.draws.items()},
-        trunk=joined(posterior.trunk, fitted.trunk),
-        params=fitted.params,
-        stats={n: joined(v, fitted.stats[n]) for n, v in posterior.stats.items()},
-        members=fitted.members,
-        settings=posterior.settings
-        | {name: posterior.settings[name] + value for name, value in seconds.items()}
-        | {
-            "settings": _described(engine),
-            "cut_short": outcome.interrupted,
-            "lost": {str(lane): list(where) for lane, where in outcome.died.items()},
-        },
-        run=Run(engine, run.start, run.keys, outcome.reached),
-    )
-    warn_about(longer)
-    return longer
 
 
 def _identity(
@@ -225,11 +171,11 @@ def _identity(
     elif isinstance(init, Mapping):
         init = digest({name: jnp.asarray(value) for name, value in init.items()})
     else:
-        init = _described(init)
+        init = described(init)
     shapes = jax.eval_shape(lambda: data)
     return {
         "data": digest(data),
-        "settings": _described(engine),
+        "settings": described(engine),
         "init": init,
         "key": digest(key),
         "program": [describe_sites(program, shapes, sites), fingerprint(program, shapes, sites)],
@@ -375,13 +321,3 @@ def _culprits(program: Program, data: Data, start: Start) -> str:
         if not np.all(np.isfinite(density)):
             found.append(f"`{name}` has {density.sum()}")
     return ", ".join(found) or "its gradient or its Jacobian is not"
-
-
-def _described(value: Any) -> Any:
-    """Spell settings as what JSON can hold."""
-    if isinstance(value, eqx.Module):
-        fields = {name: _described(item) for name, item in vars(value).items()}
-        return {"class": type(value).__name__, **fields} if fields else type(value).__name__
-    if isinstance(value, bool | int | float | str) or value is None:
-        return value
-    return getattr(value, "__name__", type(value).__name__)

@@ -47,7 +47,7 @@ class Posterior:
         modes: Unconstrained values of sites, `(start, *shape)`, about the nearest of which
             predictions are linear in those sites; empty where they are the program's own.
         record: Shapes and digest of the data where `data` is None, so that it can be saved again.
-        run: The chains' last states, for `extend`; None where it was loaded from a file.
+        run: The chains' last states, for `extend`; None where a file held none.
     """
 
     program: Program
@@ -226,9 +226,9 @@ class Posterior:
 
         Raises:
             TypeError: The engine has no chains that could go on.
-            ValueError: The posterior was loaded from a file, or its fit was cut short.
+            ValueError: The posterior was loaded without its data, or its fit was cut short.
         """
-        from .fit import extend
+        from .extend import extend
 
         return extend(self, check_size("extend", "num_samples", num_samples), progress=progress)
 

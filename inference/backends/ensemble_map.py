@@ -16,6 +16,8 @@ from bayesfield.inference.loop import AbstractPhase, Outcome, Step
 from bayesfield.inference.optimizers import build_optimizer, check_optimizer
 from bayesfield.inference.program import Data, Program, Sites, Values
 
+PEAK = 1e-2  # of the learning rate, where none is given
+
 
 class EnsembleMAP(AbstractEngine):
     """Members that each climb to a mode of the joint density from a start of their own.
@@ -30,7 +32,8 @@ class EnsembleMAP(AbstractEngine):
         num_members: How many.
         num_steps: Optimiser steps.
         optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
-        learning_rate: A number or a schedule; None with a transformation.
+        learning_rate: A number, which is held, or a schedule; None for a cosine one-cycle with its
+            peak at 0.01, or with a transformation.
         batch_size: How many members are mapped at once; None takes so many that their arrays
             stay in the cache.
         init_strategy: Where members start; a draw from the prior by default.
@@ -39,7 +42,7 @@ class EnsembleMAP(AbstractEngine):
     num_members: int = eqx.field(static=True, default=8)
     num_steps: int = eqx.field(static=True, default=2000)
     optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
-    learning_rate: float | Callable | None = eqx.field(static=True, default=1e-2)
+    learning_rate: float | Callable | None = eqx.field(static=True, default=None)
     batch_size: int | None = eqx.field(static=True, default=None)
     init_strategy: Callable = eqx.field(static=True, default=init_to_sample)
 
@@ -95,13 +98,13 @@ class _Climb(AbstractPhase):
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray):
         del key
         point = (program.free_params(data, lane.params), lane.position)
-        optimizer = build_optimizer(self.optimizer, self.learning_rate)
+        optimizer = build_optimizer(self.optimizer, self.learning_rate, self.num_steps, PEAK)
         return point, optimizer.init(point), _loss(point, program, data)
 
     def step(self, program: Program, data: Data, state, index: Array, key: PRNGKeyArray):
         del index, key
         point, memory, _ = state
-        optimizer = build_optimizer(self.optimizer, self.learning_rate)
+        optimizer = build_optimizer(self.optimizer, self.learning_rate, self.num_steps, PEAK)
         loss, gradient = jax.value_and_grad(_loss)(point, program, data)
         updates, memory = optimizer.update(gradient, memory, point)
         point = optax.apply_updates(point, updates)

@@ -30,12 +30,15 @@ from bayesfield.inference.diagnostics import ConvergenceWarning
 from bayesfield.inference.engine import AbstractEngine, Fitted, Members, Start, best_first
 from bayesfield.inference.fisher import FAMILIES
 from bayesfield.inference.loop import AbstractPhase, Outcome, Step
-from bayesfield.inference.optimizers import CosineCycles, build_optimizer, check_optimizer
+from bayesfield.inference.optimizers import build_optimizer, check_optimizer
 from bayesfield.inference.program import Data, Program, Sites, Values
 
 from .ensemble_map import all_finite, loss_status
 
 NEWTON_STEPS = 6  # on the hyper sites, in each update
+
+
+PEAK = 1e-2  # of the learning rate, where none is given
 
 
 SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # of a step, the best of which is made
@@ -82,7 +85,8 @@ class Laplace(AbstractEngine):
         num_steps: Optimiser steps.
         num_updates: Updates of the hyper sites: half of them during the climb, half at its end.
         optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
-        learning_rate: The peak of a cosine one-cycle, or a schedule; None with a transformation.
+        learning_rate: A number, which is held, or a schedule; None for a cosine one-cycle with its
+            peak at 0.01, or with a transformation.
         hyper: Names of the sites that are points; None for the scalars whose support is not the
             real line, such as a noise scale or a prior scale; `()` for none.
         num_samples: Draws, of all starts together.
@@ -97,11 +101,11 @@ class Laplace(AbstractEngine):
         https://doi.org/10.1162/neco.1992.4.3.448
     """
 
-    num_starts: int = eqx.field(static=True, default=2)
-    num_steps: int = eqx.field(static=True, default=1000)
+    num_starts: int = eqx.field(static=True, default=4)
+    num_steps: int = eqx.field(static=True, default=1500)
     num_updates: int = eqx.field(static=True, default=10)
     optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
-    learning_rate: float | Callable | None = eqx.field(static=True, default=1e-2)
+    learning_rate: float | Callable | None = eqx.field(static=True, default=None)
     hyper: tuple[str, ...] | None = eqx.field(static=True, default=None)
     num_samples: int = eqx.field(static=True, default=1000)
     linearised: bool = eqx.field(static=True, default=True)
@@ -164,10 +168,7 @@ class Laplace(AbstractEngine):
     def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
         """One: the climb, and the updates among and after its steps."""
         del program
-        rate = self.learning_rate
-        if isinstance(rate, int | float):
-            rate = CosineCycles(max(self.num_steps, 4), float(rate), 1)
-        return (_Alternate("laplace", self.num_steps + self._at_end, 0, rate, self),)
+        return (_Alternate("laplace", self.num_steps + self._at_end, 0, self),)
 
     def result(
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
@@ -236,7 +237,6 @@ class _Alternate(AbstractPhase):
     name: str = eqx.field(static=True)
     num_steps: int = eqx.field(static=True)
     num_discarded: int = eqx.field(static=True)
-    learning_rate: Callable | None = eqx.field(static=True)
     settings: Laplace
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> _State:
@@ -287,7 +287,8 @@ class _Alternate(AbstractPhase):
         return loss_status(chunk)
 
     def _optimizer(self) -> optax.GradientTransformation:
-        return build_optimizer(self.settings.optimizer, self.learning_rate)
+        settings = self.settings
+        return build_optimizer(settings.optimizer, settings.learning_rate, settings.num_steps, PEAK)
 
 
 def _loss(point: tuple[Values, Values], program: Program, data: Data, hyper: Values) -> Array:

@@ -33,7 +33,7 @@ class NUTS(AbstractEngine):
     They are short for a posterior whose every parameter is to be read off: ask for more.
 
     Attributes:
-        num_chains: Chains for each trunk.
+        num_chains: Chains on each trunk; None for 4, or for 2 on each of several trunks.
         num_warmup: Warm-up steps, not kept.
         num_samples: Draws kept of each chain.
         num_trunks: How many of `init`'s best members give a trunk.
@@ -50,9 +50,9 @@ class NUTS(AbstractEngine):
         Hoffman, Gelman, The No-U-Turn Sampler, JMLR 2014. https://arxiv.org/abs/1111.4246
     """
 
-    num_chains: int = eqx.field(static=True, default=4)
+    num_chains: int | None = eqx.field(static=True, default=None)
     num_warmup: int = eqx.field(static=True, default=150)
-    num_samples: int = eqx.field(static=True, default=150)
+    num_samples: int = eqx.field(static=True, default=200)
     num_trunks: int = eqx.field(static=True, default=1)
     target_accept_prob: float = eqx.field(static=True, default=0.8)
     max_tree_depth: int = eqx.field(static=True, default=8)
@@ -69,7 +69,9 @@ class NUTS(AbstractEngine):
             raise ValueError(
                 f"`NUTS` expected `guide_weight` to be at least zero; got {self.guide_weight}."
             )
-        for name in ("num_chains", "num_warmup", "num_samples", "num_trunks", "max_tree_depth"):
+        if self.num_chains is not None:
+            check_size("NUTS", "num_chains", self.num_chains)
+        for name in ("num_warmup", "num_samples", "num_trunks", "max_tree_depth"):
             check_size("NUTS", name, getattr(self, name))
         if not 0 < self.target_accept_prob < 1:
             raise ValueError(
@@ -118,14 +120,18 @@ class NUTS(AbstractEngine):
 
     def num_lanes(self, sites: Sites) -> int:
         """One for each chain of each trunk."""
-        return self.num_chains * (self.num_trunks if sites.params else 1)
+        return self._chains_on_a_trunk * (self.num_trunks if sites.params else 1)
 
     def assign(self, sites: Sites, num_members: int) -> list[int]:
         """Each trunk's chains start at its member; without params, at the members in turn."""
         lanes = range(self.num_lanes(sites))
         if sites.params:
-            return [lane // self.num_chains for lane in lanes]
+            return [lane // self._chains_on_a_trunk for lane in lanes]
         return [lane % num_members for lane in lanes]
+
+    @property
+    def _chains_on_a_trunk(self) -> int:
+        return self.num_chains or (4 if self.num_trunks == 1 else 2)
 
     def lanes_at_once(self) -> int | None:
         """As `batch_size` says."""
@@ -164,7 +170,7 @@ class NUTS(AbstractEngine):
         params = {name: np.asarray(value)[alive] for name, value in start.params.items()}
         template = {name: value[0] for name, value in start.position.items()}
         draws, position = _constrain(program, data, params, template, jnp.asarray(flat))
-        trunk_of = alive // self.num_chains if params else np.zeros(len(alive), int)
+        trunk_of = alive // self._chains_on_a_trunk if params else np.zeros(len(alive), int)
         trunks, place = np.unique(trunk_of, return_inverse=True)
         first = [int(np.flatnonzero(trunk_of == t)[0]) for t in trunks]
         scales = {n: np.asarray(jnp.std(v, axis=1)) for n, v in position.items()}
@@ -255,9 +261,7 @@ class _Sampler(AbstractPhase):
 
     def _adapt(self, index: Array, chain: _Chain, hmc: Any, acceptance_rate: Array) -> tuple:
         """One step of Stan's schedule: the step size always, the metric in its windows."""
-        from blackjax.adaptation.window_adaptation import build_schedule
-
-        stages, ends = jnp.asarray(build_schedule(self.num_discarded), int).T
+        stages, ends = _schedule(self.num_discarded).T
         core, da_init, da_update, da_final = self._adaptation(None, seeded=bool(chain.scales))
         metric, averaging = chain.adaptation
         averaging = da_update(averaging, acceptance_rate)
@@ -290,6 +294,22 @@ class _Sampler(AbstractPhase):
             imm_shrinkage_to_previous=self.guide_weight if seeded else 0.0,
         )
         return (core, *dual_averaging_adaptation(self.target_accept_prob))
+
+
+def _schedule(num_warmup: int) -> Array:
+    """Return Stan's stages, `(step, [stage, whether a window ends])`, in proportion when short.
+
+    BlackJAX keeps Stan's 75 and 50 steps down to 150, of which they leave 25 to learn the metric
+    from; below that it takes 15 % and 10 % too, and one window.
+    """
+    from blackjax.adaptation.window_adaptation import build_schedule
+
+    stages = build_schedule(
+        num_warmup,
+        initial_buffer_size=min(75, 15 * num_warmup // 100),
+        final_buffer_size=min(50, num_warmup // 10),
+    )
+    return jnp.asarray(stages, int)
 
 
 def _density(program: Program, data: Data, params: Values, unravel: Callable) -> Callable:

@@ -22,6 +22,8 @@ from bayesfield.inference.program import Data, Program, Sites, Values
 
 from .ensemble_map import all_finite, loss_status
 
+PEAK = 2e-2  # of the learning rate, where none is given; at 3e-2 one of four restarts was lost
+
 
 class SVI(AbstractEngine):
     """Stochastic variational inference: the ELBO climbed by an optax optimiser.
@@ -34,7 +36,8 @@ class SVI(AbstractEngine):
             an `AutoGuide` class; or a guide function of the model's arguments.
         num_steps: Optimiser steps.
         optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
-        learning_rate: A number or a schedule; None with a transformation.
+        learning_rate: A number, which is held, or a schedule; None for a cosine one-cycle with its
+            peak at 0.02, or with a transformation.
         num_restarts: How many fits, each from a start of its own.
         num_trunks: How many of the best restarts the draws come from.
         num_samples: Draws, of all of them together.
@@ -46,9 +49,9 @@ class SVI(AbstractEngine):
     """
 
     guide: str | type | Callable = eqx.field(static=True, default="normal")
-    num_steps: int = eqx.field(static=True, default=5000)
+    num_steps: int = eqx.field(static=True, default=3000)
     optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
-    learning_rate: float | Callable | None = eqx.field(static=True, default=5e-3)
+    learning_rate: float | Callable | None = eqx.field(static=True, default=None)
     num_restarts: int = eqx.field(static=True, default=1)
     num_trunks: int = eqx.field(static=True, default=1)
     num_samples: int = eqx.field(static=True, default=1000)
@@ -170,7 +173,9 @@ class _Climb(AbstractPhase):
         return GUIDES[str(self.settings.guide)]
 
     def _optimizer(self) -> optax.GradientTransformation:
-        return build_optimizer(self.settings.optimizer, self.settings.learning_rate)
+        return build_optimizer(
+            self.settings.optimizer, self.settings.learning_rate, self.num_steps, PEAK
+        )
 
     def _loss(self, point, program: Program, data: Data, template, key: PRNGKeyArray) -> Array:
         free, guide = point
@@ -237,7 +242,9 @@ class _NumPyroClimb(AbstractPhase):
         guide, model = self.settings.guide, program.proper_model
         if isinstance(guide, type):
             guide = guide(model, init_loc_fn=strategy)
-        optimizer = build_optimizer(self.settings.optimizer, self.settings.learning_rate)
+        optimizer = build_optimizer(
+            self.settings.optimizer, self.settings.learning_rate, self.num_steps, PEAK
+        )
         loss = Trace_ELBO(num_particles=self.settings.num_particles)
         return svi.SVI(model, guide, optim.optax_to_numpyro(optimizer), loss)
 

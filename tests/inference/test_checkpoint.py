@@ -149,10 +149,23 @@ def test_what_has_no_chains_cannot_go_on(tmp_path):
     chains = fitted(NUTS(num_chains=1, num_warmup=10, num_samples=10))
     with pytest.raises(ValueError, match="`num_samples`"):
         chains.extend(0)
-    chains.save(tmp_path / "fit.bayesfield")
-    loaded = Posterior.load(tmp_path / "fit.bayesfield", line, DATA)
-    with pytest.raises(ValueError, match="which a file does not hold"):
-        loaded.extend(10)
+    chains.save(tmp_path / "chains")
+    with pytest.raises(ValueError, match=r"give data to load, `Posterior\.load"):
+        Posterior.load(tmp_path / "chains", line).extend(10)
+    posterior.save(tmp_path / "members")
+    with pytest.raises(ValueError, match="an engine without chains"):
+        Posterior.load(tmp_path / "members", line, DATA).extend(10)
+
+
+def test_chains_go_on_from_a_file_as_in_the_process_that_made_them(tmp_path):
+    chains = fitted(NUTS(num_chains=3, num_warmup=40, num_samples=30))
+    expected = chains.extend(20, progress=False)
+    chains.save(tmp_path / "chains")
+    loaded = Posterior.load(tmp_path / "chains", line, DATA)
+    assert_same(expected, loaded.extend(20, progress=False))
+    loaded.save(tmp_path / "again")  # and what was loaded keeps it
+    again = Posterior.load(tmp_path / "again", line, DATA)
+    assert_same(expected, again.extend(5, progress=False).extend(15, progress=False))
 
 
 SCRIPT = """

@@ -35,6 +35,7 @@ from bayesfield.inference import (
     Members,
     Posterior,
     Start,
+    archive,
     diagnose,
     fit_posterior,
     storage,
@@ -535,7 +536,7 @@ def test_a_file_of_another_kind_is_refused(kind, tmp_path):
 
 
 def test_a_newer_format_is_refused(lines, tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "FORMAT", 2)
+    monkeypatch.setattr(archive, "FORMAT", 2)
     path = saved(lines, tmp_path)
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"in format 1, .* got format 2, written by bayesfield"):

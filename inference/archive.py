@@ -1,0 +1,137 @@
+"""Arrays and a JSON header in one file, every byte of which is checked when it is read.
+
+The file is a NumPy archive (`numpy.load` opens it) whose first member is `posterior.json`; its
+comment, the last bytes of the file, holds the SHA-256 of all bytes before. Nothing in it is code.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+FORMAT = 1
+HEADER = "posterior.json"
+MARK = b"bayesfield posterior, sha256 of all before this: "
+TAIL = len(MARK) + 64
+BLOCK = 1 << 20
+
+Arrays = dict[str, dict[str, np.ndarray]]  # by group and name
+
+
+def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays) -> None:
+    """Write an archive beside `path`, then put it in its place; the header is JSON."""
+    arrays = {g: {n: np.asarray(v) for n, v in named.items()} for g, named in arrays.items()}
+    header = header | {
+        "format": FORMAT,
+        "arrays": {
+            group: {name: [list(v.shape), str(v.dtype)] for name, v in named.items()}
+            for group, named in arrays.items()
+        },
+    }
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(f"`save` expected `path` to be a file; `{path}` is a directory.")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"`save` expected `path` in a directory that exists; there is no `{target.parent}`."
+        )
+    beside = target.with_name(f".{secrets.token_hex(8)}.bayesfield")
+    try:
+        with open(beside, "xb+") as file:
+            _fill(file, header, arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a directory is no file everywhere
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _fill(file: IO[bytes], header: dict[str, Any], arrays: Arrays) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(HEADER), json.dumps(header, indent=1))
+        for group, named in arrays.items():
+            for name, value in named.items():
+                member = zipfile.ZipInfo(_member(group, name))
+                with archive.open(member, "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, _storable(value), allow_pickle=False)
+        archive.comment = MARK + bytes(64)
+    size = file.seek(0, os.SEEK_END) - 64
+    digest = _file_digest(file, size)
+    file.seek(size)
+    file.write(digest)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
+    """Read a file that `_write` wrote, every byte of it checked."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        head = file.read(30 + len(HEADER))  # of a zip: 30 bytes, then the name of the first member
+        file.seek(max(0, size - TAIL))
+        tail = file.read(TAIL)
+        if not tail.startswith(MARK):
+            if head[30:] == HEADER.encode():
+                got = f"{size} bytes without the checksum at the end: it was cut off or altered"
+            else:
+                got = f"a file of {size} bytes of another kind"
+            raise ValueError(
+                f"`load` expected `{path}` to be a file by `Posterior.save`; got {got}."
+            )
+        expected, found = tail[len(MARK) :], _file_digest(file, size - 64)
+        if expected != found:
+            raise ValueError(
+                f"`load` expected `{path}` to have the SHA-256 {expected.decode(errors='replace')} "
+                f"that it ends with; got {found.decode()}: it was altered since it was written."
+            )
+        with zipfile.ZipFile(file) as archive:
+            header = json.loads(archive.read(HEADER))
+            if header["format"] != FORMAT:
+                raise ValueError(
+                    f"`load` expected `{path}` in format {FORMAT}, which bayesfield "
+                    f"{version('bayesfield')} reads; got format {header['format']}, written by "
+                    f"bayesfield {header.get('environment', {}).get('bayesfield', '?')}: install "
+                    "that version."
+                )
+            arrays: Arrays = {}
+            for group, named in header["arrays"].items():
+                arrays[group] = {}
+                for name, (_, dtype) in named.items():
+                    with archive.open(_member(group, name)) as stream:
+                        value = np.lib.format.read_array(stream, allow_pickle=False)
+                    arrays[group][name] = value.view(jnp.dtype(dtype))
+    return header, arrays
+
+
+def _member(group: str, name: str) -> str:
+    return f"{group}/{name}.npy"
+
+
+def _storable(value: np.ndarray) -> np.ndarray:
+    """Return the bits of an array whose dtype NumPy's format does not know, bfloat16 say."""
+    if value.dtype.isbuiltin == 1:
+        return value
+    return np.ascontiguousarray(value).view(f"u{value.dtype.itemsize}")
+
+
+def _file_digest(file: IO[bytes], size: int) -> bytes:
+    """Return the SHA-256 of the first `size` bytes, spelt in 64."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while size and (block := file.read(min(BLOCK, size))):
+        digest.update(block)
+        size -= len(block)
+    return digest.hexdigest().encode()

@@ -1,0 +1,131 @@
+"""Going on with the chains of a fit, in the process that made them or from a file."""
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import archive, loop
+from .backends import ENGINES
+from .checkpoint import Reached
+from .diagnostics import warn_about
+from .engine import AbstractEngine, Run, Start, described
+from .posterior import Posterior
+
+
+def extend(posterior: Posterior, num_samples: int, *, progress: bool) -> Posterior:
+    """Go on with a posterior's chains; see `Posterior.extend`."""
+    run = posterior.run
+    if posterior.data is None:
+        raise ValueError(
+            "`extend` needs the data of the fit, and the posterior was loaded without: give data "
+            "to load, `Posterior.load(path, model, data)`."
+        )
+    if run is None:
+        raise ValueError(
+            "`extend` goes on from the chains' last states, and the file held none: it is of an "
+            "engine without chains, or of one of your own. Fit again: `init=posterior` starts "
+            "where this one ended."
+        )
+    engine = run.engine.extended(num_samples)
+    if posterior.cut_short:
+        raise ValueError("`extend` expected a fit that ran to its end; this one was cut short.")
+    begin, clock = time.perf_counter(), loop.Clock()
+    program, data = posterior.program, posterior.data
+    outcome = loop.run(
+        engine.phases(program),
+        program,
+        data,
+        run.start,
+        run.keys,
+        batch_size=engine.lanes_at_once(),
+        progress=progress,
+        clock=clock,
+        reached=run.reached,
+    )
+    fitted = engine.result(program, data, run.start, outcome, run.keys[0])
+    left = outcome.alive[run.reached.alive]  # of the chains that had been alive, those that are
+
+    def joined(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        return np.concatenate([old[left], new], axis=1)
+
+    seconds = {
+        "seconds": time.perf_counter() - begin,
+        "compile_seconds": clock.compiling,
+        "run_seconds": clock.running,
+    }
+    longer = dataclasses.replace(
+        posterior,
+        draws={n: joined(v, fitted.draws[n]) for n, v in posterior.draws.items()},
+        trunk=joined(posterior.trunk, fitted.trunk),
+        params=fitted.params,
+        stats={n: joined(v, fitted.stats[n]) for n, v in posterior.stats.items()},
+        members=fitted.members,
+        settings=posterior.settings
+        | {name: posterior.settings[name] + value for name, value in seconds.items()}
+        | {
+            "settings": described(engine),
+            "cut_short": outcome.interrupted,
+            "lost": {str(lane): list(where) for lane, where in outcome.died.items()},
+        },
+        run=Run(engine, run.start, run.keys, outcome.reached),
+    )
+    warn_about(longer)
+    return longer
+
+
+def can_go_on(run: Run | None) -> bool:
+    """Whether it is of an engine whose chains can go on, and that a file can name."""
+    if run is None or type(run.engine) not in ENGINES.values():
+        return False
+    return type(run.engine).extended is not AbstractEngine.extended
+
+
+def stored(run: Run) -> tuple[dict[str, Any], archive.Arrays]:
+    """Return what JSON can hold of the end of a run, and its arrays."""
+    reached = run.reached
+    header = {
+        "engine": described(run.engine),
+        "keys": str(jax.random.key_impl(run.keys)),
+        "phase": reached.phase,
+        "done": reached.done,
+        "graves": reached.graves,
+    }
+    states = {f"{i:04d}": leaf for i, leaf in enumerate(reached.leaves)}
+    lanes = {
+        "keys": np.asarray(jax.random.key_data(run.keys)),
+        "alive": reached.alive,
+        "died": reached.died,
+    }
+    starts = {f"run/{name}": value for name, value in run.start._asdict().items()}
+    return header, {"run": lanes, "run/states": states, **starts}
+
+
+def restored(header: dict[str, Any], arrays: archive.Arrays) -> Run:
+    """Return the end of a run that `stored` described."""
+    settings = header["engine"]
+    kind = {kind.__name__: kind for kind in ENGINES.values()}[settings["class"]]
+    # what is a function is not in the file, and only says where chains start
+    named = [field.name for field in dataclasses.fields(kind) if not callable(field.default)]
+    lanes = arrays["run"]
+    states = arrays["run/states"]
+    reached = Reached(
+        header["phase"],
+        header["done"],
+        [states[name] for name in sorted(states)],
+        lanes["alive"],
+        lanes["died"],
+        {int(lane): (where[0], where[1]) for lane, where in header["graves"].items()},
+        [[] for _ in range(header["phase"] + 1)],
+    )
+    start = Start(
+        **{
+            part: {n: jnp.asarray(v) for n, v in arrays[f"run/{part}"].items()}
+            for part in Start._fields
+        }
+    )
+    keys = jax.random.wrap_key_data(jnp.asarray(lanes["keys"]), impl=header["keys"])
+    return Run(kind(**{name: settings[name] for name in named}), start, keys, reached)
