@@ -6,6 +6,7 @@
 - `diagnose`: convergence, judged in function space.
 - `sbc`: simulation-based calibration of a program and an engine.
 - `score`: predictions against data held out; `variance_split`: where their variance comes from.
+- `score_by_refits`: the same of tasks left out, by a fit without each.
 - `cosine_cycles`: a learning rate for optimisers.
 
 The sources lie in the top-level folder `inference/`, and `bayesfield/inference` is a link to it.
@@ -26,6 +27,7 @@ from .loop import AbstractPhase, Outcome, Step
 from .optimizers import CosineCycles, cosine_cycles
 from .posterior import Posterior, sample_prior
 from .program import Program, Site, Sites
+from .refits import score_by_refits
 from .scores import score
 from .variance import variance_split
 
@@ -53,5 +55,6 @@ __all__ = [
     "sample_prior",
     "sbc",
     "score",
+    "score_by_refits",
     "variance_split",
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from .findings import ConvergenceWarning, findings, guide_finding
+from .findings import ConvergenceWarning, findings, guide_finding, notes
 from .predict import dotless, replay, run_program, statements_in, without_imputed
 from .program import bind
 
@@ -40,8 +40,8 @@ def diagnose(
 
     Returns:
         A Dataset of `rhat`, `ess_bulk` and `ess_tail` with dims (trunk, quantity), within each
-        trunk, and attrs `findings`: what is wrong, by how much, and what to change. Beside them,
-        where they can be told:
+        trunk, and attrs `findings`: what is wrong, by how much, and what to change; and `notes`:
+        what is no fault, and to be known. Beside them, where they can be told:
 
         - `between_trunk_share` (quantity): the share of a quantity's variance that lies between
           the trunks' means; and `rhat_nested` (quantity), over all chains, those of a trunk
@@ -91,7 +91,7 @@ def diagnose(
         result["pareto_k"] = _pareto_k(stats["log_weight"])
     if posterior.losses is not None:
         result["loss_trend"] = ("member", _trend(posterior.losses))
-    return result.assign_attrs(findings=findings(posterior, result))
+    return result.assign_attrs(findings=findings(posterior, result), notes=notes(posterior))
 
 
 def judged(

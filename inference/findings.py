@@ -39,6 +39,18 @@ def findings(posterior: "Posterior", result: "xr.Dataset") -> tuple[str, ...]:
     return tuple(finding for finding in found if finding)
 
 
+def notes(posterior: "Posterior") -> tuple[str, ...]:
+    """Say what is no fault of a fit, and leads astray who does not know it."""
+    numbers = sum(int(np.prod(site.shape)) for site in posterior.sites.params)
+    if not numbers:
+        return ()
+    return (
+        f"{numbers} numbers of params were fitted to every row: `az.loo` leaves a row out of the "
+        "draws and not of them, and is too hopeful. `score_by_refits(model, data, ..., by=tasks)` "
+        "fits without each task.",
+    )
+
+
 def _divergences(posterior: "Posterior", result: "xr.Dataset") -> str:
     divergences = int(result.get("divergences", 0))
     if not divergences:

@@ -77,7 +77,9 @@ class _Expansion(Messenger):
         self.expanded: dict[str, Any] | None = None
 
     def process_message(self, msg: dict) -> None:
-        if msg["name"] not in self.linear.outputs or msg["type"] == "plate":
+        if msg["type"] not in ("sample", "deterministic"):  # a key, say, has no name
+            return
+        if msg["name"] not in self.linear.outputs:
             return
         if self.expanded is None:
             self.expanded = self._expand()
