@@ -15,6 +15,9 @@ from bayesfield.inference import SVI, EnsembleMAP, fit_posterior, variance_split
 from bayesfield.inference.predict import location, variance
 from bayesfield.inference.variance import split_by_trunk
 
+pytestmark = pytest.mark.filterwarnings(  # a short guide is as good as any here
+    "ignore::bayesfield.inference.ConvergenceWarning"
+)
 TINY = EnsembleMAP(num_members=2, num_steps=1)
 GRID = np.linspace(-2, 2, 5)
 
