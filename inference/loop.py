@@ -190,8 +190,8 @@ def num_groups(num_lanes: int, batch_size: int | None = None) -> int:
     """Choose into how many groups of equal size lanes are parted, to run side by side.
 
     XLA on a CPU runs an operation on several cores where it is large, and those of a small network
-    are not: a core each for two groups of lanes took 0.5 to 0.7 of the time of all lanes as one,
-    for the gradient of a FiLM-SIREN at 512 points and four or eight lanes on two cores.
+    are not. Two groups took 0.6 to 0.9 of the time of all lanes as one, for the gradient of a
+    FiLM-SIREN at 512 points and four or eight lanes on two cores, and 0.6 for NUTS on it.
 
     Args:
         num_lanes: How many lanes there are.

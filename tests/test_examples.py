@@ -86,7 +86,9 @@ def test_crps_and_band_in_closed_form_agree_with_samples(script):
     np.testing.assert_allclose(band, np.quantile(a, [0.05, 0.95], axis=0), atol=0.1)
 
 
-@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+@pytest.mark.filterwarnings(  # forty steps leave the guide far off, and it says so
+    "ignore::bayesfield.inference.ConvergenceWarning"
+)
 def test_own_model_draws_its_figure(script, tmp_path):
     example = script("own_model")
     found = example.main(example.Settings(num_steps=40, num_restarts=1, out=tmp_path))

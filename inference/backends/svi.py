@@ -22,7 +22,7 @@ from bayesfield.inference.program import Data, Program, Sites, Values
 
 from .ensemble_map import all_finite, loss_status
 
-PEAK = 2e-2  # of the learning rate, where none is given; at 3e-2 one of four restarts was lost
+PEAK = 2e-2  # of the learning rate, where none is given; at 3e-2 restarts were lost
 
 
 class SVI(AbstractEngine):

@@ -276,7 +276,9 @@ def test_ctrl_c_is_a_signal(bound):
     assert run(bound).interrupted == ("walk", 6)
 
 
-@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+@pytest.mark.filterwarnings(  # ten draws have not converged
+    "ignore::bayesfield.inference.ConvergenceWarning"
+)
 @pytest.mark.parametrize("name", ["EnsembleMAP", "NUTS"])
 def test_groups_of_lanes_side_by_side_find_what_all_of_them_as_one_do(monkeypatch, name):
     model, data = PROGRAMS["with_params" if name == "EnsembleMAP" else "line"]()
