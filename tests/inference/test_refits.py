@@ -31,11 +31,17 @@ def test_each_task_is_scored_by_a_fit_that_has_not_seen_it():
 
 
 def test_an_argument_of_as_many_rows_may_be_shared():
-    data = {"x": X, "y": Y, "offset": np.float32(0.0)}
-    cut = score_by_refits(level, data, ENGINE, key=jr.key(0), by=TASKS)
+    shapes = set()
+
+    def program(x, y=None, grid=None):
+        shapes.add(grid.shape)
+        level(x, y)
+
+    data = {"x": X, "y": Y, "grid": np.zeros(18)}
+    score_by_refits(program, data, ENGINE, key=jr.key(0), by=TASKS, shared=("grid",))
+    assert shapes == {(18,)}
     with pytest.raises(ValueError, match="no argument has as many rows"):
-        score_by_refits(level, data, ENGINE, key=jr.key(0), by=TASKS, shared=("x", "y"))
-    assert np.isfinite(cut["crps"]).all()
+        score_by_refits(level, {"x": X, "y": Y}, ENGINE, key=jr.key(0), by=TASKS, shared=("x", "y"))
 
 
 def test_what_has_seen_the_task_is_refused_and_so_is_a_single_task():
