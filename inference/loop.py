@@ -166,6 +166,8 @@ def _chunk(
     @jax.jit
     def every(state: PyTree, alive: Array, died: Array, keys: Array, index: Array):
         lanes = (state, alive, died, keys)
+        if batch_size == 1:  # not mapped at all, so that a lane's own loops end when they can
+            return jax.lax.map(lambda a: lane(*a, index), lanes)
         if together >= keys.shape[0]:
             return jax.vmap(lane, in_axes=(0, 0, 0, 0, None))(*lanes, index)
         return jax.lax.map(lambda a: lane(*a, index), lanes, batch_size=together)
@@ -328,7 +330,7 @@ def run(
         data: Its arrays.
         lanes: What the first phase's `init` is given, leaves led by the lane.
         keys: One for each lane.
-        batch_size: How many lanes to map at once; None chooses.
+        batch_size: How many lanes to map at once, 1 for one after the other; None chooses.
         progress: Whether to show bars, where stderr is a terminal.
         clock: Parts compile time from run time.
         checkpoint: Where each finished chunk is written, and what the run goes on from.
