@@ -4,13 +4,15 @@
 
 The field's values are judged on a 14 x 14 grid of (a, x) within the data, and on one beyond them in
 a. RMSE and CRPS of f are multiples of the GP's (RBF on (a, x), hyper-parameters and noise by
-marginal likelihood). Seconds are of a second, warm fit with other data where `--warm` is given.
+marginal likelihood). FiLM-SIREN is the field, Hyper-RFF for `rff` and `laplace-rff`. Seconds are of
+a second, warm fit with other data where `--warm` is given.
 """
 
 import argparse
 import time
 import warnings
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -28,28 +30,42 @@ FAMILIES = {
 }
 
 
-def make_field(where):
-    def make(key):
-        k1, k2 = jr.split(key)
-        trunk = bf.SIREN.init(1, 32, 1, depth=4, key=k1, first_omega=5.0, hidden_omega=5.0)
-        field = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=4, key=k2)
-        return bf.with_prior(field, where=where)
-
-    return make(jr.key(0)) if where == "all" else make  # nothing is left for a key to draw
+def film_siren(key):
+    k1, k2 = jr.split(key)
+    trunk = bf.SIREN.init(1, 32, 1, depth=4, key=k1, first_omega=5.0, hidden_omega=5.0)
+    return bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=4, key=k2)
 
 
-MODELS = {
-    where: bf.regression(make_field(where), bf.Gaussian(dist.HalfNormal(0.5)))
-    for where in ("all", "generators")
+def hyper_rff(key):
+    k1, k2 = jr.split(key)
+    net = eqx.nn.MLP(4, 65, 32, 1, key=k1)  # 32 frequencies, 32 phases, the log of the lengthscale
+    feat = bf.HyperFourierFeatures.init(parameter_net=net, in_features=1, n_features=32, cond_dim=4)
+    return bf.ConditionedRFFNet.init(feat=feat, out_features=1, key=k2)
+
+
+def model(field):
+    return bf.regression(field, bf.Gaussian(dist.HalfNormal(0.5)))
+
+
+MODELS = {  # nothing is left for a key to draw where every weight is random
+    "all": model(bf.with_prior(film_siren(jr.key(0)), where="all")),
+    "rff": model(bf.with_prior(hyper_rff(jr.key(0)), where="all")),
+    "generators": model(lambda key: bf.with_prior(film_siren(key))),
 }
+
+
+def nuts_from_modes(name):
+    return lambda data, key: fit_posterior(MODELS[name], data, NUTS(), init=EnsembleMAP(), key=key)
+
+
 METHODS = {
-    "all": lambda data, key: fit_posterior(
-        MODELS["all"], data, NUTS(), init=EnsembleMAP(), key=key
-    ),
+    "all": nuts_from_modes("all"),
+    "rff": nuts_from_modes("rff"),
     "generators": lambda data, key: fit_posterior(
         MODELS["generators"], data, NUTS(num_trunks=4), init=SVI(num_restarts=4), key=key
     ),
     "laplace": lambda data, key: fit_posterior(MODELS["all"], data, Laplace(), key=key),
+    "laplace-rff": lambda data, key: fit_posterior(MODELS["rff"], data, Laplace(), key=key),
 }
 
 
@@ -145,6 +161,7 @@ def run(method, family, seed, *, warm):
     gp = judge(gaussian_draws(*gaussian_process(a, x, y, *inside)), truth["inside"])
     found = diagnose(posterior)
     rhat = found["rhat"].where(found["quantity"] == "y_mean", drop=True).values
+    share = found.get("between_trunk_share")
     sigma = next(v for n, v in posterior.draws.items() if n.endswith("sigma"))
     return {
         "own": own,
@@ -152,6 +169,8 @@ def run(method, family, seed, *, warm):
         "beyond": beyond,
         "rhat": (np.nanmax(rhat), np.nanmedian(rhat)) if np.isfinite(rhat).any() else (np.nan,) * 2,
         "sigma": sigma.mean(),
+        "share": np.nan if share is None else float(share[found["quantity"] == "y_mean"].mean()),
+        "uncertain": any("trunk is uncertain" in text for text in found.attrs["findings"]),
         "seconds": seconds,
         "depth": float(posterior.stats.get("tree_depth", np.array(np.nan)).mean()),
     }
@@ -168,9 +187,10 @@ def main():
     warnings.simplefilter("ignore")
     print(
         "| fit | family | coverage (GP) | RMSE / GP | CRPS / GP | sigma / 0.1 | "
-        "sd outside / inside (coverage) | R-hat of f, max, median | depth | s |"
+        "sd outside / inside (coverage) | R-hat of f, max, median | "
+        "between trunks (said) | depth | s |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for method in args.methods:
         for family in list(FAMILIES)[: args.families]:
             runs = [run(method, family, s, warm=args.warm and s == 0) for s in range(args.seeds)]
@@ -183,6 +203,8 @@ def main():
                 f"{np.sqrt(own[0] / gp[0]):.2f} | {own[1] / gp[1]:.2f} | "
                 f"{np.mean([r['sigma'] for r in runs]) / NOISE:.2f} | "
                 f"{beyond[3] / own[3]:.1f} ({beyond[2]:.2f}) | {rhats[0]:.3f}, {rhats[1]:.3f} | "
+                f"{np.mean([r['share'] for r in runs]):.2f} "
+                f"({sum(r['uncertain'] for r in runs)} of {len(runs)}) | "
                 f"{np.mean([r['depth'] for r in runs]):.1f} | "
                 + ", ".join(f"{r['seconds']:.0f}" for r in runs)
                 + " |",
