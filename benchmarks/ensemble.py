@@ -12,7 +12,8 @@ from machine import interleaved, ratio
 from training_step import film_siren, rows
 
 import bayesfield as bf
-from bayesfield.inference import EnsembleMAP, fit_posterior, loop
+from bayesfield.inference import EnsembleMAP, crew, fit, fit_posterior, loop
+from bayesfield.inference.clock import Clock
 
 STEPS = 50
 
@@ -29,17 +30,17 @@ def chunk_of(engine, n):
     x, z, y = rows(n)
     found = {}
 
-    class Keep(loop.Clock):
+    class Keep(Clock):
         def call(self, fn, *args):
-            if getattr(fn, "__func__", None) is loop._Crew.advance:
+            if getattr(fn, "__func__", None) is crew.Crew.advance:
                 found["advance"] = fn
             return super().call(fn, *args)
 
-    kept, loop.Clock, loop.CHUNKS = loop.Clock, Keep, 1
+    fit.Clock, loop.CHUNKS = Keep, 1
     try:
         fit_posterior(program, {"x": x, "z": z, "y": y}, engine, key=jr.key(0), progress=False)
     finally:
-        loop.Clock, loop.CHUNKS = kept, CHUNKS
+        fit.Clock, loop.CHUNKS = Clock, CHUNKS
     return lambda: found["advance"](0, STEPS)
 
 

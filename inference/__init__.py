@@ -23,8 +23,9 @@ from .calibration import sbc
 from .diagnostics import ConvergenceWarning, diagnose
 from .engine import AbstractEngine, Fitted, Members, Start
 from .fit import fit_posterior
-from .loop import AbstractPhase, Outcome, Step
+from .loop import Outcome
 from .optimizers import CosineCycles, cosine_cycles
+from .phase import AbstractPhase, Step
 from .posterior import Posterior, sample_prior
 from .program import Program, Site, Sites
 from .refits import score_by_refits

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from .checkpoint import Reached
-from .loop import AbstractPhase, Outcome
+from .loop import Outcome
+from .phase import AbstractPhase
 from .program import Data, Program, Sites, Values
 
 

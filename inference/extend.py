@@ -11,6 +11,7 @@ import numpy as np
 from . import archive, loop
 from .backends import ENGINES
 from .checkpoint import Reached
+from .clock import Clock
 from .diagnostics import warn_about
 from .engine import AbstractEngine, Run, Start, described
 from .posterior import Posterior
@@ -33,7 +34,7 @@ def extend(posterior: Posterior, num_samples: int, *, progress: bool) -> Posteri
     engine = run.engine.extended(num_samples)
     if posterior.cut_short:
         raise ValueError("`extend` expected a fit that ran to its end; this one was cut short.")
-    begin, clock = time.perf_counter(), loop.Clock()
+    begin, clock = time.perf_counter(), Clock()
     program, data = posterior.program, posterior.data
     outcome = loop.run(
         engine.phases(program),

@@ -19,6 +19,8 @@ from bayesfield.checks import check_key
 from . import loop
 from .backends import ENGINES, NUTS, EnsembleMAP
 from .checkpoint import Checkpoint, digest
+from .clock import Clock
+from .crew import num_groups
 from .diagnostics import ConvergenceWarning, warn_about
 from .engine import AbstractEngine, Members, Run, Start, described
 from .fingerprint import describe_sites, fingerprint
@@ -114,7 +116,7 @@ def fit_posterior(
     engine.check(sites, members)
 
     begin = time.perf_counter()
-    clock = loop.Clock()
+    clock = Clock()
     start = _start(engine, program, arrays, sites, members, values, key_start, clock)
     keys = jax.random.split(key_run, engine.num_lanes(sites))
     outcome = loop.run(
@@ -184,7 +186,7 @@ def _identity(
             str(jnp.result_type(float)),
             jax.__version__,
             # draws are the same bits only where as many lanes are mapped at once
-            loop.num_groups(engine.num_lanes(sites), engine.lanes_at_once()),
+            num_groups(engine.num_lanes(sites), engine.lanes_at_once()),
         ],
     }
 
@@ -253,7 +255,7 @@ def _start(
     members: Members | None,
     values: Values,
     key: PRNGKeyArray,
-    clock: loop.Clock,
+    clock: Clock,
 ) -> Start:
     """Place the lanes: at the members of `init`, or drawn, and drawn again where not finite."""
     lanes = engine.num_lanes(sites)

@@ -12,8 +12,9 @@ from numpyro.infer import init_to_sample
 
 from bayesfield.checks import check_size
 from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first
-from bayesfield.inference.loop import AbstractPhase, Outcome, Step
+from bayesfield.inference.loop import Outcome
 from bayesfield.inference.optimizers import build_optimizer, check_optimizer
+from bayesfield.inference.phase import AbstractPhase, Step
 from bayesfield.inference.program import Data, Program, Sites, Values
 
 PEAK = 1e-2  # of the learning rate, where none is given

@@ -29,8 +29,9 @@ from bayesfield.inference.curvature import (
 from bayesfield.inference.diagnostics import ConvergenceWarning
 from bayesfield.inference.engine import AbstractEngine, Fitted, Members, Start, best_first
 from bayesfield.inference.fisher import FAMILIES
-from bayesfield.inference.loop import AbstractPhase, Outcome, Step
+from bayesfield.inference.loop import Outcome
 from bayesfield.inference.optimizers import build_optimizer, check_optimizer
+from bayesfield.inference.phase import AbstractPhase, Step
 from bayesfield.inference.program import Data, Program, Sites, Values
 
 from .ensemble_map import all_finite, loss_status

@@ -15,7 +15,8 @@ from numpyro.infer import init_to_uniform
 
 from bayesfield.checks import check_size
 from bayesfield.inference.engine import AbstractEngine, Fitted, Members, Start, best_first
-from bayesfield.inference.loop import AbstractPhase, Outcome, Step
+from bayesfield.inference.loop import Outcome
+from bayesfield.inference.phase import AbstractPhase, Step
 from bayesfield.inference.program import Data, Program, Sites, Values
 
 METRICS = {"diagonal": "welford_diag", "dense": "welford_dense"}

@@ -16,8 +16,9 @@ from numpyro.infer import Trace_ELBO, init_to_median, init_to_value, svi
 from bayesfield.checks import check_size
 from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first
 from bayesfield.inference.guides import GUIDES, AbstractGaussian
-from bayesfield.inference.loop import AbstractPhase, Outcome, Step
+from bayesfield.inference.loop import Outcome
 from bayesfield.inference.optimizers import build_optimizer, check_optimizer
+from bayesfield.inference.phase import AbstractPhase, Step
 from bayesfield.inference.program import Data, Program, Sites, Values
 
 from .ensemble_map import all_finite, loss_status

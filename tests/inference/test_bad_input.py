@@ -23,7 +23,16 @@ from inference_cases import (
     with_params,
 )
 
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, cosine_cycles, fit, fit_posterior, loop
+from bayesfield.inference import (
+    NUTS,
+    SVI,
+    EnsembleMAP,
+    cosine_cycles,
+    crew,
+    fit,
+    fit_posterior,
+    loop,
+)
 
 KEY = jr.key(0)
 DATA = {"x": X, "y": Y}
@@ -78,8 +87,8 @@ def nothing_run(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(fit, "_draw_start", fail)
-        patch.setattr(loop, "_init", fail)
-        patch.setattr(loop, "_chunk", fail)
+        patch.setattr(loop, "initial_states", fail)
+        patch.setattr(crew, "_chunk", fail)
         yield
 
 

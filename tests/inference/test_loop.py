@@ -22,9 +22,11 @@ from bayesfield.inference import (
     AbstractPhase,
     EnsembleMAP,
     Step,
+    crew,
     fit_posterior,
     loop,
 )
+from bayesfield.inference.clock import Clock
 from bayesfield.inference.program import bind
 
 NEVER = 10**6
@@ -80,7 +82,7 @@ def lanes(*dies):
 
 def run(bound, *phases, dies=(NEVER,) * 3, progress=False, clock=None):
     keys = jr.split(jr.key(3), len(dies))
-    clock = loop.Clock() if clock is None else clock
+    clock = Clock() if clock is None else clock
     phases = phases or (Walk(),)
     return loop.run(phases, *bound, lanes(*dies), keys, progress=progress, clock=clock)
 
@@ -140,7 +142,7 @@ def test_a_chunk_count_that_does_not_divide_the_steps_runs_each_step_once(bound)
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 7])
 def test_lanes_mapped_in_batches_are_the_same_lanes(bound, batch_size):
     given, keys = lanes(*[NEVER] * 5), jr.split(jr.key(3), 5)
-    clock = loop.Clock()
+    clock = Clock()
     whole, parted = (
         loop.run((Walk(),), *bound, given, keys, batch_size=b, progress=False, clock=clock)
         for b in (5, batch_size)
@@ -150,7 +152,7 @@ def test_lanes_mapped_in_batches_are_the_same_lanes(bound, batch_size):
 
 def test_lanes_are_batched_so_that_their_arrays_stay_in_the_cache():
     def at_once(size, num_lanes):
-        return loop.lanes_at_once(
+        return crew.lanes_at_once(
             jax.make_jaxpr(lambda x: jnp.outer(x, x))(jnp.ones(size)), num_lanes
         )
 
@@ -288,7 +290,7 @@ def test_groups_of_lanes_side_by_side_find_what_all_of_them_as_one_do(monkeypatc
     }[name]
     found = {}
     for number in (1, 2, 4):
-        monkeypatch.setattr(loop, "num_groups", lambda *_, number=number: number)
+        monkeypatch.setattr(crew, "num_groups", lambda *_, number=number: number)
         found[number] = fit_posterior(model, data, engine, key=jr.key(0), progress=False)
     for number in (2, 4):  # in the same order; and a draw's bits depend on how many are mapped
         np.testing.assert_allclose(
@@ -298,7 +300,7 @@ def test_groups_of_lanes_side_by_side_find_what_all_of_them_as_one_do(monkeypatc
 
 def test_a_group_of_lanes_works_in_the_precision_of_the_caller(monkeypatch):
     model, data = PROGRAMS["line"]()
-    monkeypatch.setattr(loop, "num_groups", lambda *_: 2)
+    monkeypatch.setattr(crew, "num_groups", lambda *_: 2)
     engine = EnsembleMAP(num_members=4, num_steps=5)
     with jax.enable_x64(True):
         posterior = fit_posterior(model, data, engine, key=jr.key(0), progress=False)
@@ -306,14 +308,14 @@ def test_a_group_of_lanes_works_in_the_precision_of_the_caller(monkeypatch):
 
 
 def test_lanes_are_parted_evenly_among_the_cores(monkeypatch):
-    monkeypatch.setattr(loop.os, "sched_getaffinity", lambda _: range(4), raising=False)
-    assert [loop.num_groups(lanes) for lanes in (1, 2, 3, 4, 5, 6, 8)] == [1, 2, 3, 4, 1, 3, 4]
-    assert [loop.num_groups(8, batch_size) for batch_size in (1, 4, 5, 8, 9)] == [4, 2, 1, 1, 1]
+    monkeypatch.setattr(crew.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    assert [crew.num_groups(lanes) for lanes in (1, 2, 3, 4, 5, 6, 8)] == [1, 2, 3, 4, 1, 3, 4]
+    assert [crew.num_groups(8, batch_size) for batch_size in (1, 4, 5, 8, 9)] == [4, 2, 1, 1, 1]
 
 
 def test_a_lane_that_dies_in_a_later_group_is_named_by_its_place(bound, monkeypatch):
     expected = run(bound, dies=(NEVER,) * 4)
-    monkeypatch.setattr(loop, "num_groups", lambda *_: 2)
+    monkeypatch.setattr(crew, "num_groups", lambda *_: 2)
     with pytest.warns(UserWarning, match="Lane 2 of 4 went non-finite at step 7 of walk"):
         outcome = run(bound, Walk(), Walk("second"), dies=(NEVER, NEVER, 7, NEVER))
     assert outcome.died == {2: ("walk", 7)}
@@ -324,7 +326,7 @@ def test_a_lane_that_dies_in_a_later_group_is_named_by_its_place(bound, monkeypa
 
 def interrupted_chunk(monkeypatch, at):
     """Let the `at`-th chunk be interrupted."""
-    plain, calls = loop._Crew.advance, []
+    plain, calls = crew.Crew.advance, []
 
     def advance(*args):
         calls.append(args)
@@ -332,7 +334,7 @@ def interrupted_chunk(monkeypatch, at):
             raise KeyboardInterrupt
         return plain(*args)
 
-    monkeypatch.setattr(loop._Crew, "advance", advance)
+    monkeypatch.setattr(crew.Crew, "advance", advance)
     return calls
 
 
@@ -459,7 +461,7 @@ def test_a_bar_stops_where_the_interrupt_came(bound, monkeypatch):
 
 def test_compile_seconds_stand_apart_from_run_seconds(bound):
     phase = Walk("a name that no other test has")
-    clocks = [loop.Clock(), loop.Clock()]
+    clocks = [Clock(), Clock()]
     for clock in clocks:
         run(bound, phase, clock=clock)
     first, second = clocks
