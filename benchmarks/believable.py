@@ -64,6 +64,9 @@ METHODS = {
     "generators": lambda data, key: fit_posterior(
         MODELS["generators"], data, NUTS(num_trunks=4), init=SVI(num_restarts=4), key=key
     ),
+    "long": lambda data, key: fit_posterior(
+        MODELS["all"], data, NUTS(num_samples=1000), init=EnsembleMAP(), key=key
+    ),
     "laplace": lambda data, key: fit_posterior(MODELS["all"], data, Laplace(), key=key),
     "laplace-rff": lambda data, key: fit_posterior(MODELS["rff"], data, Laplace(), key=key),
 }

@@ -37,7 +37,8 @@ class NUTS(AbstractEngine):
     Attributes:
         num_chains: Chains on each trunk; None for 4, or for 2 on each of several trunks.
         num_warmup: Warm-up steps, not kept.
-        num_samples: Draws kept of each chain.
+        num_samples: Draws kept of each chain; None for 200, or for 300 on several trunks, each of
+            which is judged by two chains.
         num_trunks: How many of `init`'s best members give a trunk.
         target_accept_prob: What the step size is tuned to; nearer to 1 makes smaller steps.
         max_tree_depth: A trajectory has at most 2 to this many steps.
@@ -56,7 +57,7 @@ class NUTS(AbstractEngine):
 
     num_chains: int | None = eqx.field(static=True, default=None)
     num_warmup: int = eqx.field(static=True, default=150)
-    num_samples: int = eqx.field(static=True, default=200)
+    num_samples: int | None = eqx.field(static=True, default=None)
     num_trunks: int = eqx.field(static=True, default=1)
     target_accept_prob: float = eqx.field(static=True, default=0.8)
     max_tree_depth: int = eqx.field(static=True, default=8)
@@ -67,16 +68,15 @@ class NUTS(AbstractEngine):
 
     def __check_init__(self) -> None:
         """Check the settings."""
-        if self.batch_size is not None:
-            check_size("NUTS", "batch_size", self.batch_size)
         if not self.guide_weight >= 0:
             raise ValueError(
                 f"`NUTS` expected `guide_weight` to be at least zero; got {self.guide_weight}."
             )
-        if self.num_chains is not None:
-            check_size("NUTS", "num_chains", self.num_chains)
-        for name in ("num_warmup", "num_samples", "num_trunks", "max_tree_depth"):
+        for name in ("num_warmup", "num_trunks", "max_tree_depth"):
             check_size("NUTS", name, getattr(self, name))
+        for name in ("num_chains", "num_samples", "batch_size"):
+            if getattr(self, name) is not None:
+                check_size("NUTS", name, getattr(self, name))
         if not 0 < self.target_accept_prob < 1:
             raise ValueError(
                 "`NUTS` expected `target_accept_prob` between 0 and 1; got "
@@ -137,6 +137,10 @@ class NUTS(AbstractEngine):
     def _chains_on_a_trunk(self) -> int:
         return self.num_chains or (4 if self.num_trunks == 1 else 2)
 
+    @property
+    def _draws_of_a_chain(self) -> int:
+        return self.num_samples or (200 if self.num_trunks == 1 else 300)
+
     def lanes_at_once(self) -> int | None:
         """As `batch_size` says."""
         if self.batch_size is None and jax.default_backend() == "cpu":
@@ -145,7 +149,7 @@ class NUTS(AbstractEngine):
 
     def extended(self, num_samples: int) -> "NUTS":
         """With so many more draws of each chain."""
-        return dataclasses.replace(self, num_samples=self.num_samples + num_samples)
+        return dataclasses.replace(self, num_samples=self._draws_of_a_chain + num_samples)
 
     def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
         """One: warm-up and sampling by one compiled function."""
@@ -153,7 +157,7 @@ class NUTS(AbstractEngine):
         return (
             _Sampler(
                 "nuts",
-                self.num_warmup + self.num_samples,
+                self.num_warmup + self._draws_of_a_chain,
                 self.num_warmup,
                 self.target_accept_prob,
                 self.max_tree_depth,
