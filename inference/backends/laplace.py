@@ -1,6 +1,5 @@
 """A Gauss-Newton Laplace approximation, its scales set by the evidence."""
 
-import math
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,17 +17,17 @@ from numpyro.infer import init_to_median, init_to_sample
 
 from bayesfield.checks import check_size
 from bayesfield.inference.curvature import (
-    covariance_of,
     curvature_at,
     is_replicate,
     log_joint,
     outputs_of,
-    prior_precision,
     read,
 )
 from bayesfield.inference.diagnostics import ConvergenceWarning
 from bayesfield.inference.engine import AbstractEngine, Fitted, Members, Start, best_first
+from bayesfield.inference.evidence import evidence_update
 from bayesfield.inference.fisher import FAMILIES
+from bayesfield.inference.gaussian import Found, Gaussian, factorise
 from bayesfield.inference.loop import Outcome
 from bayesfield.inference.optimizers import build_optimizer, check_optimizer
 from bayesfield.inference.phase import AbstractPhase, Step
@@ -36,15 +35,7 @@ from bayesfield.inference.program import Data, Program, Sites, Values
 
 from .ensemble_map import all_finite, loss_status
 
-NEWTON_STEPS = 6  # on the hyper sites, in each update
-
-
 PEAK = 1e-2  # of the learning rate, where none is given
-
-
-SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # of a step, the best of which is made
-
-
 FAR = 1.0  # posterior sds, on average, from the mode at which it has not been reached
 
 
@@ -179,7 +170,7 @@ class Laplace(AbstractEngine):
         template = {name: value[0] for name, value in start.position.items()}
         found = jax.tree.map(np.asarray, _at_the_end(program, data, outcome.states))
         gaussians = [
-            _gaussian(found, lane) if alive else None for lane, alive in enumerate(outcome.alive)
+            factorise(found, lane) if alive else None for lane, alive in enumerate(outcome.alive)
         ]
         alive = np.asarray([gaussian is not None for gaussian in gaussians])
         if not alive.any():
@@ -274,7 +265,7 @@ class _Alternate(AbstractPhase):
         def update(state: _State) -> tuple[_State, Array, Array]:
             (free_params, position), memory, _ = state.climb
             params = program.bound_params(data, free_params)
-            position, hyper, loss = _update(program, data, params, state.hyper, position)
+            position, hyper, loss = evidence_update(program, data, params, state.hyper, position)
             new = _State(((free_params, position), memory, loss), hyper)
             return new, loss, all_finite(loss, position, hyper)
 
@@ -298,73 +289,9 @@ def _loss(point: tuple[Values, Values], program: Program, data: Data, hyper: Val
     return -log_joint(read(program, data, params, hyper, position), hyper, position)
 
 
-def _update(
-    program: Program, data: Data, params: Values, hyper: Values, position: Values
-) -> tuple[Values, Values, Array]:
-    """Make a Gauss-Newton step and, with its Jacobian, MacKay's for the hyper sites."""
-    flat, unravel = ravel_pytree(position)
-
-    def density(flat: Array, hyper: Values) -> Array:
-        position = unravel(flat)
-        return log_joint(read(program, data, params, hyper, position), hyper, position)
-
-    curvature = curvature_at(program, data, params, hyper, position)
-    covariance = covariance_of(curvature)
-    step = covariance.apply(jax.grad(density)(flat, hyper))
-    flat = _best_along(lambda flat: density(flat, hyper), flat, step)
-    if not hyper:
-        return unravel(flat), hyper, -density(flat, hyper)
-
-    spreads = [covariance.blocks(jacobian) for jacobian in curvature.jacobians]
-    variances = covariance.variances()
-    centre, unravel_hyper = ravel_pytree(hyper)
-
-    def objective(point: Array) -> Array:
-        # the determinant, linear in the information and in the logarithm of a diagonal prior
-        at = unravel_hyper(point)
-        position = unravel(flat)
-        total = density(flat, at)
-        outputs = outputs_of(program, data, params, at, position)
-        for output, spread in zip(outputs, spreads, strict=True):
-            total -= 0.5 * jnp.einsum("rij,rjk,rik->", spread, output.root, output.root)
-        prior = prior_precision(program, data, params, at, position)
-        if prior.ndim == 1:
-            weight = jnp.clip(variances * curvature.prior, 0, 1)
-            return total - 0.5 * jnp.sum(weight * jnp.log(prior))
-        spread = covariance.root.T @ covariance.root
-        return total - 0.5 * jnp.sum(spread * prior)
-
-    def newton(_: Array, point: Array) -> Array:
-        slope, curve = jax.grad(objective)(point), jax.hessian(objective)(point)
-        values, vectors = jnp.linalg.eigh(curve)
-        step = vectors @ ((vectors.T @ slope) / jnp.maximum(jnp.abs(values), 1e-6))
-        return _best_along(objective, point, jnp.clip(step, -1, 1))
-
-    centre = jax.lax.fori_loop(0, NEWTON_STEPS, newton, centre)
-    hyper = unravel_hyper(centre)
-    return unravel(flat), hyper, -density(flat, hyper)
-
-
-def _best_along(fn: Callable[[Array], Array], point: Array, step: Array) -> Array:
-    """Go the share of a step, or none of it, at which `fn` is highest."""
-    points = point + jnp.asarray((0.0, *SHARES), point.dtype)[:, None] * step
-    found = jax.lax.map(fn, points)
-    return points[jnp.argmax(jnp.where(jnp.isfinite(found), found, -jnp.inf))]
-
-
-class _Found(NamedTuple):
-    """What is known at the end of every lane's climb."""
-
-    flat: Array
-    whitened: Array
-    prior: Array
-    density: Array
-    gradient: Array
-
-
 @eqx.filter_jit
-def _at_the_end(program: Program, data: Data, states: _State) -> _Found:
-    def one(state: _State) -> _Found:
+def _at_the_end(program: Program, data: Data, states: _State) -> Found:
+    def one(state: _State) -> Found:
         (free_params, position), _, _ = state.climb
         params = program.bound_params(data, free_params)
         flat, unravel = ravel_pytree(position)
@@ -372,81 +299,12 @@ def _at_the_end(program: Program, data: Data, states: _State) -> _Found:
             lambda flat: _loss((free_params, unravel(flat)), program, data, state.hyper)
         )(flat)
         curvature = curvature_at(program, data, params, state.hyper, position)
-        return _Found(flat, curvature.whitened, curvature.prior, -loss, -slope)
+        return Found(flat, curvature.whitened, curvature.prior, -loss, -slope)
 
     return jax.vmap(one)(states)
 
 
-class _Gaussian(NamedTuple):
-    """The posterior of one start, in double precision.
-
-    Attributes:
-        mode: `(d,)`.
-        draw: From two keys and a number to draws `(number, d)`.
-        log_evidence: Laplace's.
-        distance: To the mode that the quadratic model has, in posterior sds: root mean square
-            over the directions that the data inform.
-    """
-
-    mode: np.ndarray
-    draw: Callable[[PRNGKeyArray, PRNGKeyArray, int], np.ndarray]
-    log_evidence: float
-    distance: float
-
-
-def _gaussian(found: _Found, lane: int) -> _Gaussian | None:
-    """Factorise the Hessian on the host, in float64: a float32 loses its smaller eigenvalues."""
-    mode, whitened, prior, density, gradient = (
-        np.asarray(part[lane], np.float64) for part in found
-    )
-    rows, size = whitened.shape
-    scale = prior**-0.5 if prior.ndim == 1 else np.ones(size)
-    features = whitened * scale
-    short = prior.ndim == 1 and rows < size
-    if short:
-        matrix = np.eye(rows) + features @ features.T
-    else:
-        matrix = features.T @ features + (np.eye(size) if prior.ndim == 1 else prior)
-    try:
-        lower = np.linalg.cholesky(matrix)
-    except np.linalg.LinAlgError:
-        least = float(np.linalg.eigvalsh(matrix)[0]) if np.isfinite(matrix).all() else math.nan
-        warnings.warn(
-            f"The curvature at the mode of start {lane} is not positive definite, its smallest "
-            f"eigenvalue is {least:.3g}: it is kept out of the draws. Give the sites proper or "
-            "stronger priors, or more steps (`num_steps`).",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
-        return None
-
-    from scipy.linalg import solve_triangular
-
-    def inverse(right: np.ndarray) -> np.ndarray:
-        half = solve_triangular(lower, right, lower=True)
-        return solve_triangular(lower, half, lower=True, trans=1)
-
-    def draw(key: PRNGKeyArray, key_rows: PRNGKeyArray, number: int) -> np.ndarray:
-        noise = np.asarray(jax.random.normal(key, (size, number)), np.float64)
-        if short:  # Matheron's rule: a draw of the prior, corrected by what it says of the data
-            more = np.asarray(jax.random.normal(key_rows, (rows, number)), np.float64)
-            moved = noise - features.T @ inverse(features @ noise + more)
-        else:
-            moved = solve_triangular(lower, noise, lower=True, trans=1)
-        return mode + scale * moved.T
-
-    inner = scale * gradient
-    step = inner - features.T @ inverse(features @ inner) if short else inverse(inner)
-    log_det = 2 * np.log(np.diag(lower)).sum() - 2 * np.log(scale).sum()
-    return _Gaussian(
-        mode,
-        draw,
-        float(density + size / 2 * math.log(2 * math.pi) - log_det / 2),
-        float(np.sqrt(max(inner @ step, 0.0) / min(rows, size))),
-    )
-
-
-def _warn_of_distance(gaussians: list) -> None:
+def _warn_of_distance(gaussians: list[Gaussian]) -> None:
     worst = max(gaussian.distance for gaussian in gaussians)
     if worst > FAR:
         warnings.warn(
