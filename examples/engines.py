@@ -5,12 +5,13 @@ trunk that SVI learnt and at the scales of its guide.
 """
 
 import time
+import warnings
 
 import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
 
-from bayesfield.inference import diagnose, fit_posterior, score
+from bayesfield.inference import ConvergenceWarning, diagnose, fit_posterior, score
 
 
 def compare(model, train, held_out, engines, *, key, unit=1.0):
@@ -27,7 +28,9 @@ def compare(model, train, held_out, engines, *, key, unit=1.0):
         engine, first = engine if isinstance(engine, tuple) else (engine, None)
         key_fit, key_predict = jr.split(jr.fold_in(key, i))
         start = time.perf_counter()
-        fit = fit_posterior(model, train, engine, key=key_fit, init=posteriors.get(first))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # `report` prints what is wrong
+            fit = fit_posterior(model, train, engine, key=key_fit, init=posteriors.get(first))
         seconds = time.perf_counter() - start
         posteriors[name] = fit
         found = score(fit, held_out, key=key_predict, levels=(0.9,)).sel(site="y", level=0.9)
