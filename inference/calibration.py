@@ -11,12 +11,13 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
 
+from .binding import bind
 from .engine import AbstractEngine
 from .findings import ConvergenceWarning
 from .fit import fit_posterior
 from .posterior import sample_prior
 from .predict import dotless, replay
-from .program import Program, Values, bind
+from .program import Program, Values
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
+from .binding import bind
 from .findings import ConvergenceWarning, findings, guide_finding, notes
 from .predict import dotless, replay, run_program, statements_in, without_imputed
-from .program import bind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -18,6 +18,7 @@ from bayesfield.checks import check_key
 
 from . import loop
 from .backends import ENGINES, NUTS, EnsembleMAP
+from .binding import bind, check_fittable
 from .checkpoint import Checkpoint, digest
 from .clock import Clock
 from .crew import num_groups
@@ -25,7 +26,7 @@ from .diagnostics import ConvergenceWarning, warn_about
 from .engine import AbstractEngine, Members, Run, Start, described
 from .fingerprint import describe_sites, fingerprint
 from .posterior import Posterior
-from .program import Data, Program, Sites, Values, bind, check_fittable
+from .program import Data, Program, Sites, Values
 
 TRIES = 10
 VERSIONS = ("bayesfield", "numpyro", "jax", "blackjax", "optax")

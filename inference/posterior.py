@@ -11,6 +11,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
 
+from .binding import bind
 from .engine import Members, Run
 from .linear import linear
 from .predict import (
@@ -22,7 +23,7 @@ from .predict import (
     statements_in,
     without_imputed,
 )
-from .program import Data, Program, Sites, Values, bind
+from .program import Data, Program, Sites, Values
 
 if TYPE_CHECKING:
     import xarray as xr

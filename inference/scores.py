@@ -13,8 +13,9 @@ from jaxtyping import Array, PRNGKeyArray
 
 from bayesfield.checks import check_key
 
+from .binding import bind
 from .predict import apart, axis_names, dotless, replay, statements, without_imputed
-from .program import Data, Program, Site, Values, bind
+from .program import Data, Program, Site, Values
 
 if TYPE_CHECKING:
     import xarray as xr

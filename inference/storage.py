@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from . import archive
+from .binding import bind_shapes, part
 from .engine import Members, Start
 from .extend import can_go_on, restored, stored
 from .fingerprint import GROUPS, describe_sites, fingerprint, plain
-from .program import Data, Program, Sites, bind_shapes, part
+from .program import Data, Program, Sites
 
 if TYPE_CHECKING:
     from .posterior import Posterior

@@ -8,8 +8,8 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key
 
+from .binding import bind
 from .predict import apart, dotless, statements_in
-from .program import bind
 
 if TYPE_CHECKING:
     import xarray as xr

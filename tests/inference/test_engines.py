@@ -23,7 +23,7 @@ from bayesfield.inference import (
     diagnose,
     fit_posterior,
 )
-from bayesfield.inference.program import bind
+from bayesfield.inference.binding import bind
 
 # Few steps, so that restarts still differ and chains still are where they started.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")

@@ -32,7 +32,7 @@ from bayesfield.inference import (
     diagnose,
     fit_posterior,
 )
-from bayesfield.inference.program import bind
+from bayesfield.inference.binding import bind
 
 N, C, K = 120, 2, 3
 NOISE, PRIOR = 1.0, 0.5

@@ -22,9 +22,9 @@ from bayesfield.inference import (
     Posterior,
     fit_posterior,
 )
+from bayesfield.inference.binding import bind
 from bayesfield.inference.curvature import outputs_of, prior_precision
 from bayesfield.inference.fisher import FAMILIES, bare
-from bayesfield.inference.program import bind
 
 # One HyperLinear with Normal priors is Bayesian linear regression, as in test_exactness.py.
 N, C, K = 60, 2, 3

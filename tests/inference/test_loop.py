@@ -26,8 +26,8 @@ from bayesfield.inference import (
     fit_posterior,
     loop,
 )
+from bayesfield.inference.binding import bind
 from bayesfield.inference.clock import Clock
-from bayesfield.inference.program import bind
 
 NEVER = 10**6
 

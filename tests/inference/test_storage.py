@@ -40,7 +40,7 @@ from bayesfield.inference import (
     fit_posterior,
     storage,
 )
-from bayesfield.inference.program import bind
+from bayesfield.inference.binding import bind
 
 pytestmark = pytest.mark.filterwarnings(
     # A few draws are all that a file needs.

@@ -1,0 +1,275 @@
+"""Binding a NumPyro program to data: arguments checked, sites found on shapes alone."""
+
+import inspect
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, PRNGKeyArray
+from numpyro.distributions import biject_to, constraints
+from numpyro.distributions.transforms import IdentityTransform
+from numpyro.primitives import Messenger
+
+from .program import Data, Program, Site, Sites
+
+
+def bind(
+    model: Callable[..., Any],
+    data: Mapping[str, Any],
+    *,
+    allow_nan: tuple[str, ...] = (),
+    fill: bool = False,
+) -> tuple[Program, Data, Sites]:
+    """Bind a model to data: check the arguments, part arrays from what is static, find the sites.
+
+    Args:
+        model: The NumPyro program.
+        data: From argument name to value. NumPy and JAX arrays, Python floats and pytrees of them
+            are traced, floats in the working precision; ints, bools, strings and None are static.
+        allow_nan: Names of the arguments that may hold NaN or infinity.
+        fill: Whether a required argument that `data` leaves out is None, for predictions.
+
+    Raises:
+        TypeError: The model is not callable, takes `*args`, does not take an argument, or misses
+            one; `data` is no mapping; the program reads array values in Python.
+        ValueError: An array is empty or not finite; an observed value does not fit its
+            distribution or plate.
+    """
+    if not callable(model):
+        raise TypeError(f"`model` must be a NumPyro program; got {type(model).__name__}.")
+    if not isinstance(data, Mapping):
+        raise TypeError(
+            "`data` must map the model's argument names to values, {'x': x, 'y': y}; got "
+            f"{type(data).__name__}."
+        )
+    missing = _check_names(model, data)
+    if missing and not fill:
+        name = getattr(model, "__name__", type(model).__name__)
+        raise TypeError(f"`data` misses {missing}, which `{name}` requires: it has {sorted(data)}.")
+    unknown = sorted(set(allow_nan) - set(data))
+    if unknown:
+        raise ValueError(
+            f"`allow_nan` names {unknown}, which `data` does not hold: {sorted(data)}."
+        )
+    converted = {name: jax.tree.map(_as_array, value) for name, value in data.items()}
+    for name, value in converted.items():
+        for leaf in jax.tree.leaves(value):
+            if isinstance(leaf, jax.Array):
+                _check_array(name, leaf, finite=name not in allow_nan)
+    arrays, static = eqx.partition(converted | dict.fromkeys(missing), eqx.is_array)
+    program = Program(model, static)
+    sites, constrained = _inspect(program, arrays)
+    return Program(model, static, constrained), arrays, sites
+
+
+def part(data: Mapping[str, Any]) -> tuple[Data, dict[str, Any]]:
+    """Part arrays, floats in the working precision, from what is static, as `bind` does."""
+    converted = {name: jax.tree.map(_as_array, value) for name, value in data.items()}
+    return eqx.partition(converted, eqx.is_array)
+
+
+def bind_shapes(
+    model: Callable[..., Any], static: dict[str, Any], shapes: Data
+) -> tuple[Program, Sites]:
+    """Bind a model to data of which the shapes are known and not the values.
+
+    Args:
+        model: The NumPyro program.
+        static: The arguments with None in the place of every array, `part(data)[1]`.
+        shapes: A `jax.ShapeDtypeStruct` in the place of every array of `part(data)[0]`.
+
+    Raises:
+        TypeError: As `bind`.
+    """
+    if not callable(model):
+        raise TypeError(f"`model` must be a NumPyro program; got {type(model).__name__}.")
+    missing = _check_names(model, static)
+    if missing:
+        name = getattr(model, "__name__", type(model).__name__)
+        raise TypeError(
+            f"`data` misses {missing}, which `{name}` requires: it has {sorted(static)}."
+        )
+    sites, constrained = _inspect(Program(model, static), shapes)
+    return Program(model, static, constrained), sites
+
+
+def _inspect(program: Program, data: Data) -> tuple[Sites, tuple[str, ...]]:
+    """Run the program on shapes alone; return its sites and the params that have a constraint."""
+    found: list[dict] = []
+
+    def run(data: Data, key: PRNGKeyArray) -> None:
+        found.extend(program.trace(data, {}, key).values())
+
+    try:
+        jax.eval_shape(run, data, jax.random.key(0))
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+        jax.errors.NonConcreteBooleanIndexError,
+    ) as error:
+        raise TypeError(_reads_values(error)) from error
+
+    groups: dict[str, list[Site]] = {"latent": [], "observed": [], "deterministic": [], "param": []}
+    discrete, plates, factors = [], {}, []
+    for message in found:
+        kind = message["type"]
+        if kind == "plate":
+            size, subsample = message["args"]
+            plates[message["name"]] = (size, subsample or size)
+        elif kind == "sample" and isinstance(message["fn"], dist.Unit):
+            factors.append(message["name"])  # it enters the density and is no observation
+        elif kind == "sample":
+            site = _describe(message)
+            if message["is_observed"]:
+                _check_observed(message)
+            elif message["fn"].support.is_discrete:
+                discrete.append(site.name)
+            groups["observed" if message["is_observed"] else "latent"].append(site)
+        elif kind in groups:
+            groups[kind].append(_describe(message))
+    sites = Sites(
+        latent=tuple(groups["latent"]),
+        observed=tuple(groups["observed"]),
+        deterministic=tuple(groups["deterministic"]),
+        params=tuple(groups["param"]),
+        discrete=tuple(discrete),
+        plates=plates,
+        factors=tuple(factors),
+    )
+    constrained = [
+        m["name"]
+        for m in found
+        if m["type"] == "param"
+        and m["kwargs"].get("constraint", constraints.real) is not constraints.real
+    ]
+    return sites, tuple(constrained)
+
+
+def check_fittable(sites: Sites) -> None:
+    """Refuse what no engine here can fit; warn of what is probably a mistake."""
+    if sites.discrete:
+        raise ValueError(
+            f"The latent sites {list(sites.discrete)} are discrete, and every engine here moves "
+            "along gradients. Sum them out of the program: a mixture instead of its indicator."
+        )
+    if not sites.latent and not sites.params:
+        raise ValueError("The program has no latent site and no param: there is nothing to fit.")
+    if not sites.observed:
+        warnings.warn(
+            "The program has no observed site: the result is its prior. Was an observation left "
+            "out of `data`?",
+            stacklevel=3,
+        )
+
+
+def _describe(message: dict) -> Site:
+    value = message["value"]
+    shape = jnp.shape(value)
+    event_dim = message["fn"].event_dim if message["type"] == "sample" else 0
+    batch_dim = len(shape) - event_dim
+    plates = [
+        (frame.name, batch_dim + frame.dim)
+        for frame in message.get("cond_indep_stack", ())
+        if batch_dim + frame.dim >= 0 and shape[batch_dim + frame.dim] == frame.size
+    ]
+    plates.sort(key=lambda plate: plate[1])
+    family, real = "", False
+    if message["type"] == "sample":
+        fn = message["fn"]
+        if not message["is_observed"] and not fn.support.is_discrete:
+            real = isinstance(biject_to(fn.support), IdentityTransform)
+        while isinstance(
+            fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution
+        ):
+            fn = fn.base_dist
+        family = type(fn).__name__
+    return Site(
+        message["name"], shape, str(jnp.result_type(value)), event_dim, tuple(plates), family, real
+    )
+
+
+def _as_array(leaf: Any) -> Any:
+    if isinstance(leaf, bool | int | str) or leaf is None:
+        return leaf
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return leaf
+    try:
+        array = np.asarray(leaf) if not isinstance(leaf, jax.Array) else leaf
+    except Exception:
+        return leaf
+    if array.dtype == object:
+        return leaf
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return jnp.asarray(array, jnp.result_type(float))
+    return jnp.asarray(array)
+
+
+def _check_array(name: str, array: Array, *, finite: bool) -> None:
+    if array.size == 0:
+        raise ValueError(f"The argument `{name}` is empty: shape {array.shape}.")
+    if finite and jnp.issubdtype(array.dtype, jnp.floating):
+        bad = ~np.isfinite(np.asarray(array))
+        if bad.any():
+            first = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise ValueError(
+                f"The argument `{name}` holds {bad.sum()} values that are NaN or infinite, the "
+                f"first at {first}. Leave those rows out, mask them (`obs_mask`), or allow them: "
+                f"`allow_nan=({name!r},)`."
+            )
+
+
+def _check_names(model: Callable[..., Any], data: Mapping[str, Any]) -> list[str]:
+    """Refuse arguments the model does not take; return those it requires and is not given."""
+    kinds = inspect.Parameter
+    function: Any = model
+    while isinstance(function, Messenger):  # a handler used as a decorator hides the signature
+        function = function.fn
+    parameters = inspect.signature(function).parameters
+    name = getattr(model, "__name__", type(model).__name__)
+    for parameter in parameters.values():
+        if parameter.kind is kinds.VAR_POSITIONAL:
+            raise TypeError(f"`{name}` takes `*{parameter.name}`: arguments are given by name.")
+    open_ended = any(p.kind is kinds.VAR_KEYWORD for p in parameters.values())
+    takes = [n for n, p in parameters.items() if p.kind is not kinds.VAR_KEYWORD]
+    unknown = sorted(set(data) - set(takes))
+    if unknown and not open_ended:
+        raise TypeError(f"`data` holds {unknown}, which `{name}` does not take: it takes {takes}.")
+    return [n for n in takes if parameters[n].default is kinds.empty and n not in data]
+
+
+def _check_observed(message: dict) -> None:
+    value, fn = jnp.shape(message["value"]), message["fn"].shape()
+    plates = [(frame.name, frame.size) for frame in message["cond_indep_stack"]]
+    try:
+        fits = jnp.broadcast_shapes(value, fn) == value and (not plates or value == fn)
+    except ValueError:
+        fits = False
+    if not fits:
+        inside = f" inside the plates {plates}" if plates else ""
+        raise ValueError(
+            f"The observed value of `{message['name']}` has shape {value}; its distribution, "
+            f"{type(message['fn']).__name__}{inside}, has shape {fn}."
+        )
+
+
+def _reads_values(error: Exception) -> str:
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(part in frame.filename for part in ("/jax/", "/numpyro/", "/equinox/"))
+        and not frame.filename.endswith(("program.py", "binding.py"))
+    ]
+    where = f" ({frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line})" if frames else ""
+    return (
+        f"The program reads the values of an array in Python{where}, and arrays in `data` are "
+        "traced: they have shapes but no values while it runs. Compute what it reads beforehand "
+        "and pass it as a Python int, bool or string; `x.shape` may be read, and `jnp.where` "
+        "chooses between arrays."
+    )
