@@ -1,22 +1,25 @@
 """Checkpoints: a fit that was killed goes on from its last finished chunk.
 
-A checkpoint is a folder: `state.npz`, the lanes' states and how far they are, and a file for what
-each chunk kept. Each is written beside and renamed, the state last, so that whenever the process is
-killed the folder holds a whole state and every chunk before it. Keys go by the number of the step,
-so a fit that goes on ends with the draws of one that was never stopped, bit for bit on one machine.
+A checkpoint is a folder: `fit.json`, what it is of; `state.npz`, the lanes' states and how far they
+are; and a file for what each chunk kept. Each is written beside and renamed, the state last, so
+that whenever the process is killed the folder holds a whole state and every chunk before it. Keys
+go by the number of the step, so a fit that goes on ends with the draws of one that was never
+stopped, bit for bit on one machine.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+IDENTITY = "fit.json"
 STATE = "state.npz"
 
 
@@ -56,38 +59,36 @@ class Checkpoint:
 
     def __init__(self, folder: str | os.PathLike, identity: dict[str, Any]):
         self.folder = Path(folder)
-        self.identity = json.loads(json.dumps(identity))
+        identity = json.loads(json.dumps(identity))
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"`checkpoint` must be a folder; {self.folder} is a file.")
-        if not self.folder.exists():
-            self.folder.mkdir(parents=True)
-        elif not (self.folder / STATE).exists():
-            foreign = [p.name for p in self.folder.iterdir() if not _is_ours(p)]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / IDENTITY).exists():
+            # a kill may have come before the first file was whole
+            foreign = [p.name for p in self.folder.iterdir() if p.name != _part(IDENTITY)]
             if foreign:
                 raise ValueError(
                     f"`checkpoint` must be a new folder or one of a checkpoint; {self.folder} "
                     f"holds {sorted(foreign)[:3]}."
                 )
-        else:
-            saved = self._header()["identity"]
-            differ = sorted(
-                name
-                for name in saved.keys() | self.identity.keys()
-                if saved.get(name) != self.identity.get(name)
+            self._replace(IDENTITY, lambda file: file.write(json.dumps(identity).encode()))
+            return
+        saved = self._read_json(IDENTITY, json.load)
+        differ = sorted(
+            name for name in saved.keys() | identity.keys() if saved.get(name) != identity.get(name)
+        )
+        if differ:
+            raise ValueError(
+                f"`checkpoint` {self.folder} is of another fit: its "
+                f"{' and '.join(differ)} differ{'s' if len(differ) == 1 else ''} from this "
+                "one's. Name another folder, or delete it to start anew."
             )
-            if differ:
-                raise ValueError(
-                    f"`checkpoint` {self.folder} is of another fit: its "
-                    f"{' and '.join(differ)} differ{'s' if len(differ) == 1 else ''} from this "
-                    "one's. Name another folder, or delete it to start anew."
-                )
 
     def write(self, reached: Reached, chunk: dict[str, np.ndarray] | None, begin: int) -> None:
         """Write a finished chunk, that began at step `begin`, and the state after it."""
         if chunk is not None:
-            self._replace(_chunk_name(reached.phase, begin), chunk)
+            self._save(_chunk_name(reached.phase, begin), chunk)
         header = {
-            "identity": self.identity,
             "phase": reached.phase,
             "done": reached.done,
             "graves": reached.graves,
@@ -95,7 +96,7 @@ class Checkpoint:
         }
         arrays = {f"leaf_{i}": leaf for i, leaf in enumerate(reached.leaves)}
         arrays |= {"alive": reached.alive, "died": reached.died}
-        self._replace(STATE, arrays | {"header": np.array(json.dumps(header))})
+        self._save(STATE, arrays | {"header": np.array(json.dumps(header))})
 
     def read(self) -> Reached | None:
         """Return how far the run is; None where it has not finished a chunk."""
@@ -119,21 +120,30 @@ class Checkpoint:
         return Reached(header["phase"], header["done"], leaves, alive, died, graves, kept)
 
     def _header(self) -> dict[str, Any]:
-        try:
-            # opened here: NumPy leaves a file open that is no archive
-            with open(self.folder / STATE, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+        def header(raw: IO[bytes]) -> dict[str, Any]:
+            with np.load(raw, allow_pickle=False) as file:
                 return json.loads(str(file["header"]))
+
+        return self._read_json(STATE, header)
+
+    def _read_json(self, name: str, read: Callable[[IO[bytes]], dict[str, Any]]) -> dict[str, Any]:
+        try:
+            with open(self.folder / name, "rb") as file:  # NumPy leaves open what is no archive
+                return read(file)
         except Exception as error:
             raise ValueError(
-                f"`checkpoint` {self.folder} cannot be read: {STATE} is no state of a run, or is "
+                f"`checkpoint` {self.folder} cannot be read: {name} is not of a run, or is "
                 f"damaged ({error}). Delete the folder to start anew."
             ) from error
 
-    def _replace(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        beside = self.folder / f".{name}.part"
+    def _save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        # the stub takes a keyword for `allow_pickle`
+        self._replace(name, lambda file: np.savez(file, **arrays))  # pyright: ignore[reportArgumentType]
+
+    def _replace(self, name: str, write: Callable[[IO[bytes]], Any]) -> None:
+        beside = self.folder / _part(name)
         with open(beside, "wb") as file:
-            # the stub takes a keyword for `allow_pickle`
-            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, self.folder / name)
@@ -176,8 +186,8 @@ def _chunk_name(phase: int, begin: int | str) -> str:
     return f"{phase:02d}-{begin if isinstance(begin, str) else f'{begin:09d}'}.npz"
 
 
-def _is_ours(path: Path) -> bool:
-    return path.name == "init" or path.suffix in (".npz", ".part")
+def _part(name: str) -> str:
+    return f".{name}.part"
 
 
 def _is_key(leaf: Any) -> bool:

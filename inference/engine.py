@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -138,13 +138,3 @@ def best_first(start: Start, score: Array | np.ndarray, alive: np.ndarray) -> Me
         return {name: np.asarray(value)[order] for name, value in values.items()}
 
     return Members(Start(*(taken(part) for part in start)), score[order])
-
-
-def described(value: Any) -> Any:
-    """Spell settings as what JSON can hold."""
-    if isinstance(value, eqx.Module):
-        fields = {name: described(item) for name, item in vars(value).items()}
-        return {"class": type(value).__name__, **fields} if fields else type(value).__name__
-    if isinstance(value, bool | int | float | str) or value is None:
-        return value
-    return getattr(value, "__name__", type(value).__name__)

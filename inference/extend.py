@@ -12,8 +12,9 @@ from . import archive, loop
 from .backends import ENGINES
 from .checkpoint import Reached
 from .clock import Clock
+from .described import described
 from .diagnostics import warn_about
-from .engine import AbstractEngine, Run, Start, described
+from .engine import AbstractEngine, Run, Start
 from .posterior import Posterior
 
 
@@ -27,9 +28,9 @@ def extend(posterior: Posterior, num_samples: int, *, progress: bool) -> Posteri
         )
     if run is None:
         raise ValueError(
-            "`extend` goes on from the chains' last states, and the file held none: it is of an "
-            "engine without chains, or of one of your own. Fit again: `init=posterior` starts "
-            "where this one ended."
+            "`extend` goes on from the last states of all chains of a fit, and there are none: the "
+            "posterior is one trunk of several, or from a file and of an engine without chains or "
+            "of your own. Fit again: `init=posterior` starts where this one ended."
         )
     engine = run.engine.extended(num_samples)
     if posterior.cut_short:

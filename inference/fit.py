@@ -22,8 +22,9 @@ from .binding import bind, check_fittable
 from .checkpoint import Checkpoint, digest
 from .clock import Clock
 from .crew import num_groups
+from .described import described
 from .diagnostics import ConvergenceWarning, warn_about
-from .engine import AbstractEngine, Members, Run, Start, described
+from .engine import AbstractEngine, Members, Run, Start
 from .fingerprint import describe_sites, fingerprint
 from .posterior import Posterior
 from .program import Data, Program, Sites, Values
@@ -185,10 +186,10 @@ def _identity(
         "layout": [
             jax.default_backend(),
             str(jnp.result_type(float)),
-            jax.__version__,
             # draws are the same bits only where as many lanes are mapped at once
             num_groups(engine.num_lanes(sites), engine.lanes_at_once()),
         ],
+        "versions": {name: version(name) for name in (*VERSIONS, "jaxlib")},
     }
 
 

@@ -84,7 +84,7 @@ def run(
     if reached is None and checkpoint is not None:
         reached = checkpoint.read()
     if reached is not None:
-        alive, died, graves = reached.alive, reached.died, reached.graves
+        alive, died, graves = reached.alive, reached.died, {**reached.graves}
     for number, phase in enumerate(phases):
         phase_keys = jax.vmap(lambda k, n=number: jax.random.fold_in(k, n))(keys)
         bound = Bound(phase, program, data)

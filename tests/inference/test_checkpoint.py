@@ -10,10 +10,13 @@ from pathlib import Path
 
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 from inference_cases import ENGINES, X, Y, line
+from numpyro.infer import init_to_uniform
 
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, Posterior, fit_posterior, loop
+from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, Posterior, fit_posterior, loop
+from bayesfield.inference.described import described
 
 # The fits are short: none has converged, and none need.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
@@ -104,13 +107,56 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path, change, named):
 
 def test_another_layout_is_refused(tmp_path):
     fitted(checkpoint=tmp_path)
-    with np.load(tmp_path / "state.npz") as file:
-        arrays = {name: file[name] for name in file.files}
-    header = json.loads(str(arrays["header"]))
-    header["identity"]["layout"][0] = "gpu"
-    np.savez(tmp_path / "state.npz", **arrays | {"header": np.array(json.dumps(header))})
+    identity = json.loads((tmp_path / "fit.json").read_text())
+    identity["layout"][0] = "gpu"
+    (tmp_path / "fit.json").write_text(json.dumps(identity))
     with pytest.raises(ValueError, match="its layout differs"):
         fitted(checkpoint=tmp_path)
+
+
+def held(rate):
+    return optax.sgd(rate)  # every such transformation has one name and one type
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Laplace(hyper=("slope",)), Laplace(hyper=("sigma",))),
+        (Laplace(init_strategy=init_to_uniform), Laplace(init_strategy=init_to_uniform(radius=1))),
+        (EnsembleMAP(optimizer=held(1e-3)), EnsembleMAP(optimizer=held(1e-4))),
+        (
+            EnsembleMAP(learning_rate=lambda step: 1e-3),
+            EnsembleMAP(learning_rate=lambda step: 1e-4),
+        ),
+        (
+            EnsembleMAP(learning_rate=optax.constant_schedule(1e-3)),
+            EnsembleMAP(learning_rate=optax.constant_schedule(1e-4)),
+        ),
+    ],
+    ids=["tuple", "partial", "transformation", "lambda", "schedule"],
+)
+def test_settings_that_share_a_name_are_told_apart(one, other):
+    assert described(one) == json.loads(json.dumps(described(one)))
+    assert described(one) != described(other)
+
+
+def test_settings_are_spelt_alike_in_every_process():
+    code = """if 1:
+        import optax
+        from bayesfield.inference import SVI
+        from bayesfield.inference.described import described
+        rate = lambda step: 1e-3 if "a" in {"a", "b", "c"} else step
+        print(described([SVI(optimizer=optax.adam(rate)), SVI(optimizer=optax.adam)]))
+    """
+    run = [subprocess.check_output([sys.executable, "-c", code], text=True) for _ in range(2)]
+    assert run[0] == run[1]
+
+
+def test_a_fit_that_was_killed_before_its_first_state_is_known_too(tmp_path, monkeypatch):
+    killed_after(monkeypatch, 0, checkpoint=tmp_path)
+    assert not (tmp_path / "state.npz").exists()
+    with pytest.raises(ValueError, match="its settings differs"):
+        fitted(EnsembleMAP(num_members=2, num_steps=61), checkpoint=tmp_path)
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):
@@ -170,55 +216,72 @@ def test_chains_go_on_from_a_file_as_in_the_process_that_made_them(tmp_path):
 
 SCRIPT = """
 import sys
-sys.path.insert(0, {tests!r})
-import jax.random as jr, numpy as np
-from inference_cases import PROGRAMS, X, Y, line
-from bayesfield.inference import NUTS, SVI, fit_posterior
-nuts = NUTS(num_chains=2, num_warmup=300, num_samples=300)
-fit = fit_posterior(line, {{"x": X, "y": Y}}, nuts, key=jr.key(0), init=SVI(num_steps=2000),
-                    progress=False, checkpoint={folder!r})
+sys.path[:0] = {paths!r}
+import numpy as np
+from test_checkpoint import long_fit
+fit = long_fit(checkpoint={folder!r})
 np.savez({out!r}, **fit.draws)
 """
 
 
+def long_fit(**options):
+    """A fit of fifty chunks, each long enough to be killed in."""
+    nuts = NUTS(num_chains=2, num_warmup=5_000, num_samples=20_000)
+    return fitted(nuts, init=SVI(num_steps=50_000, num_samples=100), **options)
+
+
+def finished(folder):
+    """Return when each finished chunk was written, by the file."""
+    found = {}
+    for state in folder.rglob("state.npz"):
+        with np.load(state) as file:
+            header = json.loads(str(file["header"]))
+        for path in state.parent.glob("0*.npz"):
+            phase, begin = map(int, path.stem.split("-"))
+            if (phase, begin) < (header["phase"], header["done"]):
+                found[path] = path.stat().st_mtime_ns
+    return found
+
+
 def run_and_kill(tmp_path, kills, seed):
-    """Kill the script at random moments, then let it end; return its draws."""
-    tests = str(Path(__file__).parents[1])
+    """Kill the script at random moments of its chunks, then let it end; return its draws."""
     out, folder = tmp_path / "draws.npz", tmp_path / "fit"
-    script = SCRIPT.format(tests=tests, folder=str(folder), out=str(out))
+    paths = [str(path) for path in Path(__file__).parents[:2]]
+    script = SCRIPT.format(paths=paths, folder=str(folder), out=str(out))
+    command = [sys.executable, "-c", script]
     rng = random.Random(seed)
-    reached = 0
+    seen = {}
     for _ in range(kills):
-        process = subprocess.Popen([sys.executable, "-c", script])
-        while process.poll() is None and not folder.exists():
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0.0, 4.0))
+        process = subprocess.Popen(command)
+        while process.poll() is None and finished(folder).keys() <= seen.keys():
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0.0, 0.2))
+        assert process.poll() is None, "it ended before it was killed"
         process.send_signal(signal.SIGKILL)
         process.wait()
-        files = len(list(folder.rglob("0*.npz")))
-        assert files >= reached  # no finished chunk is lost
-        reached = files
-        if out.exists():
-            break
-    subprocess.run([sys.executable, "-c", script], check=True)
+        now = finished(folder)
+        assert now.keys() > seen.keys()  # it went on
+        assert {path: now[path] for path in seen} == seen  # and ran no finished chunk again
+        seen = now
+    subprocess.run(command, check=True)
+    last = finished(folder)
+    assert {path: last[path] for path in seen} == seen
     with np.load(out) as file:
         return {name: file[name] for name in file.files}
 
 
 @pytest.mark.slow
 def test_twenty_random_kills_lose_nothing(tmp_path):
-    nuts = NUTS(num_chains=2, num_warmup=300, num_samples=300)
-    whole = fitted(nuts, init=SVI(num_steps=2000))
-    for seed in range(5):
+    whole = long_fit()
+    for seed in range(4):
         (tmp_path / str(seed)).mkdir()
-        draws = run_and_kill(tmp_path / str(seed), kills=4, seed=seed)
+        draws = run_and_kill(tmp_path / str(seed), kills=5, seed=seed)
         for name, value in whole.draws.items():
             np.testing.assert_array_equal(value, draws[name])
 
 
 def test_a_process_that_was_killed_ends_with_the_same_draws(tmp_path):
-    nuts = NUTS(num_chains=2, num_warmup=300, num_samples=300)
-    whole = fitted(nuts, init=SVI(num_steps=2000))
+    whole = long_fit()
     draws = run_and_kill(tmp_path, kills=2, seed=0)
     for name, value in whole.draws.items():
         np.testing.assert_array_equal(value, draws[name])
