@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .binding import bind
-from .findings import ConvergenceWarning, findings, guide_finding, notes
+from .findings import ConvergenceWarning, falling_finding, findings, guide_finding, notes
 from .predict import dotless, replay, run_program, statements_in, without_imputed
+from .variance import split_by_trunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -59,10 +60,13 @@ def diagnose(
         ICML 2018. https://arxiv.org/abs/1802.02538
     """
     import xarray as xr
+    from arviz_stats.base.array import array_stats
 
     quantities = judged(posterior, probe=probe, sites=sites)
     names = [name for name, values in quantities.items() for _ in range(values.shape[-1])]
-    values = np.concatenate([*quantities.values()], axis=-1) if quantities else np.zeros((1, 1, 0))
+    values = np.zeros((1, 1, 0))
+    if quantities:  # in double precision: ranks of the folded draws hang on their median's rounding
+        values = np.concatenate([*quantities.values()], axis=-1).astype(float)
     trunks = range(posterior.num_trunks)
     table = np.full((3, len(trunks), values.shape[-1]), np.nan)
     for trunk in trunks:
@@ -86,7 +90,7 @@ def diagnose(
     if "diverging" in stats:
         result["divergences"] = int(stats["diverging"].sum())
         result["max_tree_depth_share"] = float(stats["reached_max_tree_depth"].mean())
-        result["bfmi"] = ("chain", _bfmi(stats["energy"]))
+        result["bfmi"] = ("chain", array_stats.bfmi(stats["energy"]))
     if "log_weight" in stats and _whole(posterior):
         result["pareto_k"] = _pareto_k(stats["log_weight"])
     if posterior.losses is not None:
@@ -125,14 +129,18 @@ def judged(
 
 
 def warn_about(posterior: "Posterior") -> None:
-    """Diagnose a fit by MCMC, and warn of what is wrong; of a guide say if it is far off."""
-    if "log_weight" in posterior.stats and _whole(posterior):
-        finding = guide_finding(_pareto_k(posterior.stats["log_weight"]))
-        if finding:
-            warnings.warn(finding, ConvergenceWarning, stacklevel=3)
-    if "diverging" not in posterior.stats or posterior.num_draws < 4:
-        return
-    for finding in diagnose(posterior).attrs["findings"]:
+    """Warn of what is wrong with a fit by MCMC, of a guide far off and of a loss that still falls.
+
+    That modes are no posterior is left to `diagnose`: they are made to start from.
+    """
+    found: tuple[str, ...] = ()
+    if "diverging" in posterior.stats and posterior.num_draws >= 4:
+        found = diagnose(posterior).attrs["findings"]
+    elif posterior.losses is not None:
+        guide = "log_weight" in posterior.stats and _whole(posterior)
+        k = _pareto_k(posterior.stats["log_weight"]) if guide else np.nan
+        found = (falling_finding(_trend(posterior.losses)), guide_finding(k))
+    for finding in filter(None, found):
         warnings.warn(finding, ConvergenceWarning, stacklevel=3)
 
 
@@ -162,11 +170,7 @@ def _statistics(values: np.ndarray) -> np.ndarray:
 
 def _between_share(values: np.ndarray, trunk: np.ndarray) -> np.ndarray:
     """Return the share of the variance that lies between the trunks' means, `(quantity,)`."""
-    groups = [values[trunk == t] for t in range(int(trunk.max()) + 1)]
-    weights = np.array([len(g) for g in groups]) / trunk.size
-    means = np.stack([g.mean(0) for g in groups])
-    within = np.einsum("t,tq->q", weights, np.stack([g.var(0) for g in groups]))
-    between = np.einsum("t,tq->q", weights, (means - weights @ means) ** 2)
+    within, between = split_by_trunk(values.reshape(-1, values.shape[-1]), trunk.ravel())
     total = within + between
     return np.divide(between, total, out=np.full_like(total, np.nan), where=total > 0)
 
@@ -188,15 +192,10 @@ def _rhat_nested(values: np.ndarray, trunk: np.ndarray) -> np.ndarray | None:
     return out
 
 
-def _bfmi(energy: np.ndarray) -> np.ndarray:
-    """Return the energy's Bayesian fraction of missing information, `(chain,)`."""
-    return (np.diff(energy, axis=1) ** 2).mean(1) / energy.var(1)
-
-
 def _pareto_k(log_weight: np.ndarray) -> float:
     from arviz_stats.base.array import array_stats
 
-    if log_weight.size < 100:
+    if log_weight.size < 100 or np.ptp(log_weight) == 0:  # a guide that is a point has one weight
         return np.nan
     _, k = array_stats.psislw(log_weight.reshape(-1).astype(float))
     return float(k)

@@ -31,7 +31,7 @@ def findings(posterior: "Posterior", result: "xr.Dataset") -> tuple[str, ...]:
         # short trajectories alone cost draws and not truth: they are the remedy, not the fault
         _saturated(result) if any(mixing) else "",
         _energy(result),
-        _falling(posterior, result),
+        falling_finding(result["loss_trend"].values) if "loss_trend" in result else "",
         guide_finding(float(result.get("pareto_k", np.nan))),
         _between(result),
         _ensemble(posterior),
@@ -105,14 +105,13 @@ def _energy(result: "xr.Dataset") -> str:
     )
 
 
-def _falling(posterior: "Posterior", result: "xr.Dataset") -> str:
-    if "loss_trend" not in result or _is_mcmc(posterior):
-        return ""
-    trend = float(np.nanmax(result["loss_trend"])) if result["loss_trend"].notnull().any() else 0.0
-    if trend <= TREND:
+def falling_finding(trend: np.ndarray) -> str:
+    """Say that a loss still falls, by how far each did at the end, in its errors."""
+    worst = float(np.nanmax(trend)) if np.isfinite(trend).any() else 0.0
+    if worst <= TREND:
         return ""
     return (
-        f"The loss still falls: by {trend:.0f} standard errors over the last twentieth of the "
+        f"The loss still falls: by {worst:.0f} standard errors over the last twentieth of the "
         f"steps, expected at most {TREND:.0f}. Raise `num_steps`, or let the learning rate end "
         "low (`cosine_cycles`)."
     )

@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 from numpyro import handlers, optim
 from numpyro.infer import Trace_ELBO, init_to_median, init_to_value, svi
+from numpyro.infer.util import log_density
 
 from bayesfield.checks import check_size
 from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first
@@ -219,7 +220,7 @@ class _NumPyroClimb(AbstractPhase):
         return loss_status(chunk)
 
     def draws(self, program: Program, data: Data, state: Any, keys: Array):
-        """Return params, draws, no weights, the mean and sd of the draws, unconstrained."""
+        """Return params, draws, their log weights, the mean and sd of the draws, unconstrained."""
         numpyro_svi = self._svi(program)
         arguments = program.arguments(data)
         numpyro_svi.init(jax.random.key(0), **arguments)
@@ -228,15 +229,18 @@ class _NumPyroClimb(AbstractPhase):
         params = {n: found[n] for n, site in model.items() if site["type"] == "param"}
         latent = [n for n, s in model.items() if s["type"] == "sample" and not s["is_observed"]]
 
-        def draw(key: PRNGKeyArray) -> tuple[Values, Values]:
-            guide = handlers.substitute(handlers.seed(numpyro_svi.guide, key), data=found)
-            trace = handlers.trace(guide).get_trace(**arguments)
+        def draw(key: PRNGKeyArray) -> tuple[Values, Values, Array]:
+            guide = handlers.seed(numpyro_svi.guide, key)
+            log_q, trace = log_density(guide, (), arguments, found)
             values = {n: trace[n]["value"] for n in latent}
-            return values, program.unconstrain(data, params, values)
+            position = program.unconstrain(data, params, values)
+            log_p = program.log_density(data, params, position, jacobian=False)
+            return values, position, log_p - log_q
 
-        values, position = jax.vmap(draw)(keys)
+        values, position, log_weight = jax.lax.map(draw, keys, batch_size=16)
         mean = {n: jnp.mean(v, 0) for n, v in position.items()}
-        return params, values, {}, mean, {n: jnp.std(v, 0) for n, v in position.items()}
+        spread = {n: jnp.std(v, 0) for n, v in position.items()}
+        return params, values, {"log_weight": log_weight}, mean, spread
 
     def _svi(self, program: Program, strategy: Any = init_to_median) -> svi.SVI:
         """Build NumPyro's SVI; it and an AutoGuide remember things, so anew in each trace."""
