@@ -48,7 +48,8 @@ def diagnose(
           the trunks' means; and `rhat_nested` (quantity), over all chains, those of a trunk
           together, near 1 where the trunks agree;
         - `divergences`, `max_tree_depth_share`, and `bfmi` (chain), the energy's;
-        - `pareto_k`: PSIS' k-hat of a guide's draws as a proposal for the posterior;
+        - `pareto_k`: PSIS' k-hat of a guide's draws as a proposal for the posterior; and
+          `reweighted_share`: the effective share of them when they are reweighted to it;
         - `loss_trend` (member): how far the loss still fell from one twentieth of the steps to
           the last, in standard errors.
 
@@ -92,7 +93,7 @@ def diagnose(
         result["max_tree_depth_share"] = float(stats["reached_max_tree_depth"].mean())
         result["bfmi"] = ("chain", array_stats.bfmi(stats["energy"]))
     if "log_weight" in stats and _whole(posterior):
-        result["pareto_k"] = _pareto_k(stats["log_weight"])
+        result["pareto_k"], result["reweighted_share"] = _proposal(stats["log_weight"])
     if posterior.losses is not None:
         result["loss_trend"] = ("member", _trend(posterior.losses))
     return result.assign_attrs(findings=findings(posterior, result), notes=notes(posterior))
@@ -138,8 +139,8 @@ def warn_about(posterior: "Posterior") -> None:
         found = diagnose(posterior).attrs["findings"]
     elif posterior.losses is not None:
         guide = "log_weight" in posterior.stats and _whole(posterior)
-        k = _pareto_k(posterior.stats["log_weight"]) if guide else np.nan
-        found = (falling_finding(_trend(posterior.losses)), guide_finding(k))
+        k, worth = _proposal(posterior.stats["log_weight"]) if guide else (np.nan, np.nan)
+        found = (falling_finding(_trend(posterior.losses)), guide_finding(k, worth))
     for finding in filter(None, found):
         warnings.warn(finding, ConvergenceWarning, stacklevel=3)
 
@@ -192,13 +193,19 @@ def _rhat_nested(values: np.ndarray, trunk: np.ndarray) -> np.ndarray | None:
     return out
 
 
-def _pareto_k(log_weight: np.ndarray) -> float:
+def _proposal(log_weight: np.ndarray) -> tuple[float, float]:
+    """Return PSIS' k-hat of a proposal's draws, and the effective share of them, reweighted."""
     from arviz_stats.base.array import array_stats
 
+    log_weight = log_weight.reshape(-1).astype(float)
     if log_weight.size < 100 or np.ptp(log_weight) == 0:  # a guide that is a point has one weight
-        return np.nan
-    _, k = array_stats.psislw(log_weight.reshape(-1).astype(float))
-    return float(k)
+        return np.nan, np.nan
+    try:
+        _, k = array_stats.psislw(-log_weight)
+    except ValueError:  # ArviZ's, of a tail whose weights are all the same
+        k = np.nan
+    weight = np.exp(log_weight - log_weight.max())
+    return float(k), float(weight.sum() ** 2 / (weight**2).sum() / weight.size)
 
 
 def _trend(losses: np.ndarray) -> np.ndarray:

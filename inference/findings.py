@@ -15,6 +15,7 @@ SATURATED = 0.05
 BFMI = 0.3
 BETWEEN = 0.1  # at it the bands of one trunk are 5 % too narrow: sqrt(1 - 0.1)
 PARETO_K = 0.7
+WORTH = 0.5  # of a guide's draws, when they are reweighted
 TREND = 4.0
 
 
@@ -32,7 +33,9 @@ def findings(posterior: "Posterior", result: "xr.Dataset") -> tuple[str, ...]:
         _saturated(result) if any(mixing) else "",
         _energy(result),
         falling_finding(result["loss_trend"].values) if "loss_trend" in result else "",
-        guide_finding(float(result.get("pareto_k", np.nan))),
+        guide_finding(
+            float(result.get("pareto_k", np.nan)), float(result.get("reweighted_share", np.nan))
+        ),
         _between(result),
         _ensemble(posterior),
     ]
@@ -117,13 +120,18 @@ def falling_finding(trend: np.ndarray) -> str:
     )
 
 
-def guide_finding(k: float) -> str:
-    """Say that a guide is far from the posterior, by PSIS' k-hat."""
-    if not k > PARETO_K:
+def guide_finding(k: float, worth: float) -> str:
+    """Say that a guide is far from the posterior: by PSIS' k-hat, and by what its draws are worth.
+
+    k-hat alone speaks of the tail: a guide within a tenth of a nat of the posterior has one above
+    its threshold as soon as its tail is the lighter, and its spreads are right.
+    """
+    if not (k > PARETO_K and worth < WORTH):
         return ""
     return (
-        f"PSIS' k-hat is {k:.2f}, expected at most {PARETO_K}: the guide is far from the "
-        "posterior, and neither its spreads nor its noise scale are to be believed. Go on from it "
+        f"PSIS' k-hat is {k:.2f}, expected at most {PARETO_K}, and reweighted to the posterior the "
+        f"draws are worth {worth:.2g} of their number, expected at least {WORTH}: the guide is far "
+        "from it, and neither its spreads nor its noise scale are to be believed. Go on from it "
         "by MCMC, `fit_posterior(model, data, NUTS(), init=posterior)`, or take a richer guide "
         '(`guide="low_rank"`).'
     )

@@ -310,14 +310,16 @@ def _schedule(num_warmup: int) -> Array:
     """Return Stan's stages, `(step, [stage, whether a window ends])`, in proportion when short.
 
     BlackJAX keeps Stan's 75 and 50 steps down to 150, of which they leave 25 to learn the metric
-    from; below that it takes 15 % and 10 % too, and one window.
+    from; below that it takes 15 % and 10 %, and in 10 % the step size is not found again: of 15
+    steps the acceptance of a FiLM-SIREN came to 0.91, asked for 0.8, and of 50 to 0.89, with steps
+    1.2 times as long.
     """
     from blackjax.adaptation.window_adaptation import build_schedule
 
     stages = build_schedule(
         num_warmup,
         initial_buffer_size=min(75, 15 * num_warmup // 100),
-        final_buffer_size=min(50, num_warmup // 10),
+        final_buffer_size=min(50, num_warmup // 3),
     )
     return jnp.asarray(stages, int)
 

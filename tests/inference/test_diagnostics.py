@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 import pytest
 import xarray as xr
 from inference_cases import PROGRAMS, with_params
+from numpyro.infer.autoguide import AutoNormal
 
 from bayesfield.inference import (
     NUTS,
@@ -110,7 +111,7 @@ def test_the_spread_between_trunks_is_no_failure(trunks):
     rhat = shifted.sel(quantity="slope")["rhat"]
     each = [by_arviz(apart[3 * trunk : 3 * trunk + 3, :, None])[0][0] for trunk in range(2)]
     np.testing.assert_allclose(rhat, each, rtol=1e-5)
-    assert by_arviz(apart[..., None])[0][0] > 1.8 > 1.3 > rhat.max()  # over all chains it were one
+    assert by_arviz(apart[..., None])[0][0] > 1.6 > 1.3 > rhat.max()  # over all chains it were one
 
 
 def test_the_worst_trunk_is_quoted(trunks):
@@ -144,7 +145,7 @@ def test_weights_are_judged_on_request_and_values_on_64_rows_at_most():
 
 
 @pytest.mark.parametrize(
-    "engine", [SVI(num_steps=100), EnsembleMAP(num_members=5, num_steps=20)], ids=["SVI", "MAP"]
+    "engine", [SVI(), EnsembleMAP(num_members=5, num_steps=20)], ids=["SVI", "MAP"]
 )
 def test_one_chain_has_no_rhat_and_no_warning(engine):
     model, data = PROGRAMS["poisson"]()
@@ -191,7 +192,8 @@ def funnel(y=None):
 
 
 def test_divergences_are_loud():
-    posterior, texts = fit(funnel, {"y": 0.0}, NUTS(num_chains=4, num_warmup=200, num_samples=400))
+    engine = NUTS(num_chains=4, num_warmup=200, num_samples=400, target_accept_prob=0.5)
+    posterior, texts = fit(funnel, {"y": 0.0}, engine)
     count = int(posterior.stats["diverging"].sum())
     assert count > 0
     assert texts[0].startswith(f"{count} of 1600 draws diverged, expected none")
@@ -284,23 +286,54 @@ def test_an_ensemble_is_not_mistaken_for_a_posterior():
 
 
 @pytest.mark.parametrize(("num_steps", "said"), [(200, True), (3000, False)])
-def test_a_loss_that_still_falls_is_named(num_steps, said):
+@pytest.mark.parametrize(
+    "engine", [EnsembleMAP(num_members=2), SVI(num_restarts=2, num_particles=8)], ids=["MAP", "SVI"]
+)
+def test_a_loss_that_still_falls_is_named_and_warned_of(engine, num_steps, said):
     model, data = PROGRAMS["poisson"]()
-    engine = EnsembleMAP(num_members=2, num_steps=num_steps, learning_rate=1e-2)
+    engine = dataclasses.replace(engine, num_steps=num_steps, learning_rate=1e-2)
     far = {"a": np.array(4.0), "b": np.array(-4.0)}
-    posterior, _ = fit(model, data, engine, init=far if said else None)
+    posterior, texts = fit(model, data, engine, init=far if said else None)
     assert any("loss still falls" in t for t in diagnose(posterior).findings) == said
+    assert any("loss still falls" in t for t in texts) == said
 
 
+@pytest.mark.parametrize("guide", ["normal", AutoNormal], ids=["named", "class"])
 @pytest.mark.parametrize(("name", "said"), [("funnel", True), ("poisson", False)])
-def test_a_guide_far_from_the_posterior_is_named_by_its_k_hat(name, said):
+def test_a_guide_far_from_the_posterior_is_named_by_its_k_hat(name, said, guide):
     model, data = (funnel, {"y": 0.0}) if name == "funnel" else PROGRAMS[name]()
-    engine = SVI(num_steps=3000, learning_rate=cosine_cycles(3000, peak=0.02))
+    engine = SVI(guide, num_steps=3000, learning_rate=cosine_cycles(3000, peak=0.02))
     posterior, texts = fit(model, data, engine)
     assert any("PSIS" in t for t in texts) == said
     table = diagnose(posterior)
-    assert (float(table["pareto_k"]) > 0.7) == said
+    assert (float(table["reweighted_share"]) < 0.3) == said
+    assert float(table["pareto_k"]) > 0.7 or not said
     assert any("PSIS" in t for t in table.findings) == said
+
+
+@pytest.mark.parametrize(("spread", "far"), [(0.3, True), (2.0, False)])
+def test_k_hat_is_high_where_the_guide_is_the_narrower(good, spread, far):
+    """Of N(0, spread^2) for N(0, 1): weights are bounded where it is the wider."""
+    draws = spread * np.random.default_rng(0).normal(size=(1, 10_000))
+    log_weight = np.log(spread) - draws**2 / 2 + draws**2 / (2 * spread**2)
+    posterior = dataclasses.replace(good[0], stats={"log_weight": log_weight})
+    k = float(diagnose(posterior)["pareto_k"])
+    assert k > 0.7 if far else k < 0.0
+
+
+def test_a_guide_that_is_all_but_the_posterior_is_not_called_far():
+    """Its tail is the lighter, which k-hat sees, and nothing else is wrong with it."""
+    model, data = PROGRAMS["poisson"]()
+    rate = cosine_cycles(3000, peak=0.02)
+    engine = SVI("multivariate_normal", num_steps=3000, learning_rate=rate)
+    posterior, texts = fit(model, data, engine)
+    table = diagnose(posterior)
+    assert float(table["reweighted_share"]) > 0.9
+    heavy = np.log(1.0 + 0.02 / np.random.default_rng(0).uniform(0.001, 1.0, size=(1, 1000)))
+    changed = dataclasses.replace(posterior, stats=posterior.stats | {"log_weight": heavy})
+    assert float(diagnose(changed)["pareto_k"]) > 0.7
+    assert float(diagnose(changed)["reweighted_share"]) > 0.5
+    assert not any("PSIS" in t for t in (*texts, *table.findings, *diagnose(changed).findings))
 
 
 def test_energies_that_move_slowly_are_named():
