@@ -19,6 +19,7 @@ import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
 import optax
+from machine import describe, interleaved, rate_cases, rates
 
 import bayesfield as bf
 from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, diagnose, fit_posterior
@@ -63,6 +64,9 @@ METHODS = {
     "rff": nuts_from_modes("rff"),
     "generators": lambda data, key: fit_posterior(
         MODELS["generators"], data, NUTS(num_trunks=4), init=SVI(num_restarts=4), key=key
+    ),
+    "svi": lambda data, key: fit_posterior(
+        MODELS["generators"], data, SVI(num_restarts=4, num_trunks=4), key=key
     ),
     "long": lambda data, key: fit_posterior(
         MODELS["all"], data, NUTS(num_samples=1000), init=EnsembleMAP(), key=key
@@ -188,6 +192,8 @@ def main():
     parser.add_argument("--warm", action="store_true")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    fast = rates(interleaved(rate_cases(), rounds=5))
+    print(describe(), *(f"{rate:.1e} {name}s a second" for name, rate in fast.items()), sep="; ")
     print(
         "| fit | family | coverage (GP) | RMSE / GP | CRPS / GP | sigma / 0.1 | "
         "sd outside / inside (coverage) | R-hat of f, max, median | "

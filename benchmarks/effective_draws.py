@@ -2,7 +2,7 @@
 
     python benchmarks/effective_draws.py
 
-By hand is what a notebook does: the trunk by joint MAP under loose priors on its weights, then
+By hand is what a notebook does: the trunk by joint MAP from fresh weights under loose priors, then
 NumPyro's NUTS on the generators, with its own defaults (a depth of 10). Noisy `sin(a x)` at 256
 points, f judged at 8 x 8, four chains of as many steps as the library's defaults. Seconds are of a
 whole fit without compilation, the trunk's or the starts' included; draws on several trunks add up.
@@ -32,17 +32,34 @@ CLIMB = 3000
 PROBE = dict(zip(("a", "x"), grid(1.2, 3.8, 8, num_x=8), strict=True))
 
 
+START = by_hand.film_siren(jr.key(0))
+
+
+FRESH = {  # the trunk and the generators begin at fresh weights, as one trains such a network
+    f"{name}_{n}": v
+    for i, layer in enumerate(START["layers"])
+    for name, part in ((f"dense_{i}", layer["dense"]), (f"film_{i}", layer["film"]))
+    for n, v in part.items()
+} | {f"dense_out_{n}": v for n, v in START["readout"].items()}
+
+
 def hand_model(x, z, y=None):
     """Every weight a site: loose priors on the trunk's, the library's on the generators'."""
 
     def sample(name, scale, like):
-        return numpyro.sample(name, dist.Normal(0.0, scale).expand(like.shape).to_event(like.ndim))
+        return {
+            n: numpyro.sample(f"{name}_{n}", dist.Normal(0.0, scale).expand(v.shape).to_event())
+            for n, v in like.items()
+        }
 
-    params = by_hand.film_siren(jr.key(0))  # for the shapes
-    for i, layer in enumerate(params["layers"]):
-        layer["dense"] = {n: sample(f"trunk_{i}_{n}", 1.0, v) for n, v in layer["dense"].items()}
-        layer["film"] = {n: sample(f"film_{i}_{n}", 0.15, v) for n, v in layer["film"].items()}
-    params["readout"] = {n: sample(f"trunk_out_{n}", 1.0, v) for n, v in params["readout"].items()}
+    layers = [
+        {
+            "dense": sample(f"dense_{i}", 1.0, layer["dense"]),
+            "film": sample(f"film_{i}", 0.15, layer["film"]),
+        }
+        for i, layer in enumerate(START["layers"])
+    ]
+    params = {"layers": layers, "readout": sample("dense_out", 1.0, START["readout"])}
     sigma = numpyro.sample("sigma", dist.HalfNormal(0.5))
     f = jax.vmap(partial(by_hand.film_siren_at, params))(x, z)
     numpyro.deterministic("f", f)
@@ -52,7 +69,7 @@ def hand_model(x, z, y=None):
 
 def by_hand_compiled(data):
     """Return `data, key -> draws of f (chain, draw, 64) and sigma`, compiled for such data."""
-    guide = AutoDelta(hand_model)
+    guide = AutoDelta(hand_model, init_loc_fn=infer.init_to_value(values=FRESH))
     climb = infer.SVI(hand_model, guide, optax.adam(1e-2), infer.Trace_ELBO())
 
     def fit(data, key):
@@ -61,7 +78,7 @@ def by_hand_compiled(data):
             lambda s, _: climb.update(s, **data), climb.init(k1, **data), length=CLIMB
         )
         found = guide.median(climb.get_params(state))
-        trunk = {n: v for n, v in found.items() if n.startswith("trunk")}
+        trunk = {n: v for n, v in found.items() if n.startswith("dense")}
         rest = {n: v for n, v in found.items() if n not in trunk}
         model = handlers.condition(hand_model, data=trunk)
         kernel = infer.NUTS(model, init_strategy=infer.init_to_value(values=rest))
