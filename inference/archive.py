@@ -76,7 +76,7 @@ def _fill(file: IO[bytes], header: dict[str, Any], arrays: Arrays) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
-    """Read a file that `_write` wrote, every byte of it checked."""
+    """Read a file that `write` wrote, every byte of it checked."""
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)

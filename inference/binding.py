@@ -16,7 +16,7 @@ from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import IdentityTransform
 from numpyro.primitives import Messenger
 
-from .program import Data, Program, Site, Sites
+from .program import Data, Program, Site, Sites, innermost
 
 
 def bind(
@@ -185,11 +185,7 @@ def _describe(message: dict) -> Site:
         fn = message["fn"]
         if not message["is_observed"] and not fn.support.is_discrete:
             real = isinstance(biject_to(fn.support), IdentityTransform)
-        while isinstance(
-            fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution
-        ):
-            fn = fn.base_dist
-        family = type(fn).__name__
+        family = type(innermost(fn)).__name__
     return Site(
         message["name"], shape, str(jnp.result_type(value)), event_dim, tuple(plates), family, real
     )

@@ -29,9 +29,10 @@ BINS = 8
 def sbc(
     model: Callable[..., Any],
     data: Mapping[str, Any],
-    backend: AbstractEngine,
+    backend: AbstractEngine | str,
     *,
     key: PRNGKeyArray,
+    init: AbstractEngine | str | None = None,
     num_simulations: int = 200,
     num_ranked: int = 63,
     arguments: Mapping[str, str] | None = None,
@@ -40,13 +41,15 @@ def sbc(
 
     Where the fit is exact the ranks are uniform. Judged are latent scalars, `<site>_mean` at 8
     rows of the data, and the log likelihood, which sees what the others miss. All simulations have
-    the shapes of `data`, so the second fit and all after it compile nothing.
+    the shapes of `data`, so the second fit and all after it compile nothing. (simuk ranks the sites
+    of NumPyro's own MCMC, which it compiles for each simulation, and no function of them.)
 
     Args:
         model: A NumPyro program without params: what is not sampled is held fixed.
         data: Its arguments, observations with them: of those the shapes alone count.
-        backend: The engine.
+        backend: The engine, or its name.
         key: Draws the simulations and the fits.
+        init: An engine that is run first in each fit, as in `fit_posterior`.
         num_simulations: How many; 8 bins of ranks need some 25 in each.
         num_ranked: How many draws, evenly from all of a fit's, a rank is among. Thin enough that
             they are nearly independent; one less than a multiple of 8.
@@ -72,6 +75,11 @@ def sbc(
     from scipy.stats import chisquare
 
     key_prior, key_fits, key_ties = jax.random.split(check_key("sbc", key), 3)
+    if init is not None and not isinstance(init, AbstractEngine | str):
+        raise TypeError(
+            "`sbc` expected `init` to be an engine, which is run for each simulation, or its name; "
+            f"got {type(init).__name__}."
+        )
     num_simulations = check_size("sbc", "num_simulations", num_simulations)
     num_ranked = check_size("sbc", "num_ranked", num_ranked)
     if (num_ranked + 1) % BINS:
@@ -105,7 +113,12 @@ def sbc(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a few of many may, and are ranked
             posterior = fit_posterior(
-                model, simulated, backend, key=jax.random.fold_in(key_fits, i), progress=False
+                model,
+                simulated,
+                backend,
+                init=init,
+                key=jax.random.fold_in(key_fits, i),
+                progress=False,
             )
         truth = {s.name: prior[dotless(s.name)].values[:1, i : i + 1] for s in sites.latent}
         names, drawn = _quantities(posterior.predictive, posterior.data, posterior.values())

@@ -45,7 +45,8 @@ def build(
 
     groups: dict[str, dict[str, Any]] = {
         "posterior": {**posterior.draws, **at_draws.deterministic},
-        "sample_stats": dict(posterior.stats),
+        # by name, so that `az.rhat_nested` can be told which chains share a trunk
+        "sample_stats": posterior.stats | ({"trunk": posterior.trunk} if posterior.params else {}),
         "log_likelihood": dict(at_draws.log_likelihood),
         "observed_data": _observed(posterior) if whole else {},
         "constant_data": _constants(posterior, observed) if whole else {},

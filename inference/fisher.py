@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array
 
+from .program import WRAPPERS
+
 
 class Family(NamedTuple):
     """A distribution's parameters with their Fisher information, and those that must be fixed.
@@ -84,7 +86,7 @@ FAMILIES: dict[str, Family] = {
 def bare(fn: Any) -> tuple[Any, Array]:
     """Take a distribution out of its wrappers; its weights have its whole batch shape."""
     shape, weight = fn.batch_shape, jnp.ones(fn.batch_shape)
-    while isinstance(fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
+    while isinstance(fn, WRAPPERS):
         if isinstance(fn, dist.MaskedDistribution):
             weight = weight * jnp.broadcast_to(jnp.asarray(fn._mask, weight.dtype), shape)
         if isinstance(fn, dist.Independent):

@@ -10,14 +10,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from .fisher import FAMILIES, bare
 from .predict import statements
-from .program import Program, Sites, Values
+from .program import WRAPPERS, Program, Sites, Values
 
 
 def linear(program: Program, modes: Values, sites: Sites) -> Program:
@@ -148,7 +147,7 @@ def _transform(base: Any, parameter: str) -> Any:
 def _with_parameters(fn: Any, values: Values) -> Any:
     """Return a copy of a distribution with other parameters, given without their constraints."""
     new = copy.copy(fn)
-    if isinstance(fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
+    if isinstance(fn, WRAPPERS):
         new.base_dist = _with_parameters(fn.base_dist, values)
         return new
     for name, value in values.items():

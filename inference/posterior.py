@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -48,7 +49,7 @@ class Posterior:
         modes: Unconstrained values of sites, `(start, *shape)`, about the nearest of which
             predictions are linear in those sites; empty where they are the program's own.
         record: Shapes and digest of the data where `data` is None, so that it can be saved again.
-        run: The chains' last states, for `extend`; None where a file held none.
+        run: The chains' last states, for `extend`; None where they are not to be had.
     """
 
     program: Program
@@ -203,7 +204,8 @@ class Posterior:
             coords: From an axis's name to its coordinates.
 
         Returns:
-            The groups posterior (with deterministic sites), sample_stats, log_likelihood,
+            The groups posterior (with deterministic sites), sample_stats (with the `trunk` of each
+            draw where there are params), log_likelihood,
             log_prior, observed_data and constant_data, and those asked for; settings as attrs. Of a
             posterior that was loaded without its data: posterior (latent sites alone) and
             sample_stats, and the prior.
@@ -287,10 +289,16 @@ class Posterior:
         return cls(**load(path, model, data))
 
     def only_trunk(self, trunk: int) -> "Posterior":
-        """Return the draws of one trunk: its chains, or its share of one chain."""
+        """Return the draws of one trunk: its chains, or its share of one chain.
+
+        Its members are those on this trunk; losses stay those of the whole fit, and the chains of
+        one of several trunks cannot go on by themselves (`extend`).
+        """
         check_size("only_trunk", "trunk", trunk, least=0)
         if trunk >= self.num_trunks:
             raise ValueError(f"`trunk` must be below {self.num_trunks}; got {trunk}.")
+        if self.num_trunks == 1:
+            return self
         mine = self.trunk == trunk
         chains = mine.any(1)
         draws = mine[chains][0]  # a chain is on one trunk, or all of one chain's shares are equal
@@ -298,12 +306,19 @@ class Posterior:
         def taken(values: dict) -> dict:
             return {name: np.asarray(value)[chains][:, draws] for name, value in values.items()}
 
+        params = {name: value[trunk : trunk + 1] for name, value in self.params.items()}
+        start, score = self.members
+        on = np.ones(len(score), bool)
+        for name, value in params.items():
+            on &= (start.params[name] == value).reshape(len(score), -1).all(1)
         return dataclasses.replace(
             self,
             draws=taken(self.draws),
-            params={name: value[trunk : trunk + 1] for name, value in self.params.items()},
+            params=params,
             trunk=np.zeros((int(chains.sum()), int(draws.sum())), int),
             stats=taken(self.stats),
+            members=Members(jax.tree.map(lambda value: value[on], start), score[on]),
+            run=None,
         )
 
     def _check_plates(self, new: Sites) -> None:

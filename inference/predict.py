@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, PRNGKeyArray
 from numpyro import handlers
 
-from .program import Data, Program, Site, Sites, Values
+from .program import Data, Program, Site, Sites, Values, innermost
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -161,7 +161,7 @@ def location(fn: Any) -> Array:
 
     The mean; class probabilities if it is categorical; the median where the mean is not finite.
     """
-    base = _innermost(fn)
+    base = innermost(fn)
     if isinstance(base, dist.CategoricalProbs | dist.CategoricalLogits):
         probs = jnp.asarray(base.probs)
         return jnp.broadcast_to(probs, (*fn.batch_shape, probs.shape[-1]))
@@ -180,7 +180,7 @@ def variance(fn: Any) -> Array:
 
     A class counts as the indicator of its being drawn.
     """
-    base = _innermost(fn)
+    base = innermost(fn)
     if isinstance(base, dist.CategoricalProbs | dist.CategoricalLogits):
         probs = location(fn)
         return probs * (1.0 - probs)
@@ -193,12 +193,6 @@ def variance(fn: Any) -> Array:
 
 
 SUMMARIES = {"mean": location, "variance": variance}
-
-
-def _innermost(fn: Any) -> Any:
-    while isinstance(fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution):
-        fn = fn.base_dist
-    return fn
 
 
 def statements(sites: Sites) -> dict[str, str]:

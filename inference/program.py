@@ -18,6 +18,7 @@ from numpyro.infer.util import constrain_fn, log_density, potential_energy
 
 Values = dict[str, Any]  # by site; JAX arrays inside a trace, NumPy arrays in a result
 Data = PyTree
+WRAPPERS = (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)
 
 
 class Site(NamedTuple):
@@ -166,6 +167,13 @@ class Program(eqx.Module):
     def _placed(self, key: PRNGKeyArray | None = None) -> Callable[..., Any]:
         # A key for programs that ask for one beside their sites; every site has its value.
         return handlers.seed(self.proper_model, jax.random.key(0) if key is None else key)
+
+
+def innermost(fn: Any) -> Any:
+    """Take a distribution out of its wrappers."""
+    while isinstance(fn, WRAPPERS):
+        fn = fn.base_dist
+    return fn
 
 
 def _is_latent(message: dict) -> bool:

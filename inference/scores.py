@@ -15,7 +15,7 @@ from bayesfield.checks import check_key
 
 from .binding import bind
 from .predict import apart, axis_names, dotless, replay, statements, without_imputed
-from .program import Data, Program, Site, Values
+from .program import WRAPPERS, Data, Program, Site, Values
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,6 +60,9 @@ def score(
     `<site>_pit`, the probability integral transform, is the share of predictive draws below each
     value, randomised among ties and so for discrete values too: uniform if the predictions are
     calibrated, high in the middle if their spread is too wide and at both ends if too narrow.
+
+    ArviZ has some of these for the rows of a tree, in sample (`az.metrics`) or by leaving each out
+    (`az.loo_score`, `az.loo_pit`); tasks, and errors clustered by them, it has not.
 
     Values that are NaN, or masked (`obs_mask`, `handlers.mask`), are left out. Sites of classes
     (`Categorical`) have no order: they have an `nll` only.
@@ -288,9 +291,7 @@ def _observations(
     for site in sites:
         fn, y = trace[site.name]["fn"], jnp.asarray(trace[site.name]["value"])
         seen = jnp.ones(y.shape, bool)
-        while isinstance(
-            fn, dist.Independent | dist.ExpandedDistribution | dist.MaskedDistribution
-        ):
+        while isinstance(fn, WRAPPERS):
             if isinstance(fn, dist.MaskedDistribution):
                 mask = jnp.asarray(fn._mask)
                 seen = seen & mask.reshape((*mask.shape, *[1] * fn.event_dim))

@@ -185,6 +185,27 @@ def test_generator_mlps_carry_the_calibration_in_their_last_layer():
     assert jnp.allclose(hidden, np.sqrt(2.0 / 4), rtol=1e-6)
 
 
+# The scales at which `benchmarks/believable.py` measured the bands of a FiLM-SIREN.
+MEASURED = {
+    "trunk.layers.0.weight": 1 / np.sqrt(3),
+    "trunk.layers.0.bias": 0.3,
+    "trunk.layers.1.weight": np.sqrt(2 / 32) / 5.0,
+    "trunk.layers.1.bias": 0.3,
+    "trunk.layers.2.weight": 1 / np.sqrt(32),
+    "trunk.layers.2.bias": 0.3,
+    "conditioners.0.generator.net.weight": 0.15,
+    "conditioners.1.generator.net.bias": 0.15,
+}
+
+
+def test_the_scales_of_a_film_siren_are_those_that_were_measured():
+    trunk = bf.SIREN.init(1, 32, 1, depth=3, key=KEY, first_omega=5.0, hidden_omega=5.0)
+    field = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=4, key=KEY)
+    found = priors(bf.with_prior(field, where="all"))
+    for path, scale in MEASURED.items():
+        np.testing.assert_allclose(scale_of(found[path]), scale, rtol=1e-6)
+
+
 def mlp():
     return eqx.nn.MLP(4, 6, 5, 1, key=KEY)
 

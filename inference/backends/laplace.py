@@ -65,8 +65,8 @@ class Laplace(AbstractEngine):
     that of the linear model, and a draw of a network's weights by it lies far outside of where the
     network is near that model. `posterior.predict`, `log_likelihood`, `to_datatree` and
     `diagnose` use, for each draw, the parameters of the observed sites' distributions linearised
-    at the mode of its start, without their constraints (a Poisson rate by its logarithm), on
-    whatever data they are given, and deterministic sites likewise. `bf.realise` does not.
+    at the nearest mode, without their constraints (a Poisson rate by its logarithm), on whatever
+    data they are given, and deterministic sites likewise. `bf.realise` does not.
 
     Time goes with the cube of the lesser of the number of values and the number of observations
     where every prior is a Normal that depends on hyper sites alone, else of the number of values

@@ -12,7 +12,7 @@ import pytest
 from inference_cases import PROGRAMS
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, calibration, fit_posterior, sbc
+from bayesfield.inference import NUTS, SVI, EnsembleMAP, calibration, fit_posterior, sbc
 
 KEY = jr.key(0)
 CHAIN = NUTS(num_chains=1, num_warmup=100, num_samples=126)
@@ -45,6 +45,23 @@ def test_an_exact_fit_has_uniform_ranks():
     assert found["rank"].shape == (48, 6)
     assert 0 <= found["rank"].min() <= found["rank"].max() <= 63
     assert found.attrs["smallest_p"] > 0.01
+
+
+def test_an_init_is_run_in_each_simulation():
+    seen = []
+
+    def fit(*args, **options):
+        seen.append(options["init"])
+        return fit_posterior(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "fit_posterior", fit)
+        init = EnsembleMAP(num_members=1, num_steps=10)
+        sbc(normal, {"y": np.zeros(4)}, CHAIN, key=KEY, init=init, num_simulations=2)
+    assert seen == [init, init]
+    # with the type checks of the tests, and without
+    with pytest.raises(TypeError, match=r"`init` to be an engine|parameter 'init'"):
+        sbc(normal, {"y": np.zeros(4)}, CHAIN, key=KEY, init={"mu": 0.0})
 
 
 def test_halved_spreads_are_caught(monkeypatch):
@@ -90,7 +107,9 @@ def test_a_small_field_is_calibrated_and_the_control_is_not(monkeypatch):
     data = {"x": x, "z": z, "y": np.zeros(8)}
     engine = NUTS(num_chains=2, num_warmup=300, num_samples=315, target_accept_prob=0.9)
     found = sbc(small_field, data, engine, key=KEY)
+    print(f"smallest p {found.attrs['smallest_p']:.3f} of {found.sizes['quantity']}")
     assert found.attrs["smallest_p"] > 0.01, found["p_value"].to_series()
     monkeypatch.setattr(calibration, "fit_posterior", halved)
     control = sbc(small_field, data, engine, key=KEY)
+    print(f"the control's {control.attrs['smallest_p']:.1e}")
     assert control.attrs["smallest_p"] < 1e-4

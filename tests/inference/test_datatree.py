@@ -13,6 +13,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 import xarray as xr
+from inference_cases import PROGRAMS
 from numpyro.distributions import biject_to
 from numpyro.infer.util import log_density
 
@@ -21,6 +22,8 @@ from bayesfield.inference import (
     SVI,
     ConvergenceWarning,
     EnsembleMAP,
+    Laplace,
+    diagnose,
     fit_posterior,
     sample_prior,
 )
@@ -52,6 +55,7 @@ ENGINES = {
     "NUTS": NUTS(num_chains=2, num_warmup=200, num_samples=200),
     "SVI": SVI(num_steps=1000, learning_rate=0.02, num_samples=300),
     "EnsembleMAP": EnsembleMAP(num_members=6, num_steps=300, learning_rate=0.05),
+    "Laplace": Laplace(num_starts=2, num_steps=400, num_samples=300),
 }
 
 
@@ -283,7 +287,7 @@ def same(read, written):
         xr.testing.assert_equal(read[group].to_dataset(), written[group].to_dataset())
 
 
-@pytest.mark.parametrize("name", ["NUTS", "SVI", "EnsembleMAP"])
+@pytest.mark.parametrize("name", ENGINES)
 def test_netcdf_round_trip(trees, tmp_path, name):
     tree = trees(name)
     tree.to_netcdf(tmp_path / "fit.nc", engine="h5netcdf")
@@ -291,7 +295,7 @@ def test_netcdf_round_trip(trees, tmp_path, name):
         same(read.load(), tree)
 
 
-@pytest.mark.parametrize("name", ["NUTS", "SVI", "EnsembleMAP"])
+@pytest.mark.parametrize("name", ENGINES)
 def test_zarr_round_trip(trees, tmp_path, name):
     tree = trees(name)
     tree.to_zarr(tmp_path / "fit.zarr", consolidated=False)
@@ -324,7 +328,7 @@ def test_az_summary(trees, name):
     assert {"top.level", "tilt[0]", "tilt[1]", "spread"} <= set(frame.index)
 
 
-@pytest.mark.parametrize("name", ["NUTS", "SVI"])
+@pytest.mark.parametrize("name", ["NUTS", "SVI", "Laplace"])
 def test_az_ess(trees, name):
     ess = az.ess(trees(name))
     assert float(ess["tilt"].min()) > 20
@@ -339,9 +343,24 @@ def test_az_rhat(trees):
     assert float(rhat["tilt"].max()) < 1.1
 
 
+def test_nested_rhat_is_told_by_the_tree_which_chains_share_a_trunk():
+    model, data = PROGRAMS["with_params"]()
+    engine = NUTS(num_chains=2, num_warmup=50, num_samples=40, num_trunks=2)
+    init = SVI(num_steps=20, num_restarts=2, num_samples=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        posterior = fit_posterior(model, data, engine, init=init, key=jr.key(0))
+    tree = posterior.to_datatree()
+    chains = tree["sample_stats"]["trunk"].values[:, 0]
+    assert chains.tolist() == [0, 0, 1, 1]
+    nested = az.rhat_nested(tree, superchain_ids=chains.tolist())
+    own = diagnose(posterior).sel(quantity="slope")["rhat_nested"]
+    np.testing.assert_allclose(own, nested["slope"], rtol=1e-4)
+
+
 # 400 draws, and a group's mean that one of 9 rows may move: some Pareto k is above its threshold.
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto distribution:UserWarning")
-@pytest.mark.parametrize("name", ["NUTS", "SVI"])
+@pytest.mark.parametrize("name", ["NUTS", "SVI", "Laplace"])
 def test_az_loo(trees, name):
     loo = az.loo(trees(name))
     pointwise = -0.5 * np.log(2 * np.pi * 0.3**2) - 0.5
@@ -374,7 +393,7 @@ def test_az_plot_ppc_dist(trees, figures, name):
 # Where docs/arviz.md says no
 
 
-@pytest.mark.parametrize("name", ["SVI", "EnsembleMAP"])
+@pytest.mark.parametrize("name", ["SVI", "EnsembleMAP", "Laplace"])
 def test_one_chain_has_no_rhat_and_no_ranks(trees, figures, name):
     assert all(np.isnan(value).all() for value in az.rhat(trees(name)).to_dataset().values())
     with pytest.raises(ValueError, match="at least 2 chains"):

@@ -1,5 +1,7 @@
 """What a fit returns: shapes, values, predictions, trunks, and draws from the prior."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -355,6 +357,13 @@ def test_only_trunk_takes_the_chains_of_nuts(trunks):
     np.testing.assert_array_equal(one.draws["slope"], posterior.draws["slope"][2:])
     np.testing.assert_array_equal(one.stats["energy"], posterior.stats["energy"][2:])
     assert (one.values()["intercept"] == best[1]).all()
+    assert len(posterior.members.score) == 4
+    assert (one.members.start.params["intercept"] == best[1]).all()
+    assert len(one.members.score) == 2
+    with pytest.raises(ValueError, match="one trunk of several"):
+        one.extend(5)
+    alone = dataclasses.replace(posterior, params={}, trunk=0 * posterior.trunk)
+    assert alone.only_trunk(0).run is posterior.run  # all of the chains can go on
 
 
 @pytest.mark.parametrize(("trunk", "text"), [(3, "`trunk` must be below 3"), (-1, "at least 0")])
