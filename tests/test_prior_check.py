@@ -25,8 +25,15 @@ def domain(size):
     return jnp.concatenate([inner, -jnp.ones((1, size)), jnp.ones((1, size))])
 
 
+# Those of two coordinates compile for minutes, and have the scales of one.
+BY_SIZE = [
+    pytest.param(name, marks=pytest.mark.slow) if name.endswith("-2d") else name
+    for name in DEFAULT_FIELDS
+]
+
+
 @pytest.mark.parametrize("where", ["generators", "all"])
-@pytest.mark.parametrize("name", DEFAULT_FIELDS)
+@pytest.mark.parametrize("name", BY_SIZE)
 def test_default_priors_vary_smoothly_with_order_one_amplitude(name, where):
     field = DEFAULT_FIELDS[name]()
     z = jr.normal(jr.key(1), (3, field.cond_dim))
