@@ -30,8 +30,8 @@ class NUTS(AbstractEngine):
     a draw of its guide where it is an SVI fit, whose scales are then the first metric too.
 
     The defaults are short. At them the bands of a field with every weight random were seen to cover
-    (0.91 of f in bands of 90 %, `benchmarks/believable.py`), with a median R-hat of f of 1.014; it
-    reached 1.2 at single points, where chains stayed on modes of their own for thousands of draws.
+    (0.91 of f in bands of 90 %, benchmarks/BELIEVABLE.md), with a median R-hat of f of 1.011; it
+    reached 1.13 at single points, where chains stay on modes of their own however long they run.
     For a posterior whose every parameter is to be read off ask for more.
 
     Attributes:
@@ -310,9 +310,9 @@ def _schedule(num_warmup: int) -> Array:
     """Return Stan's stages, `(step, [stage, whether a window ends])`, in proportion when short.
 
     BlackJAX keeps Stan's 75 and 50 steps down to 150, of which they leave 25 to learn the metric
-    from; below that it takes 15 % and 10 %, and in 10 % the step size is not found again: of 15
-    steps the acceptance of a FiLM-SIREN came to 0.91, asked for 0.8, and of 50 to 0.89, with steps
-    1.2 times as long.
+    from; below that it takes 15 % and 10 %, and in 10 % the step size is not found again: after 15
+    steps the acceptance of a FiLM-SIREN came to 0.91, asked for 0.8, and after 50 to 0.89, with
+    steps 1.2 times as long.
     """
     from blackjax.adaptation.window_adaptation import build_schedule
 
