@@ -111,7 +111,8 @@ def test_the_spread_between_trunks_is_no_failure(trunks):
     rhat = shifted.sel(quantity="slope")["rhat"]
     each = [by_arviz(apart[3 * trunk : 3 * trunk + 3, :, None])[0][0] for trunk in range(2)]
     np.testing.assert_allclose(rhat, each, rtol=1e-5)
-    assert by_arviz(apart[..., None])[0][0] > 1.6 > 1.3 > rhat.max()  # over all chains it were one
+    # over all chains it were one, as large as ranks in two groups can be, which is below two
+    assert by_arviz(apart[..., None])[0][0] > 1.6 > 1.3 > rhat.max()
 
 
 def test_the_worst_trunk_is_quoted(trunks):
@@ -192,6 +193,7 @@ def funnel(y=None):
 
 
 def test_divergences_are_loud():
+    # long steps: at 0.8 the warm-up may find some that the neck of the funnel never diverges at
     engine = NUTS(num_chains=4, num_warmup=200, num_samples=400, target_accept_prob=0.5)
     posterior, texts = fit(funnel, {"y": 0.0}, engine)
     count = int(posterior.stats["diverging"].sum())
