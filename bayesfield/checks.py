@@ -6,6 +6,7 @@ An error names the call, the argument, what was expected and what came.
 import math
 import numbers
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -92,3 +93,9 @@ def check_broadcast(call: str, names: tuple[str, str], first: Array, second: Arr
             f"{first.shape[:-1]} from `{a}` {first.shape} and {second.shape[:-1]} from "
             f"`{b}` {second.shape}. For every pair of the two, add an axis: `{b}[:, None, :]`."
         ) from None
+
+
+def listed(items: Sequence[str], most: int = 3, separator: str = ", ") -> str:
+    """Join what an error speaks of: the first few, and how many more there are."""
+    more = len(items) - most
+    return separator.join(items[:most]) + (f" and {more} more" if more > 0 else "")

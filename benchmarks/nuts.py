@@ -19,8 +19,8 @@ from numpyro import handlers, infer
 from numpyro.infer import init_to_value
 
 from bayesfield.inference import NUTS, SVI, fit_posterior
-from bayesfield.inference.backends import nuts as nuts_module
 from bayesfield.inference.diagnostics import judged
+from bayesfield.inference.nuts_phase import Sampler
 
 CHAINS, WARMUP, SAMPLES, DEPTH = 4, 100, 100, 6
 
@@ -72,8 +72,8 @@ def by_library(data, init):
     """The same by the library, its second fit."""
     engine = NUTS(num_chains=CHAINS, num_warmup=WARMUP, num_samples=SAMPLES, max_tree_depth=DEPTH)
     counted = []
-    status = nuts_module._Sampler.status
-    nuts_module._Sampler.status = lambda self, chunk: (
+    status = Sampler.status
+    Sampler.status = lambda self, chunk: (
         counted.append(chunk["n_steps"].sum()) or status(self, chunk)
     )
     try:
@@ -83,7 +83,7 @@ def by_library(data, init):
             fit = fit_posterior(bayesian, data, engine, key=jr.key(seed), init=init, progress=False)
             taken = time.perf_counter() - begin
     finally:
-        nuts_module._Sampler.status = status
+        Sampler.status = status
     return sum(counted), taken, fit
 
 

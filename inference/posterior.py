@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_key, check_size
+from bayesfield.checks import check_key, check_size, listed
 
 from .binding import bind
 from .engine import Members, Run
@@ -95,7 +95,6 @@ class Posterior:
         """Say in three lines what it is."""
         size = sum(int(np.prod(site.shape)) for site in self.sites.latent)
         names = [site.name for site in self.sites.latent]
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
         trunks = f", {self.num_trunks} trunks" if self.num_trunks > 1 else ""
         cut = ", cut short" if self.cut_short else ""
         divergences = (
@@ -106,7 +105,7 @@ class Posterior:
         return (
             f"Posterior by {self.settings['engine']}: {self.num_chains} chains x "
             f"{self.num_draws} draws{trunks}{cut}\n"
-            f"  {size} latent values: {shown or 'none'}; {len(self.params)} params\n"
+            f"  {size} latent values: {listed(names) or 'none'}; {len(self.params)} params\n"
             f"  {self.settings['run_seconds']:.1f} s running, "
             f"{self.settings['compile_seconds']:.1f} s compiling{divergences}"
         )

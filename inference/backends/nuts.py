@@ -1,9 +1,8 @@
-"""The No-U-Turn sampler, BlackJAX's, warmed up in chunks."""
+"""The No-U-Turn sampler: its settings, and what is made of its chains."""
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -13,13 +12,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_uniform
 
-from bayesfield.checks import check_size
+from bayesfield.checks import check_size, listed
 from bayesfield.inference.engine import AbstractEngine, Fitted, Members, Start, best_first
 from bayesfield.inference.loop import Outcome
-from bayesfield.inference.phase import AbstractPhase, Step
+from bayesfield.inference.nuts_phase import METRICS, Sampler
+from bayesfield.inference.phase import AbstractPhase
 from bayesfield.inference.program import Data, Program, Sites, Values
-
-METRICS = {"diagonal": "welford_diag", "dense": "welford_dense"}
 
 
 class NUTS(AbstractEngine):
@@ -103,10 +101,11 @@ class NUTS(AbstractEngine):
         given = set() if members is None else set(members.start.params)
         missing = [site.name for site in sites.params if site.name not in given]
         if missing:
+            names = listed([f"`{name}`" for name in missing])
             raise ValueError(
-                f"The program has params, {_some(missing)}, and MCMC holds them fixed: it needs "
-                "values for them. Fit them first, `init=SVI(num_restarts=4)`; or give every leaf "
-                'a prior, `with_prior(field, where="all")`.'
+                f"The program has params, {names}, and MCMC holds them fixed: it needs values for "
+                "them. Fit them first, `init=SVI(num_restarts=4)`; or give every leaf a prior, "
+                '`with_prior(field, where="all")`.'
             )
         if self.num_trunks == 1:
             return
@@ -155,7 +154,7 @@ class NUTS(AbstractEngine):
         """One: warm-up and sampling by one compiled function."""
         del program
         return (
-            _Sampler(
+            Sampler(
                 "nuts",
                 self.num_warmup + self._draws_of_a_chain,
                 self.num_warmup,
@@ -196,152 +195,6 @@ class NUTS(AbstractEngine):
         )
 
 
-class _Chain(NamedTuple):
-    """A chain's state: BlackJAX's, and what it is run with."""
-
-    hmc: Any
-    params: Values
-    template: Values
-    scales: Values
-    step_size: Array
-    inverse_mass_matrix: Array
-    adaptation: Any
-
-
-class _Sampler(AbstractPhase):
-    """Warm-up and sampling in one phase, so that both run by one compiled function."""
-
-    name: str = eqx.field(static=True)
-    num_steps: int = eqx.field(static=True)
-    num_discarded: int = eqx.field(static=True)
-    target_accept_prob: float = eqx.field(static=True)
-    max_tree_depth: int = eqx.field(static=True)
-    metric: str = eqx.field(static=True)
-    guide_weight: float = eqx.field(static=True)
-
-    def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> _Chain:
-        import blackjax
-
-        flat, unravel = ravel_pytree(lane.position)
-        spread = None
-        if lane.scales:  # the guide's: the chain starts at a draw of it, and its metric there
-            spread, _ = ravel_pytree(lane.scales)
-            flat = flat + spread * jax.random.normal(key, flat.shape, flat.dtype)
-        core, da_init, *_ = self._adaptation(spread, seeded=spread is not None)
-        metric, one = core.init(flat.size), jnp.ones((), flat.dtype)
-        return _Chain(
-            hmc=blackjax.nuts.init(flat, _density(program, data, lane.params, unravel)),
-            params=lane.params,
-            template=lane.position,
-            scales=lane.scales,
-            step_size=one,
-            inverse_mass_matrix=metric.inverse_mass_matrix,
-            adaptation=(metric, da_init(one)),
-        )
-
-    def step(self, program: Program, data: Data, state: _Chain, index: Array, key: PRNGKeyArray):
-        hmc, info = _nuts_step(program, data, state, key, self.max_tree_depth)
-        adapt = partial(self._adapt, index)
-        step_size, imm, adaptation = jax.lax.cond(
-            index < self.num_discarded,
-            adapt,
-            lambda chain, *_: (chain.step_size, chain.inverse_mass_matrix, chain.adaptation),
-            state,
-            hmc,
-            info.acceptance_rate,
-        )
-        keep = {
-            "position": hmc.position,
-            "diverging": info.is_divergent,
-            "n_steps": info.num_integration_steps,
-            "tree_depth": info.num_trajectory_expansions,
-            "acceptance_rate": info.acceptance_rate,
-            "energy": info.energy,
-            "lp": hmc.logdensity,
-            "step_size": state.step_size,
-        }
-        new = state._replace(
-            hmc=hmc, step_size=step_size, inverse_mass_matrix=imm, adaptation=adaptation
-        )
-        return new, Step(keep, jnp.isfinite(hmc.logdensity))
-
-    def status(self, chunk: dict[str, np.ndarray]) -> str:
-        divergences = int(chunk["diverging"].sum())
-        return f"{divergences} divergences, step size {chunk['step_size'][:, -1].mean():.2g}"
-
-    def _adapt(self, index: Array, chain: _Chain, hmc: Any, acceptance_rate: Array) -> tuple:
-        """One step of Stan's schedule: the step size always, the metric in its windows."""
-        stages, ends = _schedule(self.num_discarded).T
-        core, da_init, da_update, da_final = self._adaptation(None, seeded=bool(chain.scales))
-        metric, averaging = chain.adaptation
-        averaging = da_update(averaging, acceptance_rate)
-        metric = jax.lax.cond(
-            stages[index] == 1,
-            lambda m: core.update(m, hmc.position, hmc.logdensity_grad),
-            lambda m: m,
-            metric,
-        )
-        metric, averaging = jax.lax.cond(
-            ends[index] == 1,
-            lambda m, a: (core.final(m), da_init(da_final(a))),
-            lambda m, a: (m, a),
-            metric,
-            averaging,
-        )
-        last = index == self.num_discarded - 1
-        log_step = jnp.where(last, averaging.log_step_size_avg, averaging.log_step_size)
-        return jnp.exp(log_step), metric.inverse_mass_matrix, (metric, averaging)
-
-    def _adaptation(self, spread: Array | None, *, seeded: bool) -> tuple:
-        from blackjax.adaptation.metric_recipes import lookup_recipe
-        from blackjax.adaptation.step_size import dual_averaging_adaptation
-
-        seed = None
-        if spread is not None:
-            seed = spread**2 if self.metric == "diagonal" else jnp.diag(spread**2)
-        core = lookup_recipe(METRICS[self.metric]).build_core(
-            initial_inverse_mass_matrix=seed,
-            imm_shrinkage_to_previous=self.guide_weight if seeded else 0.0,
-        )
-        return (core, *dual_averaging_adaptation(self.target_accept_prob))
-
-
-def _schedule(num_warmup: int) -> Array:
-    """Return Stan's stages, `(step, [stage, whether a window ends])`, in proportion when short.
-
-    BlackJAX keeps Stan's 75 and 50 steps down to 150, of which they leave 25 to learn the metric
-    from; below that it takes 15 % and 10 %, and in 10 % the step size is not found again: after 15
-    steps the acceptance of a FiLM-SIREN came to 0.91, asked for 0.8, and after 50 to 0.89, with
-    steps 1.2 times as long.
-    """
-    from blackjax.adaptation.window_adaptation import build_schedule
-
-    stages = build_schedule(
-        num_warmup,
-        initial_buffer_size=min(75, 15 * num_warmup // 100),
-        final_buffer_size=min(50, num_warmup // 3),
-    )
-    return jnp.asarray(stages, int)
-
-
-def _density(program: Program, data: Data, params: Values, unravel: Callable) -> Callable:
-    return lambda flat: program.log_density(data, params, unravel(flat))
-
-
-def _nuts_step(program: Program, data: Data, state: _Chain, key: PRNGKeyArray, depth: int):
-    import blackjax
-
-    _, unravel = ravel_pytree(state.template)
-    return blackjax.nuts.build_kernel()(
-        key,
-        state.hmc,
-        _density(program, data, state.params, unravel),
-        state.step_size,
-        state.inverse_mass_matrix,
-        max_num_doublings=depth,
-    )
-
-
 @eqx.filter_jit
 def _constrain(program: Program, data: Data, params: Values, template: Values, flat: Array):
     """Return draws `(chain, draw, *shape)`, constrained and unconstrained."""
@@ -352,9 +205,3 @@ def _constrain(program: Program, data: Data, params: Values, template: Values, f
         return program.constrain(data, params, position), position
 
     return jax.vmap(jax.vmap(one, in_axes=(None, 0)))(params, flat)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(f"`{n}`" for n in names[:2]) + (
-        f" and {len(names) - 2} more" if names[2:] else ""
-    )

@@ -38,7 +38,7 @@ from bayesfield.inference import (
     archive,
     diagnose,
     fit_posterior,
-    storage,
+    same_program,
 )
 from bayesfield.inference.binding import bind
 
@@ -462,8 +462,8 @@ def test_where_the_params_of_a_module_start_says_nothing_of_the_fit(tmp_path):
 
 
 def test_between_versions_arrays_are_compared_and_numbers_warned_of(written, monkeypatch):
-    older = storage._environment() | {"jax": "0.0.1"}
-    monkeypatch.setattr(storage, "_environment", lambda: older)
+    older = same_program.environment() | {"jax": "0.0.1"}
+    monkeypatch.setattr(same_program, "environment", lambda: older)
     Posterior.load(written, program())
     with pytest.warns(UserWarning, match=r"and this is .* jax 0\.0\.1.* cannot be compared"):
         Posterior.load(written, program(factor=0.25))

@@ -1,0 +1,120 @@
+"""The data of a fit as a file tells of them: described, and known again, but not held."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from bayesfield.checks import listed
+
+from .binding import part
+from .fingerprint import plain
+from .program import Data
+
+if TYPE_CHECKING:
+    from .posterior import Posterior
+
+
+def record_of(posterior: "Posterior") -> dict[str, Any]:
+    """Describe the data: its structure, shapes and static arguments, and a digest."""
+    arguments = posterior.program.arguments(posterior.data)
+    sites = (*posterior.sites.latent, *posterior.sites.observed, *posterior.sites.params)
+    dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(posterior.data)}
+    dtypes |= {site.dtype for site in sites}
+    return {
+        "precision": "float64" if dtypes & {"float64", "int64"} else "float32",
+        "arguments": {name: _node(name, value) for name, value in arguments.items()},
+        "sha256": _data_digest(arguments),
+    }
+
+
+def _node(name: str, value: Any) -> dict[str, Any]:
+    """Describe an argument in JSON: a tree of dicts, lists and tuples, less its arrays' values."""
+    if isinstance(value, jax.Array):
+        described = {"array": list(value.shape), "dtype": str(value.dtype)}
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            return described | {"key": str(jax.random.key_impl(value))}
+        return described | ({"weak": True} if value.weak_type else {})
+    if value is None or type(value) in (bool, int, str):
+        return {"static": value}
+    if type(value) is dict and all(type(key) in (str, int) for key in value):
+        return {"dict": [[key, _node(name, item)] for key, item in value.items()]}
+    if type(value) in (list, tuple):
+        return {type(value).__name__: [_node(name, item) for item in value]}
+    raise TypeError(
+        f"`save` expected the argument `{name}` of the data to be an array, int, bool, string or "
+        "None, or a dict (keys: strings or ints), list or tuple of them, which a file can "
+        f"describe; it holds a {type(value).__name__}."
+    )
+
+
+def shapes_of(record: dict[str, Any]) -> tuple[Data, dict[str, Any]]:
+    """Return the data's shapes, and its static arguments."""
+    built = {name: _built(node) for name, node in record["arguments"].items()}
+    return eqx.partition(built, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+
+
+def _built(node: dict[str, Any]) -> Any:
+    if "key" in node:
+        return jax.eval_shape(
+            lambda: jax.random.split(jax.random.key(0, impl=node["key"]), node["array"])
+        )
+    if "array" in node:
+        shape, weak = tuple(node["array"]), node.get("weak", False)
+        return jax.ShapeDtypeStruct(shape, jnp.dtype(node["dtype"]), weak_type=weak)
+    if "static" in node:
+        return node["static"]
+    if "dict" in node:
+        return {key: _built(item) for key, item in node["dict"]}
+    kind = list if "list" in node else tuple
+    return kind(_built(item) for item in node[kind.__name__])
+
+
+def _data_digest(arguments: Mapping[str, Any]) -> str:
+    """Return the SHA-256 over the names, shapes, dtypes and bytes of the data."""
+    digest = hashlib.sha256()
+    for name in sorted(arguments):
+        digest.update(json.dumps([name, _node(name, arguments[name])]).encode())
+        for leaf in jax.tree.leaves(arguments[name]):
+            if isinstance(leaf, jax.Array):
+                digest.update(plain(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def check_data(path: Any, record: dict[str, Any], data: Mapping[str, Any]) -> Data:
+    """Return the arrays of the data that the posterior was fitted to; refuse any other."""
+    arrays, static = part(data)
+    arguments = eqx.combine(arrays, static)
+    own = {name: _node(name, value) for name, value in arguments.items()}
+    different = [
+        f"`{name}` is {_said(own.get(name))}, of the fit {_said(saved.get(name))}"
+        for saved in (record["arguments"],)
+        for name in dict.fromkeys([*saved, *own])
+        if json.dumps(saved.get(name)) != json.dumps(own.get(name))  # else True would equal 1
+    ]
+    if not different and _data_digest(arguments) != record["sha256"]:
+        different = ["the shapes are the same and the values are not"]
+    if different:
+        raise ValueError(
+            f"`load` expected the data that the posterior in `{path}` was fitted to; got other "
+            f"data: {listed(different, 8, '; ')}. Without `data` it is loaded for predictions."
+        )
+    return arrays
+
+
+def _said(node: dict[str, Any] | None) -> str:
+    if node is None:
+        return "not given"
+    if "array" in node:
+        return f"an array {tuple(node['array'])} of {node['dtype']}"
+    if "static" in node:
+        return repr(node["static"])
+    (kind, items), *_ = node.items()
+    if kind == "dict":
+        return "{" + ", ".join(f"{key!r}: {_said(item)}" for key, item in items) + "}"
+    inside = ", ".join(_said(item) for item in items)
+    return f"[{inside}]" if kind == "list" else f"({inside})"
