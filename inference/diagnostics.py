@@ -92,7 +92,7 @@ def diagnose(
         result["divergences"] = int(stats["diverging"].sum())
         result["max_tree_depth_share"] = float(stats["reached_max_tree_depth"].mean())
         result["bfmi"] = ("chain", array_stats.bfmi(stats["energy"]))
-    if "log_weight" in stats and _whole(posterior):
+    if "log_weight" in stats and not posterior.sites.subsampled:
         result["pareto_k"], result["reweighted_share"] = _proposal(stats["log_weight"])
     if posterior.losses is not None:
         result["loss_trend"] = ("member", _trend(posterior.losses))
@@ -138,16 +138,11 @@ def warn_about(posterior: "Posterior") -> None:
     if "diverging" in posterior.stats and posterior.num_draws >= 4:
         found = diagnose(posterior).attrs["findings"]
     elif posterior.losses is not None:
-        guide = "log_weight" in posterior.stats and _whole(posterior)
+        guide = "log_weight" in posterior.stats and not posterior.sites.subsampled
         k, worth = _proposal(posterior.stats["log_weight"]) if guide else (np.nan, np.nan)
         found = (falling_finding(_trend(posterior.losses)), guide_finding(k, worth))
     for finding in filter(None, found):
         warnings.warn(finding, ConvergenceWarning, stacklevel=3)
-
-
-def _whole(posterior: "Posterior") -> bool:
-    """Whether no plate subsamples: on a part of the data the density is an estimate."""
-    return all(size == subsample for size, subsample in posterior.sites.plates.values())
 
 
 def _statistics(values: np.ndarray) -> np.ndarray:

@@ -64,6 +64,11 @@ class Sites(NamedTuple):
     plates: dict[str, tuple[int, int]]
     factors: tuple[str, ...] = ()
 
+    @property
+    def subsampled(self) -> list[str]:
+        """Plates that take a part of their data: there the density is an estimate."""
+        return [name for name, (size, subsample) in self.plates.items() if subsample != size]
+
 
 class Program(eqx.Module):
     """A NumPyro model and those of its arguments that are not arrays.

@@ -130,11 +130,10 @@ class Laplace(AbstractEngine):
                 f"The program has the factors {list(sites.factors)}, whose curvature `Laplace` "
                 "does not know. Write them as observed sites, or use NUTS or SVI."
             )
-        parted = [n for n, (size, subsample) in sites.plates.items() if subsample != size]
-        if parted:
+        if sites.subsampled:
             raise ValueError(
-                f"The plates {parted} subsample their data, and the curvature needs all of it: "
-                "leave `subsample_size` out, or fit with SVI."
+                f"The plates {sites.subsampled} subsample their data, and the curvature needs all "
+                "of it: leave `subsample_size` out, or fit with SVI."
             )
         latent = [site.name for site in sites.latent]
         unknown = [name for name in self.hyper or () if name not in latent]
