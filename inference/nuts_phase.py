@@ -19,7 +19,11 @@ METRICS = {"diagonal": "welford_diag", "dense": "welford_dense"}
 
 
 class Chain(NamedTuple):
-    """A chain's state: BlackJAX's, and what it is run with."""
+    """A chain's state: BlackJAX's, what it is run with, and the moments of what it has drawn.
+
+    The moments, of each value and, last, of the log density, are here so that a chain that goes on
+    ends with those of one longer chain.
+    """
 
     hmc: Any
     params: Values
@@ -28,6 +32,7 @@ class Chain(NamedTuple):
     step_size: Array
     inverse_mass_matrix: Array
     adaptation: Any
+    moments: Any
 
 
 class Sampler(AbstractPhase):
@@ -52,6 +57,7 @@ class Sampler(AbstractPhase):
         spread = None
         if lane.scales:  # the guide's, which are the first metric too
             spread, _ = ravel_pytree(lane.scales)
+            spread = jnp.where(spread > 0, spread, 1.0)  # a chain that stood still knows of none
             flat = flat + spread * jax.random.normal(key, flat.shape, flat.dtype)
         core, da_init, *_ = self._adaptation(spread, seeded=spread is not None)
         metric, one = core.init(flat.size), jnp.ones((), flat.dtype)
@@ -63,18 +69,17 @@ class Sampler(AbstractPhase):
             step_size=one,
             inverse_mass_matrix=metric.inverse_mass_matrix,
             adaptation=(metric, da_init(one)),
+            moments=_moments()[0](flat.size + 1),
         )
 
     def step(self, program: Program, data: Data, state: Chain, index: Array, key: PRNGKeyArray):
         """Take one trajectory, and adapt to it in the warm-up."""
         hmc, info = _nuts_step(program, data, state, key, self.max_tree_depth)
-        adapt = partial(self._adapt, index)
-        step_size, imm, adaptation = jax.lax.cond(
+        new = jax.lax.cond(
             index < self.num_discarded,
-            adapt,
-            lambda chain, *_: (chain.step_size, chain.inverse_mass_matrix, chain.adaptation),
-            state,
-            hmc,
+            partial(self._adapt, index),
+            _count,
+            state._replace(hmc=hmc),
             info.acceptance_rate,
         )
         keep = {
@@ -87,9 +92,6 @@ class Sampler(AbstractPhase):
             "lp": hmc.logdensity,
             "step_size": state.step_size,
         }
-        new = state._replace(
-            hmc=hmc, step_size=step_size, inverse_mass_matrix=imm, adaptation=adaptation
-        )
         return new, Step(keep, jnp.isfinite(hmc.logdensity))
 
     def status(self, chunk: dict[str, np.ndarray]) -> str:
@@ -97,7 +99,7 @@ class Sampler(AbstractPhase):
         divergences = int(chunk["diverging"].sum())
         return f"{divergences} divergences, step size {chunk['step_size'][:, -1].mean():.2g}"
 
-    def _adapt(self, index: Array, chain: Chain, hmc: Any, acceptance_rate: Array) -> tuple:
+    def _adapt(self, index: Array, chain: Chain, acceptance_rate: Array) -> Chain:
         """One step of Stan's schedule: the step size always, the metric in its windows."""
         stages, ends = _schedule(self.num_discarded).T
         core, da_init, da_update, da_final = self._adaptation(None, seeded=bool(chain.scales))
@@ -105,7 +107,7 @@ class Sampler(AbstractPhase):
         averaging = da_update(averaging, acceptance_rate)
         metric = jax.lax.cond(
             stages[index] == 1,
-            lambda m: core.update(m, hmc.position, hmc.logdensity_grad),
+            lambda m: core.update(m, chain.hmc.position, chain.hmc.logdensity_grad),
             lambda m: m,
             metric,
         )
@@ -118,7 +120,11 @@ class Sampler(AbstractPhase):
         )
         last = index == self.num_discarded - 1
         log_step = jnp.where(last, averaging.log_step_size_avg, averaging.log_step_size)
-        return jnp.exp(log_step), metric.inverse_mass_matrix, (metric, averaging)
+        return chain._replace(
+            step_size=jnp.exp(log_step),
+            inverse_mass_matrix=metric.inverse_mass_matrix,
+            adaptation=(metric, averaging),
+        )
 
     def _adaptation(self, spread: Array | None, *, seeded: bool) -> tuple:
         from blackjax.adaptation.metric_recipes import lookup_recipe
@@ -150,6 +156,19 @@ def _schedule(num_warmup: int) -> Array:
         final_buffer_size=min(50, num_warmup // 3),
     )
     return jnp.asarray(stages, int)
+
+
+def _count(chain: Chain, acceptance_rate: Array) -> Chain:
+    """Count the draw in."""
+    del acceptance_rate
+    drawn = jnp.append(chain.hmc.position, chain.hmc.logdensity)
+    return chain._replace(moments=_moments()[1](chain.moments, drawn))
+
+
+def _moments() -> tuple:
+    from blackjax.adaptation.mass_matrix import welford_algorithm
+
+    return welford_algorithm(is_diagonal_matrix=True)
 
 
 def _density(program: Program, data: Data, params: Values, unravel: Callable) -> Callable:

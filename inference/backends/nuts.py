@@ -19,6 +19,8 @@ from bayesfield.inference.nuts_phase import METRICS, Sampler
 from bayesfield.inference.phase import AbstractPhase
 from bayesfield.inference.program import Data, Program, Sites, Values
 
+LEAST_FOR_SCALES = 10  # draws of a chain; of fewer the next fit is told of no scales
+
 
 class NUTS(AbstractEngine):
     """The No-U-Turn sampler, with Stan's windowed warm-up of step size and metric.
@@ -87,11 +89,11 @@ class NUTS(AbstractEngine):
 
     def check(self, sites: Sites, members: Members | None) -> None:
         """Refuse params without values, a subsampling plate, and trunks that are not there."""
-        parted = [n for n, (size, subsample) in sites.plates.items() if subsample != size]
-        if parted:
+        if sites.subsampled:
             raise ValueError(
-                f"The plates {parted} subsample their data, which changes the density from step "
-                "to step: NUTS needs all of it. Leave `subsample_size` out, or fit with SVI."
+                f"The plates {sites.subsampled} subsample their data, which changes the density "
+                "from step to step: NUTS needs all of it. Leave `subsample_size` out, or fit "
+                "with SVI."
             )
         if not sites.latent:
             raise ValueError(
@@ -178,12 +180,17 @@ class NUTS(AbstractEngine):
         flat = kept.pop("position")
         params = {name: np.asarray(value)[alive] for name, value in start.params.items()}
         template = {name: value[0] for name, value in start.position.items()}
-        draws, position = _constrain(program, data, params, template, jnp.asarray(flat))
+        draws = _constrain(program, data, params, template, jnp.asarray(flat))
         trunk_of = alive // self._chains_on_a_trunk if params else np.zeros(len(alive), int)
         trunks, place = np.unique(trunk_of, return_inverse=True)
         first = [int(np.flatnonzero(trunk_of == t)[0]) for t in trunks]
-        scales = {n: np.asarray(jnp.std(v, axis=1)) for n, v in position.items()}
-        last = {n: np.asarray(v[:, -1]) for n, v in position.items()}
+        mean, squares, number = (np.asarray(a)[alive] for a in outcome.states.moments)
+        unravel = jax.vmap(ravel_pytree(template)[1])
+        spread = np.sqrt(squares / np.maximum(number, 1)[:, None])[:, :-1]
+        last, scales = (
+            jax.tree.map(np.asarray, unravel(jnp.asarray(a))) for a in (flat[:, -1], spread)
+        )
+        ends = Start(params, last, scales if number.min() >= LEAST_FOR_SCALES else {})
         everyone = np.ones(len(alive), bool)
         return Fitted(
             draws={name: np.asarray(value) for name, value in draws.items()},
@@ -191,17 +198,16 @@ class NUTS(AbstractEngine):
             trunk=np.broadcast_to(place[:, None], flat.shape[:2]).copy(),
             stats={**kept, "reached_max_tree_depth": kept["tree_depth"] >= self.max_tree_depth},
             losses=None,
-            members=best_first(Start(params, last, scales), -kept["lp"].mean(1), everyone),
+            members=best_first(ends, -mean[:, -1], everyone),
         )
 
 
 @eqx.filter_jit
 def _constrain(program: Program, data: Data, params: Values, template: Values, flat: Array):
-    """Return draws `(chain, draw, *shape)`, constrained and unconstrained."""
+    """Return the values of draws `(chain, draw, size)`, `(chain, draw, *shape)`."""
     _, unravel = ravel_pytree(template)
 
-    def one(params: Values, flat: Array) -> tuple[Values, Values]:
-        position = unravel(flat)
-        return program.constrain(data, params, position), position
+    def one(params: Values, flat: Array) -> Values:
+        return program.constrain(data, params, unravel(flat))
 
     return jax.vmap(jax.vmap(one, in_axes=(None, 0)))(params, flat)
