@@ -54,7 +54,7 @@ class Settings:
     """The sizes, and where the figures go."""
 
     splits: int = 5
-    num_warmup: int = 400  # after 250 one chain of ten was left on steps that diverge
+    num_warmup: int = 400  # after 250 one chain of forty was caught in the neck at tau > 1
     num_samples: int = 400
     num_chains: int = 2
     svi_steps: int = 2000

@@ -340,6 +340,22 @@ def test_nuts_from_svi_begins_at_a_draw_of_the_guide_with_its_scales_as_metric(m
     np.testing.assert_allclose(at, [-0.5, 0.3])
 
 
+def test_nuts_from_chains_that_stood_still_or_are_short_can_move(restarts):
+    """A scale of zero would be a metric in which no value ever moves."""
+    _, data = PROGRAMS["line"]()
+    program, arrays, _ = bind(line, data)
+    (phase,) = NUTS().phases(program)
+    position = {"sigma": jnp.asarray(-0.5), "slope": jnp.asarray(0.3)}
+    scales = {"sigma": jnp.asarray(0.0), "slope": jnp.asarray(0.05)}
+    state = phase.init(program, arrays, Start({}, position, scales), jr.key(0))
+    np.testing.assert_allclose(state.inverse_mass_matrix, [1.0, 0.05**2], rtol=1e-5)
+
+    for number, known in ((1, set()), (20, {"slope"})):
+        engine = NUTS(num_chains=1, num_warmup=2, num_samples=number, max_tree_depth=2)
+        short = fit_posterior(with_params, DATA, engine, key=KEY, init=restarts)
+        assert set(short.members.start.scales) == known
+
+
 def test_an_svi_fit_hands_its_scales_on_and_an_ensemble_has_none(restarts, members):
     assert set(restarts.members.start.scales) == {"slope"}
     assert np.all(restarts.members.start.scales["slope"] > 0)
