@@ -1,13 +1,16 @@
 """Effective draws of f a second, of whole fits: the library's against NumPyro's by hand.
 
-    python benchmarks/effective_draws.py
+    python benchmarks/effective_draws.py                 # half an hour, nearly all of it by hand
+    python benchmarks/effective_draws.py mixture all
 
 By hand is what a notebook does: the trunk by joint MAP from fresh weights under loose priors, then
 NumPyro's NUTS on the generators, with its own defaults (a depth of 10). Noisy `sin(a x)` at 256
 points, f judged at 8 x 8, four chains of as many steps as the library's defaults. Seconds are of a
 whole fit without compilation, the trunk's or the starts' included; draws on several trunks add up.
+Ratios are to the first row.
 """
 
+import argparse
 import time
 import warnings
 from functools import partial
@@ -31,10 +34,7 @@ CHAINS, WARMUP, SAMPLES = 4, 150, 200  # the library's defaults, for by hand too
 CLIMB = 3000
 PROBE = dict(zip(("a", "x"), grid(1.2, 3.8, 8, num_x=8), strict=True))
 
-
 START = by_hand.film_siren(jr.key(0))
-
-
 FRESH = {  # the trunk and the generators begin at fresh weights, as one trains such a network
     f"{name}_{n}": v
     for i, layer in enumerate(START["layers"])
@@ -129,32 +129,38 @@ def judge_library(posterior):
     return found["ess_bulk"].sum("trunk").values, found["rhat"].values, sigma.mean()
 
 
+def one_trunk(data, key):
+    model = MODELS["generators"]
+    return fit_posterior(model, data, NUTS(), init=SVI(), key=key, progress=False)
+
+
+ROWS = {  # what it is, how it is prepared, and how its result is judged
+    "hand": ("NumPyro by hand: generators, trunk by joint MAP", by_hand_compiled, judge_hand),
+    "one-trunk": ("generators: `NUTS(), init=SVI()`", warmed(one_trunk), judge_library),
+    "mixture": (
+        "generators: `NUTS(num_trunks=4), init=SVI(num_restarts=4)`",
+        warmed(METHODS["generators"]),
+        judge_library,
+    ),
+    "all": ("all weights: `NUTS(), init=EnsembleMAP()`", warmed(METHODS["all"]), judge_library),
+}
+
+
 def main():
     """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rows", nargs="*", default=[*ROWS], help=f"of {[*ROWS]}; all by default")
+    rows = parser.parse_args().rows
+    if unknown := set(rows) - set(ROWS):
+        parser.error(f"no such rows: {sorted(unknown)}")
     warnings.simplefilter("ignore")
-    fits = {
-        "NumPyro by hand: generators, trunk by joint MAP": (by_hand_compiled, judge_hand),
-        "generators: `NUTS(), init=SVI()`": (
-            warmed(
-                lambda data, key: fit_posterior(
-                    MODELS["generators"], data, NUTS(), init=SVI(), key=key, progress=False
-                )
-            ),
-            judge_library,
-        ),
-        "generators: `NUTS(num_trunks=4), init=SVI(num_restarts=4)`": (
-            warmed(METHODS["generators"]),
-            judge_library,
-        ),
-        "all weights: `NUTS(), init=EnsembleMAP()`": (warmed(METHODS["all"]), judge_library),
-    }
     print(
         "| NUTS, N=256 | s | least ESS of f a second (ratio) | median (ratio) | R-hat of f, max, "
         "median | sigma / 0.1 |"
     )
     print("|---|---|---|---|---|---|")
     first = None
-    for name, (prepare, judge) in fits.items():
+    for name, prepare, judge in (ROWS[row] for row in rows):
         fit = prepare(data_of(1))
         begin = time.perf_counter()
         result = jax.block_until_ready(fit(data_of(0), jr.key(0)))

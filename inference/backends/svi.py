@@ -51,7 +51,7 @@ class SVI(AbstractEngine):
     """
 
     guide: str | type | Callable = eqx.field(static=True, default="normal")
-    num_steps: int = eqx.field(static=True, default=3000)
+    num_steps: int = eqx.field(static=True, default=4000)
     optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
     learning_rate: float | Callable | None = eqx.field(static=True, default=None)
     num_restarts: int = eqx.field(static=True, default=1)
