@@ -14,9 +14,8 @@ import numpyro.distributions as dist
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import IdentityTransform
-from numpyro.primitives import Messenger
 
-from .program import Data, Program, Site, Sites, innermost
+from .program import Data, Program, Site, Sites, innermost, signature_of
 
 
 def bind(
@@ -224,10 +223,7 @@ def _check_array(name: str, array: Array, *, finite: bool) -> None:
 def _check_names(model: Callable[..., Any], data: Mapping[str, Any]) -> list[str]:
     """Refuse arguments the model does not take; return those it requires and is not given."""
     kinds = inspect.Parameter
-    function: Any = model
-    while isinstance(function, Messenger):  # a handler used as a decorator hides the signature
-        function = function.fn
-    parameters = inspect.signature(function).parameters
+    parameters = signature_of(model).parameters
     name = getattr(model, "__name__", type(model).__name__)
     for parameter in parameters.values():
         if parameter.kind is kinds.VAR_POSITIONAL:

@@ -16,7 +16,7 @@ from numpyro.primitives import _PYRO_STACK, Messenger
 
 from .fisher import FAMILIES, bare
 from .predict import statements
-from .program import WRAPPERS, Program, Sites, Values
+from .program import WRAPPERS, Program, Sites, Values, signature_of
 
 
 def linear(program: Program, modes: Values, sites: Sites) -> Program:
@@ -58,7 +58,7 @@ class _Linear(eqx.Module):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.model)
+        return signature_of(self.model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with _Expansion(self, args, kwargs):

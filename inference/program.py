@@ -4,8 +4,9 @@ Everything here is a function of `(program, data, ...)` that may be traced anew 
 carries hidden state is built inside a trace and dropped with it.
 """
 
+import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -15,6 +16,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.util import constrain_fn, log_density, potential_energy
+from numpyro.primitives import Messenger
 
 Values = dict[str, Any]  # by site; JAX arrays inside a trace, NumPy arrays in a result
 Data = PyTree
@@ -172,6 +174,13 @@ class Program(eqx.Module):
     def _placed(self, key: PRNGKeyArray | None = None) -> Callable[..., Any]:
         # A key for programs that ask for one beside their sites; every site has its value.
         return handlers.seed(self.proper_model, jax.random.key(0) if key is None else key)
+
+
+def signature_of(model: Callable[..., Any]) -> inspect.Signature:
+    """Return a program's signature, which a handler used as a decorator hides."""
+    while isinstance(model, Messenger):
+        model = cast(Callable, model.fn)
+    return inspect.signature(model)
 
 
 def innermost(fn: Any) -> Any:

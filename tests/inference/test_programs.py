@@ -29,6 +29,7 @@ FAST = {
     ("EnsembleMAP", "with_params"),
     ("NUTS", "field"),
     ("NUTS", "eight_schools"),
+    ("Laplace", "eight_schools"),  # under a handler, which hides its signature
     ("Metropolis", "poisson"),
     ("Metropolis", "ordinal"),
     ("Metropolis", "two_observed"),
