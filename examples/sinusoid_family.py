@@ -125,7 +125,8 @@ def scan_in_chunks(step, state, steps, label):
 
 def train(field, x, z, y, steps, label):
     """Least squares by Adam: the trained field, and the loss before each step and at the end."""
-    optimiser = optax.adam(cosine_cycles(steps, peak=1e-2))
+    # a cycle has 400 steps, so gradients are squared over 100 and not, as by default, over 1000
+    optimiser = optax.adam(cosine_cycles(steps, peak=1e-2), b2=0.99)
     params, static = eqx.partition(field, eqx.is_inexact_array)
 
     def loss(params):
