@@ -4,6 +4,8 @@ import abc
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
@@ -58,3 +60,13 @@ class AbstractPhase(eqx.Module):
         """Say in a few words how it goes, from what the last chunk kept: (lane, step, ...)."""
         del chunk
         return ""
+
+
+def loss_status(chunk: dict[str, np.ndarray]) -> str:
+    """Say the best lane's mean loss over the last chunk."""
+    return f"loss {np.nanmin(chunk['loss'].mean(1)):.4g}"
+
+
+def all_finite(*trees) -> Array:
+    """Whether every number in the trees is finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(trees)]))

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
@@ -14,7 +13,7 @@ from bayesfield.checks import check_size
 from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first
 from bayesfield.inference.loop import Outcome
 from bayesfield.inference.optimizers import build_optimizer, check_optimizer
-from bayesfield.inference.phase import AbstractPhase, Step
+from bayesfield.inference.phase import AbstractPhase, Step, all_finite, loss_status
 from bayesfield.inference.program import Data, Program, Sites, Values
 
 PEAK = 1e-2  # of the learning rate, where none is given
@@ -130,13 +129,3 @@ def _modes(program: Program, data: Data, states):
         return params, values, position, _loss((free, position), program, data)
 
     return jax.vmap(one)(states)
-
-
-def loss_status(chunk: dict[str, np.ndarray]) -> str:
-    """Say the best lane's mean loss over the last chunk."""
-    return f"loss {np.nanmin(chunk['loss'].mean(1)):.4g}"
-
-
-def all_finite(*trees) -> Array:
-    """Whether every number in the trees is finite."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(trees)]))

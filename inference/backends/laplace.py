@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,31 +11,20 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
-from numpyro.distributions import biject_to
-from numpyro.distributions.transforms import IdentityTransform
 from numpyro.infer import init_to_median, init_to_sample
 
 from bayesfield.checks import check_size
-from bayesfield.inference.curvature import (
-    curvature_at,
-    is_replicate,
-    log_joint,
-    outputs_of,
-    read,
-)
+from bayesfield.inference.curvature import curvature_at
 from bayesfield.inference.diagnostics import ConvergenceWarning
 from bayesfield.inference.engine import AbstractEngine, Fitted, Members, Start, best_first
-from bayesfield.inference.evidence import evidence_update
 from bayesfield.inference.fisher import FAMILIES
 from bayesfield.inference.gaussian import Found, Gaussian, factorise
+from bayesfield.inference.laplace_phase import Alternation, Climb, is_hyper, loss_at
 from bayesfield.inference.loop import Outcome
-from bayesfield.inference.optimizers import build_optimizer, check_optimizer
-from bayesfield.inference.phase import AbstractPhase, Step
+from bayesfield.inference.optimizers import check_optimizer
+from bayesfield.inference.phase import AbstractPhase
 from bayesfield.inference.program import Data, Program, Sites, Values
 
-from .ensemble_map import all_finite, loss_status
-
-PEAK = 1e-2  # of the learning rate, where none is given
 FAR = 1.0  # posterior sds, on average, from the mode at which it has not been reached
 
 
@@ -139,7 +128,7 @@ class Laplace(AbstractEngine):
         unknown = [name for name in self.hyper or () if name not in latent]
         if unknown:
             raise ValueError(f"`hyper` names {unknown}, no latent site: these are {latent}.")
-        free = [s.name for s in sites.latent if not self._is_hyper(s.name, s.shape, s.real)]
+        free = [s.name for s in sites.latent if not is_hyper(self.hyper, s.name, s.shape, s.real)]
         if not free:
             raise ValueError(
                 f"`Laplace` has no site to integrate over: the latent sites are {latent}, all of "
@@ -159,7 +148,18 @@ class Laplace(AbstractEngine):
     def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
         """One: the climb, and the updates among and after its steps."""
         del program
-        return (_Alternate("laplace", self.num_steps + self._at_end, 0, self),)
+        among = self.num_updates // 2
+        climb = Alternation(
+            name="laplace",
+            num_steps=self.num_steps + self.num_updates - among,
+            num_discarded=0,
+            num_climbing=self.num_steps,
+            num_among=among,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            hyper=self.hyper,
+        )
+        return (climb,)
 
     def result(
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
@@ -200,102 +200,18 @@ class Laplace(AbstractEngine):
             stats={"log_evidence": np.repeat(-score[order], share)[None]},
             losses=losses,
             members=best_first(Start(params, centre, {}), score[order], everyone),
-            modes={n: centre[n] for n in states.climb[0][1]} if self.linearised else {},
+            modes={n: centre[n] for n in states.point[1]} if self.linearised else {},
         )
-
-    @property
-    def _among(self) -> int:
-        return self.num_updates // 2
-
-    @property
-    def _at_end(self) -> int:
-        return self.num_updates - self._among
-
-    def _is_hyper(self, name: str, shape: tuple[int, ...], real: bool) -> bool:
-        return name in self.hyper if self.hyper is not None else shape == () and not real
-
-
-class _State(NamedTuple):
-    """A lane: the climb's state, whose position is that of the free sites; and the hyper sites."""
-
-    climb: Any
-    hyper: Values
-
-
-class _Alternate(AbstractPhase):
-    """The climb of the free sites, and updates: of `num_steps`, the last are updates only."""
-
-    name: str = eqx.field(static=True)
-    num_steps: int = eqx.field(static=True)
-    num_discarded: int = eqx.field(static=True)
-    settings: Laplace
-
-    def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> _State:
-        del key
-        trace = program.trace(
-            data,
-            lane.params | program.constrain(data, lane.params, lane.position),
-            jax.random.key(0),
-        )
-        hyper, free = {}, {}
-        for name, value in lane.position.items():
-            site = trace[name]
-            real = isinstance(biject_to(site["fn"].support), IdentityTransform)
-            if self.settings._is_hyper(name, jnp.shape(site["value"]), real):
-                hyper[name] = value
-            elif not is_replicate(name, trace):
-                free[name] = value
-        outputs_of(program, data, lane.params, hyper, free)  # refuses what it cannot do
-        point = (program.free_params(data, lane.params), free)
-        loss = _loss(point, program, data, hyper)
-        return _State((point, self._optimizer().init(point), loss), hyper)
-
-    def step(self, program: Program, data: Data, state: _State, index: Array, key: PRNGKeyArray):
-        del key
-
-        def climb(state: _State) -> tuple[_State, Array, Array]:
-            point, memory, _ = state.climb
-            loss, gradient = jax.value_and_grad(_loss)(point, program, data, state.hyper)
-            updates, memory = self._optimizer().update(gradient, memory, point)
-            point = optax.apply_updates(point, updates)
-            new = _State((point, memory, loss), state.hyper)
-            return new, loss, all_finite(loss, point)
-
-        def update(state: _State) -> tuple[_State, Array, Array]:
-            (free_params, position), memory, _ = state.climb
-            params = program.bound_params(data, free_params)
-            position, hyper, loss = evidence_update(program, data, params, state.hyper, position)
-            new = _State(((free_params, position), memory, loss), hyper)
-            return new, loss, all_finite(loss, position, hyper)
-
-        climbing = self.settings.num_steps
-        period = max(1, climbing // (self.settings._among + 1))
-        now = (index >= climbing) | ((index % period == period - 1) & (index >= period))
-        state, loss, finite = jax.lax.cond(now, update, climb, state)
-        return state, Step({"loss": loss}, finite)
-
-    def status(self, chunk: dict[str, np.ndarray]) -> str:
-        return loss_status(chunk)
-
-    def _optimizer(self) -> optax.GradientTransformation:
-        settings = self.settings
-        return build_optimizer(settings.optimizer, settings.learning_rate, settings.num_steps, PEAK)
-
-
-def _loss(point: tuple[Values, Values], program: Program, data: Data, hyper: Values) -> Array:
-    free_params, position = point
-    params = program.bound_params(data, free_params)
-    return -log_joint(read(program, data, params, hyper, position), hyper, position)
 
 
 @eqx.filter_jit
-def _at_the_end(program: Program, data: Data, states: _State) -> Found:
-    def one(state: _State) -> Found:
-        (free_params, position), _, _ = state.climb
+def _at_the_end(program: Program, data: Data, states: Climb) -> Found:
+    def one(state: Climb) -> Found:
+        free_params, position = state.point
         params = program.bound_params(data, free_params)
         flat, unravel = ravel_pytree(position)
         loss, slope = jax.value_and_grad(
-            lambda flat: _loss((free_params, unravel(flat)), program, data, state.hyper)
+            lambda flat: loss_at((free_params, unravel(flat)), program, data, state.hyper)
         )(flat)
         curvature = curvature_at(program, data, params, state.hyper, position)
         return Found(flat, curvature.whitened, curvature.prior, -loss, -slope)
@@ -320,15 +236,15 @@ def _complete(
     program: Program,
     data: Data,
     template: Values,
-    states: _State,
+    states: Climb,
     flat: Array,
     keys: Array,
     num_draws: int,
 ):
     """Return params, the unconstrained centre, and draws of all latent sites, by lane."""
 
-    def one(state: _State, flat: Array, key: PRNGKeyArray):
-        (free_params, position), _, _ = state.climb
+    def one(state: Climb, flat: Array, key: PRNGKeyArray):
+        free_params, position = state.point
         params = program.bound_params(data, free_params)
         _, unravel = ravel_pytree(position)
 

@@ -19,10 +19,8 @@ from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_firs
 from bayesfield.inference.guides import GUIDES, AbstractGaussian
 from bayesfield.inference.loop import Outcome
 from bayesfield.inference.optimizers import build_optimizer, check_optimizer
-from bayesfield.inference.phase import AbstractPhase, Step
+from bayesfield.inference.phase import AbstractPhase, Step, all_finite, loss_status
 from bayesfield.inference.program import Data, Program, Sites, Values
-
-from .ensemble_map import all_finite, loss_status
 
 PEAK = 2e-2  # of the learning rate, where none is given; at 3e-2 restarts were lost
 

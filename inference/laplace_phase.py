@@ -1,0 +1,111 @@
+"""The phase of Laplace: the climb to a mode, and updates of the scales among its steps."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray
+from numpyro.distributions import biject_to
+from numpyro.distributions.transforms import IdentityTransform
+
+from .curvature import is_replicate, log_joint, outputs_of, read
+from .engine import Start
+from .evidence import evidence_update
+from .optimizers import build_optimizer
+from .phase import AbstractPhase, Step, all_finite, loss_status
+from .program import Data, Program, Values
+
+PEAK = 1e-2  # of the learning rate, where none is given
+
+
+class Climb(NamedTuple):
+    """A lane: the params and the free sites' position, the optimiser's memory, the hyper sites."""
+
+    point: Any
+    memory: Any
+    loss: Array
+    hyper: Values
+
+
+class Alternation(AbstractPhase):
+    """The climb of the free sites, and updates of them and of the hyper sites.
+
+    `num_among` updates are spread over the climb, and all steps after it are updates. The other
+    settings are those of `Laplace`.
+    """
+
+    name: str = eqx.field(static=True)
+    num_steps: int = eqx.field(static=True)
+    num_discarded: int = eqx.field(static=True)
+    num_climbing: int = eqx.field(static=True)
+    num_among: int = eqx.field(static=True)
+    optimizer: Callable | optax.GradientTransformation = eqx.field(static=True)
+    learning_rate: float | Callable | None = eqx.field(static=True)
+    hyper: tuple[str, ...] | None = eqx.field(static=True)
+
+    def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> Climb:
+        """Part the sites into the free ones and the hyper sites, and measure the start."""
+        del key
+        trace = program.trace(
+            data,
+            lane.params | program.constrain(data, lane.params, lane.position),
+            jax.random.key(0),
+        )
+        hyper, free = {}, {}
+        for name, value in lane.position.items():
+            site = trace[name]
+            real = isinstance(biject_to(site["fn"].support), IdentityTransform)
+            if is_hyper(self.hyper, name, jnp.shape(site["value"]), real):
+                hyper[name] = value
+            elif not is_replicate(name, trace):
+                free[name] = value
+        outputs_of(program, data, lane.params, hyper, free)  # refuses what it cannot do
+        point = (program.free_params(data, lane.params), free)
+        return Climb(
+            point, self._optimizer().init(point), loss_at(point, program, data, hyper), hyper
+        )
+
+    def step(self, program: Program, data: Data, state: Climb, index: Array, key: PRNGKeyArray):
+        """Take a step of the optimiser, or update, as the index says."""
+        del key
+
+        def climb(state: Climb) -> tuple[Climb, Array, Array]:
+            loss, gradient = jax.value_and_grad(loss_at)(state.point, program, data, state.hyper)
+            updates, memory = self._optimizer().update(gradient, state.memory, state.point)
+            point = optax.apply_updates(state.point, updates)
+            return Climb(point, memory, loss, state.hyper), loss, all_finite(loss, point)
+
+        def update(state: Climb) -> tuple[Climb, Array, Array]:
+            free_params, position = state.point
+            params = program.bound_params(data, free_params)
+            position, hyper, loss = evidence_update(program, data, params, state.hyper, position)
+            new = Climb((free_params, position), state.memory, loss, hyper)
+            return new, loss, all_finite(loss, position, hyper)
+
+        period = max(1, self.num_climbing // (self.num_among + 1))
+        now = (index >= self.num_climbing) | ((index % period == period - 1) & (index >= period))
+        state, loss, finite = jax.lax.cond(now, update, climb, state)
+        return state, Step({"loss": loss}, finite)
+
+    def status(self, chunk: dict[str, np.ndarray]) -> str:
+        """Say the best lane's loss."""
+        return loss_status(chunk)
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return build_optimizer(self.optimizer, self.learning_rate, self.num_climbing, PEAK)
+
+
+def is_hyper(chosen: tuple[str, ...] | None, name: str, shape: tuple[int, ...], real: bool) -> bool:
+    """Whether a site is a point: as chosen, else a scalar whose support is not the real line."""
+    return name in chosen if chosen is not None else shape == () and not real
+
+
+def loss_at(point: tuple[Values, Values], program: Program, data: Data, hyper: Values) -> Array:
+    """Return minus the log joint density, of unconstrained values."""
+    free_params, position = point
+    params = program.bound_params(data, free_params)
+    return -log_joint(read(program, data, params, hyper, position), hyper, position)
