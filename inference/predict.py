@@ -62,7 +62,7 @@ def run_program(
     if unknown:
         raise ValueError(f"The program has no site {unknown}: it has {sorted({*known, *means})}.")
     lead = next(iter(values.values())).shape[:2]
-    flat = {n: jnp.asarray(v).reshape(-1, *v.shape[2:]) for n, v in values.items()}
+    flat = {n: end_to_end(jnp.asarray(v)) for n, v in values.items()}
     keys = jax.random.split(key, lead[0] * lead[1])
     if batch_size is None:
         widest = max((int(np.prod(known[means.get(n, n)].shape)) for n in names), default=1)
@@ -151,7 +151,7 @@ def _replay(program: Program, data: Data, values: Values) -> Replay:
         )
 
     lead = next(iter(values.values())).shape[:2]
-    flat = {n: v.reshape(-1, *v.shape[2:]) for n, v in values.items()}
+    flat = {n: end_to_end(v) for n, v in values.items()}
     out = jax.lax.map(one, flat, batch_size=32)
     return jax.tree.map(lambda v: v.reshape(*lead, *v.shape[1:]), out)
 
@@ -240,6 +240,11 @@ def axis_names(site: Site, ndim: int) -> tuple[str, ...]:
 def apart(dims: tuple[str, ...], name: str, taken: tuple[str, ...]) -> tuple[str, ...]:
     """Put a site's name before those of its axes that are called as axes of the result are."""
     return tuple(f"{name}_{dim}" if dim in taken else dim for dim in dims)
+
+
+def end_to_end(values: Any) -> Any:
+    """Put chains one after the other: `(chain, draw, ...)` as `(draws, ...)`."""
+    return values.reshape(-1, *values.shape[2:])
 
 
 def dotless(name: str) -> str:

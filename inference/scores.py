@@ -14,8 +14,10 @@ from jaxtyping import Array, PRNGKeyArray
 from bayesfield.checks import check_key
 
 from .binding import bind
-from .predict import apart, axis_names, dotless, replay, statements, without_imputed
+from .predict import apart, axis_names, dotless, end_to_end, replay, statements, without_imputed
 from .program import WRAPPERS, Data, Program, Site, Values
+from .score_table import assemble, summarise
+from .scoring_rules import log_score, score_values
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from .posterior import Posterior
 
 MIN_PREDICTIVE = 1000  # draws of the observations: the quantiles of a 95 % interval need as many
-BLOCK_ELEMENTS = 4_000_000  # of predictive draws that are sorted at a time
-SCORES = ("rmse", "mae", "nll", "crps", "interval_score", "coverage")
 DIMS = ("site", "task", "level")
 
 
@@ -130,145 +130,26 @@ def score(
         name = dotless(names[site.name])
         y, seen = (np.asarray(value) for value in observed[site.name])
         y = y.astype(float)
-        draws = _flat(drawn[dotless(site.name)].values)[:, seen]
+        draws = end_to_end(drawn[dotless(site.name)].values)[:, seen]
         if np.isnan(draws).any():
             raise ValueError(
                 f"`score` expected predictions of `{names[site.name]}` that are numbers; got NaN. "
                 "Does `data` hold NaN outside of the observations?"
             )
         mean = np.asarray(said.mean[site.name], float).mean((0, 1))
-        of_values = {"nll": _log_score(_flat(said.log_likelihood[site.name]), seen, site)[seen]}
+        of_values = {
+            "nll": log_score(end_to_end(np.asarray(said.log_likelihood[site.name])), seen, site)[
+                seen
+            ]
+        }
         if mean.ndim == y.ndim:
             uniform = np.asarray(jax.random.uniform(key_site, y.shape), float)[seen]
-            of_values |= _scores(y[seen], mean[seen], draws, chosen, uniform)
+            of_values |= score_values(y[seen], mean[seen], draws, chosen, uniform)
             pit = np.full(y.shape, np.nan)
             pit[seen] = of_values.pop("pit")
             pits[name] = (apart(axis_names(site, y.ndim), name, DIMS), pit)
-        tables[name] = _table(of_values, site, seen, row_task, len(tasks), len(chosen))
-    return _dataset(tables, pits, chosen, tasks, row_task)
-
-
-def crps(y: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Return the CRPS of draws `(S, *shape)`, in ascending order, at values `(*shape)`.
-
-    `E|Y - y| - E|Y - Y'| / 2`, the second over pairs of different draws (fair), by their ranks.
-    """
-    size = len(draws)
-    rank = np.arange(1.0, size + 1.0).reshape(-1, *[1] * y.ndim)
-    spread = ((2.0 * rank - size - 1.0) * draws).sum(0) / (size * max(1, size - 1))
-    return np.abs(draws - y).mean(0) - spread
-
-
-def _scores(
-    y: np.ndarray, mean: np.ndarray, draws: np.ndarray, levels: np.ndarray, uniform: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Score each of `n` values by draws `(S, n)`: `(n,)`, or `(n, level)`; squares for the RMSE."""
-    # An end of an interval of discrete values is one of them.
-    method = "linear" if np.issubdtype(draws.dtype, np.floating) else "inverted_cdf"
-    alpha = 1.0 - levels
-    blocks = []
-    for rows in np.array_split(np.arange(len(y)), 1 + draws.size // BLOCK_ELEMENTS):
-        at, drawn = y[rows], np.sort(draws[:, rows].astype(float), axis=0)
-        low = np.quantile(drawn, alpha / 2.0, axis=0, method=method).T
-        high = np.quantile(drawn, 1.0 - alpha / 2.0, axis=0, method=method).T
-        below, above = at[:, None] < low, at[:, None] > high
-        outside = np.where(below, low - at[:, None], np.where(above, at[:, None] - high, 0.0))
-        lower, equal = (drawn < at).sum(0), (drawn == at).sum(0)
-        blocks.append(
-            {
-                "rmse": (mean[rows] - at) ** 2,
-                "mae": np.abs(np.median(drawn, axis=0) - at),
-                "crps": crps(at, drawn),
-                "interval_score": high - low + 2.0 / alpha * outside,
-                "coverage": 1.0 - (below | above),
-                # The rank of `y` among itself and the draws: exactly uniform if it is one of them.
-                "pit": (lower + uniform[rows] * (equal + 1)) / (len(drawn) + 1),
-            }
-        )
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-
-
-def _log_score(log_density: np.ndarray, seen: np.ndarray, site: Site) -> np.ndarray:
-    """Return minus the log mean density of each event, shared among its values that are seen."""
-    total = np.logaddexp.reduce(log_density.astype(float), axis=0) - np.log(len(log_density))
-    axes = tuple(range(seen.ndim - site.event_dim, seen.ndim))
-    number = np.maximum(seen.sum(axes, keepdims=True), 1)
-    return np.broadcast_to(-total.reshape(number.shape) / number, seen.shape)
-
-
-def _table(
-    of_values: dict[str, np.ndarray],
-    site: Site,
-    seen: np.ndarray,
-    row_task: np.ndarray | None,
-    num_tasks: int,
-    num_levels: int,
-) -> dict[str, np.ndarray]:
-    """Summarise the scores of a site's `n` values that are seen: means, standard errors, tasks."""
-    batch = seen.shape[: seen.ndim - site.event_dim]
-    event = np.arange(int(np.prod(batch))).reshape((*batch, *[1] * site.event_dim))
-    cluster = np.broadcast_to(event, seen.shape)[seen]
-    table = {"num_values": np.asarray(len(cluster))}
-    if row_task is not None:
-        rows = row_task.reshape(-1, *[1] * (seen.ndim - 1))
-        cluster = np.broadcast_to(rows, seen.shape)[seen]
-        table["num_values_by_task"] = np.bincount(cluster, minlength=num_tasks)
-    for name in SCORES:
-        shape = (num_levels,) if name in ("interval_score", "coverage") else ()
-        value = of_values.get(name, np.full((len(cluster), *shape), np.nan))
-        mean, error = _mean(value, cluster)
-        if name == "rmse":
-            mean = np.sqrt(mean)
-            error = error / (2.0 * mean) if mean > 0 else np.full((), np.nan)
-        table |= {name: mean, f"{name}_se": error}
-        if row_task is not None:
-            split = np.stack([_mean(value[cluster == t], None)[0] for t in range(num_tasks)])
-            if name == "nll" and not batch:  # one joint density of all tasks
-                split = np.full_like(split, np.nan)
-            table[f"{name}_by_task"] = np.sqrt(split) if name == "rmse" else split
-    return table
-
-
-def _mean(values: np.ndarray, cluster: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean over the first axis, and its standard error if clusters are independent."""
-    nothing = np.full(values.shape[1:], np.nan)
-    if not len(values):
-        return nothing, nothing
-    mean = np.asarray(values.mean(0))
-    if cluster is None:
-        return mean, nothing
-    which, cluster = np.unique(cluster, return_inverse=True)
-    if len(which) < 2:
-        return mean, nothing
-    sums = np.zeros((len(which), *values.shape[1:]))
-    with np.errstate(invalid="ignore"):  # an infinite score has no standard error
-        np.add.at(sums, cluster, values - mean)
-    variance = (sums**2).sum(0) * len(which) / (len(which) - 1)
-    return mean, np.asarray(np.sqrt(variance) / len(values))
-
-
-def _dataset(
-    tables: dict[str, dict[str, np.ndarray]],
-    pits: dict[str, tuple[tuple[str, ...], np.ndarray]],
-    levels: np.ndarray,
-    tasks: np.ndarray,
-    row_task: np.ndarray | None,
-) -> "xr.Dataset":
-    import xarray as xr
-
-    data, coords = {}, {"site": [*tables], "level": levels}
-    if row_task is not None:
-        coords["task"] = tasks
-    for name in next(iter(tables.values())):
-        dims = ("site", *["task"] * name.endswith("_by_task"))
-        dims += ("level",) * name.startswith(("interval_score", "coverage"))
-        data[name] = (dims, np.stack([table[name] for table in tables.values()]))
-    for name, (dims, pit) in pits.items():
-        data[f"{name}_pit"] = (dims, pit)
-        coords |= {dim: np.arange(size) for dim, size in zip(dims, pit.shape, strict=True)}
-        if row_task is not None:
-            coords[f"{dims[0]}_task"] = (dims[0], tasks[row_task])
-    return xr.Dataset(data, coords=coords)
+        tables[name] = summarise(of_values, site, seen, row_task, len(tasks), len(chosen))
+    return assemble(tables, pits, chosen, tasks, row_task)
 
 
 def _widened(posterior: "Posterior") -> "Posterior":
@@ -299,11 +180,6 @@ def _observations(
         axes = tuple(range(y.ndim - site.event_dim, y.ndim))
         found[site.name] = y, seen & ~(seen & jnp.isnan(y)).any(axes, keepdims=True)
     return found
-
-
-def _flat(values: Any) -> np.ndarray:
-    """Put chains one after the other: `(draws, ...)`."""
-    return np.asarray(values).reshape(-1, *values.shape[2:])
 
 
 def _check_levels(levels: Iterable[float]) -> np.ndarray:

@@ -9,7 +9,7 @@ from jaxtyping import PRNGKeyArray
 from bayesfield.checks import check_key
 
 from .binding import bind
-from .predict import apart, dotless, statements_in
+from .predict import apart, dotless, end_to_end, statements_in
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,8 +78,10 @@ def variance_split(
     for name, stem in asked.items():
         mean, noise = (ran[f"{dotless(name)}_{what}"] for what in ("mean", "variance"))
         dims = apart(tuple(str(dim) for dim in mean.dims[2:]), stem, ("source",))
-        within, between = split_by_trunk(_flat(mean.values), posterior.trunk.ravel())
-        parts = np.stack([within, between, _flat(noise.values).mean(0)])
+        within, between = split_by_trunk(
+            end_to_end(mean.values).astype(float), posterior.trunk.ravel()
+        )
+        parts = np.stack([within, between, end_to_end(noise.values).mean(0, dtype=float)])
         with np.errstate(invalid="ignore"):
             share = between / (within + between)
         variables[stem] = (("source", *dims), parts)
@@ -97,8 +99,3 @@ def split_by_trunk(values: np.ndarray, trunk: np.ndarray) -> tuple[np.ndarray, n
     within = np.tensordot(weights, np.stack([group.var(0) for group in groups]), 1)
     centre = np.tensordot(weights, means, 1)
     return within, np.tensordot(weights, (means - centre) ** 2, 1)
-
-
-def _flat(values: np.ndarray) -> np.ndarray:
-    """Put chains one after the other, in double precision: `(draws, ...)`."""
-    return values.reshape(-1, *values.shape[2:]).astype(float)

@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from bayesfield.inference import EnsembleMAP, fit_posterior, score
-from bayesfield.inference.scores import _scores, crps
+from bayesfield.inference.scoring_rules import crps, score_values
 
 SCORES = ("rmse", "mae", "nll", "crps", "interval_score", "coverage")
 TINY = EnsembleMAP(num_members=2, num_steps=1)
@@ -148,7 +148,7 @@ def test_crps_of_one_draw_is_the_absolute_error():
 
 def test_the_interval_score_is_twice_the_pinball_losses_over_alpha():
     y, draws, levels = _rng.normal(size=50), _rng.normal(size=(30, 50)), np.array([0.5, 0.9])
-    got = _scores(y, y, draws, levels, np.zeros(50))["interval_score"]
+    got = score_values(y, y, draws, levels, np.zeros(50))["interval_score"]
     for i, level in enumerate(levels):
         tails = (1 - level) / 2, (1 + level) / 2
         q = np.quantile(draws, tails, axis=0)
@@ -157,7 +157,7 @@ def test_the_interval_score_is_twice_the_pinball_losses_over_alpha():
 
 
 def test_blocks_change_nothing(known, scored, monkeypatch):
-    monkeypatch.setattr("bayesfield.inference.scores.BLOCK_ELEMENTS", 7 * S)
+    monkeypatch.setattr("bayesfield.inference.scoring_rules.BLOCK_ELEMENTS", 7 * S)
     again = score(known, HELD_OUT, key=jr.key(1), batch_size=512)
     for name in scored.data_vars:
         np.testing.assert_allclose(again[name], scored[name], rtol=1e-5, atol=1e-6)
