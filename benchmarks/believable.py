@@ -72,6 +72,13 @@ METHODS = {
         MODELS["all"], data, NUTS(num_samples=1000), init=EnsembleMAP(), key=key
     ),
     "laplace": lambda data, key: fit_posterior(MODELS["all"], data, Laplace(), key=key),
+    "laplace-generators": lambda data, key: fit_posterior(
+        MODELS["generators"],
+        data,
+        Laplace(hold_params=True),
+        init=SVI(num_restarts=4),
+        key=key,
+    ),
     "laplace-rff": lambda data, key: fit_posterior(MODELS["rff"], data, Laplace(), key=key),
 }
 

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from .binding import bind
-from .findings import ConvergenceWarning, falling_finding, findings, guide_finding, notes
+from .findings import (
+    ConvergenceWarning,
+    falling_finding,
+    findings,
+    guide_finding,
+    joint_finding,
+    notes,
+)
 from .predict import dotless, replay, run_program, statements_in, without_imputed
 from .variance import split_by_trunk
 
@@ -140,7 +147,8 @@ def warn_about(posterior: "Posterior") -> None:
     elif posterior.losses is not None:
         guide = "log_weight" in posterior.stats and not posterior.sites.subsampled
         k, worth = _proposal(posterior.stats["log_weight"]) if guide else (np.nan, np.nan)
-        found = (falling_finding(_trend(posterior.losses)), guide_finding(k, worth))
+        joint = "" if posterior.settings["engine"] == "EnsembleMAP" else joint_finding(posterior)
+        found = (falling_finding(_trend(posterior.losses)), guide_finding(k, worth), joint)
     for finding in filter(None, found):
         warnings.warn(finding, ConvergenceWarning, stacklevel=3)
 

@@ -8,6 +8,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from bayesfield.checks import listed
+
 from .checkpoint import Reached
 from .loop import Outcome
 from .phase import AbstractPhase
@@ -105,6 +107,11 @@ class AbstractEngine(eqx.Module):
     ) -> Fitted:
         """Make draws of what the loop returns; lanes that are not alive are left out."""
 
+    @property
+    def params_fit(self) -> str:
+        """How params are fitted: to the `"spread"` of the sites, to a `"point"`, or `"held"`."""
+        return "spread"
+
     def lanes_at_once(self) -> int | None:
         """How many lanes are mapped at once; by default so many that their arrays stay in cache."""
         return None
@@ -138,3 +145,24 @@ def best_first(start: Start, score: Array | np.ndarray, alive: np.ndarray) -> Me
         return {name: np.asarray(value)[order] for name, value in values.items()}
 
     return Members(Start(*(taken(part) for part in start)), score[order])
+
+
+def check_held(who: str, sites: Sites, members: Members | None, counted: str, number: int) -> None:
+    """Refuse to hold params that `init` has no values for, or at fewer members than asked."""
+    if not sites.params:
+        return
+    given = set() if members is None else set(members.start.params)
+    missing = [site.name for site in sites.params if site.name not in given]
+    if missing:
+        names = listed([f"`{name}`" for name in missing])
+        raise ValueError(
+            f"The program has params, {names}, and {who} holds them fixed: it needs values for "
+            "them. Fit them first, `init=SVI(num_restarts=4)`; or give every leaf a prior, "
+            '`with_prior(field, where="all")`.'
+        )
+    found = 0 if members is None else len(members.score)
+    if found < number:
+        raise ValueError(
+            f"`{counted}={number}` needs as many members of `init`; it has {found}. "
+            f"`init=SVI(num_restarts={number})` makes them."
+        )

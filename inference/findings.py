@@ -17,6 +17,7 @@ BETWEEN = 0.1  # at it the bands of one trunk are 5 % too narrow: sqrt(1 - 0.1)
 PARETO_K = 0.7
 WORTH = 0.5  # of a guide's draws, when they are reweighted
 TREND = 4.0
+VALUES_PER_PARAM = 10  # as many, and the noise scale is 5 % too small: sqrt(1 - 1 / 10)
 
 
 class ConvergenceWarning(UserWarning):
@@ -37,7 +38,7 @@ def findings(posterior: "Posterior", result: "xr.Dataset") -> tuple[str, ...]:
             float(result.get("pareto_k", np.nan)), float(result.get("reweighted_share", np.nan))
         ),
         _between(result),
-        _ensemble(posterior),
+        _ensemble(posterior) or joint_finding(posterior),
     ]
     return tuple(finding for finding in found if finding)
 
@@ -163,6 +164,24 @@ def _ensemble(posterior: "Posterior") -> str:
     return (
         f"The draws are {posterior.num_draws} modes, one for each member: their spread is no "
         f"posterior. For bands that cover, {remedy}."
+    )
+
+
+def joint_finding(posterior: "Posterior") -> str:
+    """Say that params were fitted together with one value of the sites, as many as there are."""
+    fitted, seen = (
+        sum(int(np.prod(site.shape)) for site in sites)
+        for sites in (posterior.sites.params, posterior.sites.observed)
+    )
+    most = -(-seen // VALUES_PER_PARAM)
+    if not posterior.settings.get("joint_params", False) or fitted <= most:
+        return ""
+    return (
+        f"{fitted} numbers of params were fitted to {seen} values together with one value of the "
+        f"sites, expected at most {most}: the trunk has fitted the noise, and its bands are too "
+        'narrow. Make it random (`with_prior(field, where="all")`), or fit the params to the '
+        "sites' spread, `init=SVI(num_restarts=4)`, for `NUTS(num_trunks=4)` or "
+        "`Laplace(hold_params=True)`."
     )
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray
 from bayesfield.checks import check_key
 
 from . import loop
-from .backends import ENGINES, NUTS, EnsembleMAP
+from .backends import ENGINES
 from .binding import bind, check_fittable
 from .checkpoint import Checkpoint, digest
 from .clock import Clock
@@ -86,6 +86,7 @@ def fit_posterior(
     if isinstance(init, str | AbstractEngine):
         init = _engine("init", init)
         _check_order(engine, init, sites)
+    joint = _params_are_joint(engine, sites, init)
     saved = None
     if checkpoint is not None:
         saved = Checkpoint(checkpoint, _identity(program, arrays, sites, engine, init, key))
@@ -104,16 +105,6 @@ def fit_posterior(
         if first.cut_short:
             warnings.warn(f"Interrupted in `init`: {engine} has not run.", stacklevel=2)
             return first
-    joint = isinstance(init, EnsembleMAP) or (
-        isinstance(init, Posterior) and init.settings["engine"] == EnsembleMAP.__name__
-    )
-    if joint and sites.params and isinstance(engine, NUTS):
-        warnings.warn(
-            "`init` by `EnsembleMAP` fits the params together with one value of the sites, so the "
-            "trunk has fitted the noise, and chains on it mix poorly (R-hat 1.5 where SVI's has "
-            "1.01). `init=SVI(num_restarts=...)` fits the params to the sites' spread.",
-            stacklevel=2,
-        )
     members, values = _members(sites, first if first is not None else init)
     engine.check(sites, members)
 
@@ -148,6 +139,7 @@ def fit_posterior(
             "engine": type(engine).__name__,
             "settings": described(engine),
             "init": first.settings if first is not None else type(init).__name__,
+            "joint_params": joint,
             "versions": {name: version(name) for name in VERSIONS},
             "seconds": time.perf_counter() - begin,
             "compile_seconds": clock.compiling,
@@ -212,6 +204,24 @@ def _check_order(engine: AbstractEngine, init: AbstractEngine, sites: Sites) -> 
         Start(dict.fromkeys(names, np.zeros(0)), {}, {}), np.zeros(init.num_lanes(sites))
     )
     engine.check(sites, promised)
+
+
+def _params_are_joint(engine: AbstractEngine, sites: Sites, init: Any) -> bool:
+    """Whether params are fitted to one value of the sites; warn where `init` hands on such ones."""
+    if not sites.params or engine.params_fit != "held":
+        return bool(sites.params) and engine.params_fit == "point"
+    if isinstance(init, Posterior):
+        name, joint = init.settings["engine"], init.settings.get("joint_params", False)
+    else:
+        name, joint = type(init).__name__, getattr(init, "params_fit", "") == "point"
+    if joint:
+        warnings.warn(
+            f"`init` by `{name}` fits the params together with one value of the sites, so the "
+            "trunk has fitted the noise (chains on it had R-hat 1.5 where those on SVI's had "
+            "1.01). `init=SVI(num_restarts=...)` fits the params to the sites' spread.",
+            stacklevel=3,
+        )
+    return joint
 
 
 def _members(sites: Sites, init: Any) -> tuple[Members | None, Values]:

@@ -23,12 +23,17 @@ PEAK = 1e-2  # of the learning rate, where none is given
 
 
 class Climb(NamedTuple):
-    """A lane: the params and the free sites' position, the optimiser's memory, the hyper sites."""
+    """A lane: what climbs, params and the free sites; what is held; the hyper sites."""
 
     point: Any
     memory: Any
     loss: Array
+    held: Values
     hyper: Values
+
+    def params(self, program: Program, data: Data) -> Values:
+        """Return all params, constrained."""
+        return self.held | program.bound_params(data, self.point[0])
 
 
 class Alternation(AbstractPhase):
@@ -46,6 +51,7 @@ class Alternation(AbstractPhase):
     optimizer: Callable | optax.GradientTransformation = eqx.field(static=True)
     learning_rate: float | Callable | None = eqx.field(static=True)
     hyper: tuple[str, ...] | None = eqx.field(static=True)
+    hold_params: bool = eqx.field(static=True)
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> Climb:
         """Part the sites into the free ones and the hyper sites, and measure the start."""
@@ -64,26 +70,29 @@ class Alternation(AbstractPhase):
             elif not is_replicate(name, trace):
                 free[name] = value
         outputs_of(program, data, lane.params, hyper, free)  # refuses what it cannot do
-        point = (program.free_params(data, lane.params), free)
-        return Climb(
-            point, self._optimizer().init(point), loss_at(point, program, data, hyper), hyper
-        )
+        held, climbing = (lane.params, {}) if self.hold_params else ({}, lane.params)
+        point = (program.free_params(data, climbing), free)
+        loss = loss_at(point, program, data, held, hyper)
+        return Climb(point, self._optimizer().init(point), loss, held, hyper)
 
     def step(self, program: Program, data: Data, state: Climb, index: Array, key: PRNGKeyArray):
         """Take a step of the optimiser, or update, as the index says."""
         del key
 
         def climb(state: Climb) -> tuple[Climb, Array, Array]:
-            loss, gradient = jax.value_and_grad(loss_at)(state.point, program, data, state.hyper)
+            loss, gradient = jax.value_and_grad(loss_at)(
+                state.point, program, data, state.held, state.hyper
+            )
             updates, memory = self._optimizer().update(gradient, state.memory, state.point)
             point = optax.apply_updates(state.point, updates)
-            return Climb(point, memory, loss, state.hyper), loss, all_finite(loss, point)
+            new = state._replace(point=point, memory=memory, loss=loss)
+            return new, loss, all_finite(loss, point)
 
         def update(state: Climb) -> tuple[Climb, Array, Array]:
             free_params, position = state.point
-            params = program.bound_params(data, free_params)
+            params = state.params(program, data)
             position, hyper, loss = evidence_update(program, data, params, state.hyper, position)
-            new = Climb((free_params, position), state.memory, loss, hyper)
+            new = state._replace(point=(free_params, position), loss=loss, hyper=hyper)
             return new, loss, all_finite(loss, position, hyper)
 
         period = max(1, self.num_climbing // (self.num_among + 1))
@@ -104,8 +113,8 @@ def is_hyper(chosen: tuple[str, ...] | None, name: str, shape: tuple[int, ...], 
     return name in chosen if chosen is not None else shape == () and not real
 
 
-def loss_at(point: tuple[Values, Values], program: Program, data: Data, hyper: Values) -> Array:
+def loss_at(point: Any, program: Program, data: Data, held: Values, hyper: Values) -> Array:
     """Return minus the log joint density, of unconstrained values."""
     free_params, position = point
-    params = program.bound_params(data, free_params)
+    params = held | program.bound_params(data, free_params)
     return -log_joint(read(program, data, params, hyper, position), hyper, position)

@@ -166,7 +166,7 @@ class Program(eqx.Module):
         return {n: transforms[n](v) if n in transforms else v for n, v in free.items()}
 
     def _param_transforms(self, data: Data, params: Values) -> dict[str, Any]:
-        if not self.constrained:
+        if not self.constrained or not params:
             return {}
         trace = self.trace(data, params, jax.random.key(0))
         return {n: biject_to(trace[n]["kwargs"]["constraint"]) for n in self.constrained}

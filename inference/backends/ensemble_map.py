@@ -54,6 +54,11 @@ class EnsembleMAP(AbstractEngine):
         check_size("EnsembleMAP", "num_steps", self.num_steps)
         check_optimizer("EnsembleMAP", self.optimizer, self.learning_rate)
 
+    @property
+    def params_fit(self) -> str:
+        """Together with one value of the sites."""
+        return "point"
+
     def num_lanes(self, sites: Sites) -> int:
         """One for each member."""
         del sites

@@ -16,7 +16,14 @@ from numpyro.infer import init_to_median, init_to_sample
 from bayesfield.checks import check_size
 from bayesfield.inference.curvature import curvature_at
 from bayesfield.inference.diagnostics import ConvergenceWarning
-from bayesfield.inference.engine import AbstractEngine, Fitted, Members, Start, best_first
+from bayesfield.inference.engine import (
+    AbstractEngine,
+    Fitted,
+    Members,
+    Start,
+    best_first,
+    check_held,
+)
 from bayesfield.inference.fisher import FAMILIES
 from bayesfield.inference.gaussian import Found, Gaussian, factorise
 from bayesfield.inference.laplace_phase import Alternation, Climb, is_hyper, loss_at
@@ -48,7 +55,13 @@ class Laplace(AbstractEngine):
     their own prior density (of the constrained values, as `EnsembleMAP` has it), is highest. Each
     update is a Gauss-Newton step, shortened where that is better, and MacKay's fixed point for the
     hyper sites, with `J` held fixed: that the mean depends on a hyper site, an amplitude say, is
-    seen by the density and not by the determinant. Params climb with the sites.
+    seen by the density and not by the determinant.
+
+    Params climb with the sites, and so fit the noise if they are many: of a FiLM-SIREN whose
+    generators alone are random, the noise scale was 0.18 of the truth and RMSE four times an exact
+    GP's. Held where SVI has put them, `Laplace(hold_params=True)` with
+    `init=SVI(num_restarts=4)`, they gave bands that cover HELD_COVER and an RMSE of HELD_RMSE times
+    the GP's; all weights random (`with_prior(field, where="all")`), RMSE is 1.04 times.
 
     Predictions are by default linear in the sites about each mode, as the Gauss-Newton Hessian is
     that of the linear model, and a draw of a network's weights by it lies far outside of where the
@@ -70,6 +83,7 @@ class Laplace(AbstractEngine):
             peak at 0.01, or with a transformation.
         hyper: Names of the sites that are points; None for the scalars whose support is not the
             real line, such as a noise scale or a prior scale; `()` for none.
+        hold_params: Whether params stay as `init` has them, a start on each of its members.
         num_samples: Draws, of all starts together.
         linearised: Whether predictions are linear about the modes; False runs the program at draws.
         init_strategy: Where climbs start: a draw from the prior by default, scalars at its median.
@@ -88,6 +102,7 @@ class Laplace(AbstractEngine):
     optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
     learning_rate: float | Callable | None = eqx.field(static=True, default=None)
     hyper: tuple[str, ...] | None = eqx.field(static=True, default=None)
+    hold_params: bool = eqx.field(static=True, default=False)
     num_samples: int = eqx.field(static=True, default=1000)
     linearised: bool = eqx.field(static=True, default=True)
     init_strategy: Callable = eqx.field(static=True, default=init_scalars_to_median)
@@ -106,8 +121,7 @@ class Laplace(AbstractEngine):
             )
 
     def check(self, sites: Sites, members: Members | None) -> None:
-        """Refuse what has no Fisher information here, and names that are no latent sites."""
-        del members
+        """Refuse what has no Fisher information here, unknown names, and params without values."""
         for site in sites.observed:
             if site.family not in FAMILIES:
                 raise ValueError(
@@ -135,6 +149,13 @@ class Laplace(AbstractEngine):
                 "them in `hyper`. Name those that are to be points, `hyper=()` say; without any "
                 "latent site fit the params with SVI or EnsembleMAP."
             )
+        if self.hold_params:
+            check_held("`hold_params=True`", sites, members, "num_starts", self.num_starts)
+
+    @property
+    def params_fit(self) -> str:
+        """Together with the sites' mode, or as `init` gives them."""
+        return "held" if self.hold_params else "point"
 
     def num_lanes(self, sites: Sites) -> int:
         """One for each start."""
@@ -158,6 +179,7 @@ class Laplace(AbstractEngine):
             optimizer=self.optimizer,
             learning_rate=self.learning_rate,
             hyper=self.hyper,
+            hold_params=self.hold_params,
         )
         return (climb,)
 
@@ -208,10 +230,12 @@ class Laplace(AbstractEngine):
 def _at_the_end(program: Program, data: Data, states: Climb) -> Found:
     def one(state: Climb) -> Found:
         free_params, position = state.point
-        params = program.bound_params(data, free_params)
+        params = state.params(program, data)
         flat, unravel = ravel_pytree(position)
         loss, slope = jax.value_and_grad(
-            lambda flat: loss_at((free_params, unravel(flat)), program, data, state.hyper)
+            lambda flat: loss_at(
+                (free_params, unravel(flat)), program, data, state.held, state.hyper
+            )
         )(flat)
         curvature = curvature_at(program, data, params, state.hyper, position)
         return Found(flat, curvature.whitened, curvature.prior, -loss, -slope)
@@ -244,8 +268,8 @@ def _complete(
     """Return params, the unconstrained centre, and draws of all latent sites, by lane."""
 
     def one(state: Climb, flat: Array, key: PRNGKeyArray):
-        free_params, position = state.point
-        params = program.bound_params(data, free_params)
+        _, position = state.point
+        params = state.params(program, data)
         _, unravel = ravel_pytree(position)
 
         def values(position: Values, key: PRNGKeyArray) -> Values:

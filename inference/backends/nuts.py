@@ -12,8 +12,15 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_uniform
 
-from bayesfield.checks import check_size, listed
-from bayesfield.inference.engine import AbstractEngine, Fitted, Members, Start, best_first
+from bayesfield.checks import check_size
+from bayesfield.inference.engine import (
+    AbstractEngine,
+    Fitted,
+    Members,
+    Start,
+    best_first,
+    check_held,
+)
 from bayesfield.inference.loop import Outcome
 from bayesfield.inference.nuts_phase import METRICS, Sampler
 from bayesfield.inference.phase import AbstractPhase
@@ -100,28 +107,17 @@ class NUTS(AbstractEngine):
                 "The program has params and no latent site: there is nothing to sample. Put a "
                 "prior on it (`with_prior`), or fit the params with SVI or EnsembleMAP."
             )
-        given = set() if members is None else set(members.start.params)
-        missing = [site.name for site in sites.params if site.name not in given]
-        if missing:
-            names = listed([f"`{name}`" for name in missing])
-            raise ValueError(
-                f"The program has params, {names}, and MCMC holds them fixed: it needs values for "
-                "them. Fit them first, `init=SVI(num_restarts=4)`; or give every leaf a prior, "
-                '`with_prior(field, where="all")`.'
-            )
-        if self.num_trunks == 1:
-            return
-        if not sites.params:
+        if self.num_trunks > 1 and not sites.params:
             raise ValueError(
                 f"`num_trunks={self.num_trunks}` needs params, and the program has none: it has "
                 "one trunk, however many starts. Use `num_chains`."
             )
-        found = 0 if members is None else len(members.score)
-        if found < self.num_trunks:
-            raise ValueError(
-                f"`num_trunks={self.num_trunks}` needs as many members of `init`; it has {found}. "
-                f"`init=SVI(num_restarts={self.num_trunks})` makes them."
-            )
+        check_held("MCMC", sites, members, "num_trunks", self.num_trunks)
+
+    @property
+    def params_fit(self) -> str:
+        """As `init` gives them."""
+        return "held"
 
     def num_lanes(self, sites: Sites) -> int:
         """One for each chain of each trunk."""

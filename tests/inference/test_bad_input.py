@@ -27,6 +27,7 @@ from bayesfield.inference import (
     NUTS,
     SVI,
     EnsembleMAP,
+    Laplace,
     cosine_cycles,
     crew,
     fit,
@@ -174,6 +175,10 @@ REFUSED = {
                         ValueError, r"`num_trunks=3` needs as many members of `init`; it has 2"),
     "trunks, a dict": (with_params, DATA, NUTS(num_trunks=2), {"init": {"intercept": 0.3}},
                        ValueError, r"`num_trunks=2` needs as many members of `init`; it has 1"),
+    "held, no init": (with_params, DATA, Laplace(hold_params=True), {}, ValueError,
+                      r"has params, `intercept`, and `hold_params=True` holds them fixed"),
+    "held, members": (with_params, DATA, Laplace(hold_params=True), {"init": SVI()}, ValueError,
+                      r"`num_starts=4` needs as many members of `init`; it has 1.*num_restarts=4"),
 }  # fmt: skip
 
 

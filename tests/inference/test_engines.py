@@ -18,6 +18,7 @@ from bayesfield.inference import (
     NUTS,
     SVI,
     EnsembleMAP,
+    Laplace,
     Start,
     cosine_cycles,
     diagnose,
@@ -382,13 +383,23 @@ def test_chains_that_are_stuck_apart_are_reported_with_an_infinite_rhat(chains):
     assert any(finding.startswith("R-hat is inf") for finding in found.attrs["findings"])
 
 
-def test_a_trunk_from_a_joint_map_is_warned_of_and_one_from_svi_is_not(recwarn):
-    init = EnsembleMAP(num_members=2, num_steps=5)
-    with pytest.warns(UserWarning, match=r"trunk has fitted the noise.*`init=SVI"):
-        fit_posterior(with_params, DATA, SHORT, key=KEY, init=init)
+@pytest.mark.parametrize(
+    "init", [EnsembleMAP(num_members=2, num_steps=5), Laplace(num_starts=2, num_steps=5)], ids=str
+)
+def test_a_trunk_from_a_joint_map_is_warned_of(init):
+    text = f"`init` by `{type(init).__name__}`.*trunk has fitted the noise.*`init=SVI"
+    with pytest.warns(UserWarning, match=text):
+        chains = fit_posterior(with_params, DATA, SHORT, key=KEY, init=init)
     fitted = fit_posterior(with_params, DATA, init, key=KEY)
-    with pytest.warns(UserWarning, match="trunk has fitted the noise"):
+    with pytest.warns(UserWarning, match=text):
         fit_posterior(with_params, DATA, SHORT, key=KEY, init=fitted)
+    with pytest.warns(UserWarning, match="`init` by `NUTS`"):  # the same trunk, handed on
+        fit_posterior(with_params, DATA, SHORT, key=KEY, init=chains)
+
+
+def test_a_trunk_from_svi_is_not_warned_of(recwarn):
+    init = EnsembleMAP(num_members=2, num_steps=5)
+    fitted = fit_posterior(with_params, DATA, init, key=KEY)
     (finding,) = [t for t in diagnose(fitted).findings if "no posterior" in t]
     assert "init=SVI()" in finding  # and not the way that has just been warned of
     recwarn.clear()

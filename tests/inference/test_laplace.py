@@ -16,10 +16,12 @@ from numpyro import handlers
 
 import bayesfield as bf
 from bayesfield.inference import (
+    SVI,
     ConvergenceWarning,
     EnsembleMAP,
     Laplace,
     Posterior,
+    diagnose,
     fit_posterior,
 )
 from bayesfield.inference.binding import bind
@@ -345,6 +347,61 @@ def test_a_start_has_its_own_trunk():
     posterior = fit_posterior(with_params, {"x": X, "y": Y}, SMALL, key=jr.key(0))
     np.testing.assert_array_equal(posterior.trunk, [[0] * 5 + [1] * 5])
     assert posterior.params["intercept"].shape == (2,)
+
+
+def shifted(x, z, y=None):
+    offset = numpyro.param("offset", 0.0)
+    f = bf.random_field("field", bf.with_prior(layer, scale=PRIOR))
+    with numpyro.plate("points", x.shape[0]):
+        numpyro.sample("y", dist.Normal(f(x, z)[..., 0] + offset, 0.7), obs=y)
+
+
+def test_on_params_that_are_held_it_is_exact():
+    data = DATA | {"y": DATA["y"] + 1.5}
+    engine = dataclasses.replace(ENGINE, hold_params=True, num_samples=4)
+    held = fit_posterior(shifted, data, engine, init={"offset": 1.5}, key=jr.key(1))
+    assert held.params["offset"] == 1.5
+    mean, cov = exact(0.7)
+    mode = coefficients({n: v[0] for n, v in held.members.start.position.items()})
+    assert np.abs((mode - mean) / np.sqrt(np.diag(cov))).max() < 1e-3
+    np.testing.assert_allclose(held.stats["log_evidence"], log_evidence(0.7), rtol=1e-5)
+    climbed = dataclasses.replace(engine, hold_params=False)
+    moved = fit_posterior(shifted, data, climbed, init={"offset": 1.5}, key=jr.key(1))
+    assert abs(moved.params["offset"][0] - 1.5) > 1e-2
+
+
+def test_each_start_is_on_a_trunk_of_svi():
+    fit = SVI(num_restarts=2, num_steps=50, num_samples=10)
+    init = fit_posterior(with_params, {"x": X, "y": Y}, fit, key=jr.key(0))
+    engine = dataclasses.replace(SMALL, hold_params=True)
+    posterior = fit_posterior(with_params, {"x": X, "y": Y}, engine, init=init, key=jr.key(1))
+    given = init.members.start.params["intercept"]
+    np.testing.assert_array_equal(np.sort(posterior.params["intercept"]), np.sort(given))
+
+
+def bending(x, y=None, *, width):
+    weights = numpyro.param("weights", lambda key: jr.normal(key, (2, width)))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(0.5))
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    f = slope * jnp.tanh(x[:, None] * weights[0] + weights[1]).sum(-1)
+    numpyro.sample("y", dist.Normal(f, sigma), obs=y)
+
+
+def test_many_params_that_climbed_with_the_sites_are_a_finding(recwarn):
+    many = {"x": X, "y": Y, "width": 20}
+    text = rf"^40 numbers of params were fitted to {len(X)} values.*expected at most"
+    with pytest.warns(ConvergenceWarning, match=text):
+        found = fit_posterior(bending, many, SMALL, key=jr.key(0))
+    assert any("trunk has fitted the noise" in t for t in diagnose(found).findings)
+    recwarn.clear()
+    init = SVI(num_restarts=2, num_steps=200)
+    held = dataclasses.replace(SMALL, hold_params=True)
+    found = fit_posterior(bending, many, held, init=init, key=jr.key(0))
+    assert not any("trunk has fitted the noise" in t for t in diagnose(found).findings)
+    wide = {"x": np.tile(X, 10), "y": np.tile(Y, 10)} | {"width": 1}
+    found = fit_posterior(bending, wide, SMALL, key=jr.key(0))
+    assert not any("trunk has fitted the noise" in t for t in diagnose(found).findings)
+    assert not [w for w in recwarn if "trunk has fitted" in str(w.message)]
 
 
 def test_it_starts_at_an_ensemble():
