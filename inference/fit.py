@@ -55,7 +55,8 @@ def fit_posterior(
             name of one, `"nuts"`, with its defaults.
         key: `jax.random.key(seed)`. The same key gives the same result.
         init: What the fit starts from: a posterior of the same program, an engine to run first, or
-            a dict of values of sites and params. Params under NUTS need one and are held fixed.
+            a dict of values of sites and params. NUTS needs one where there are params, and holds
+            them fixed, as `Laplace(hold_params=True)` does.
         progress: Whether to show progress bars, where stderr is a terminal.
         allow_nan: Names of the arguments that may hold NaN or infinity.
         checkpoint: A folder that each finished chunk is written to. A fit that was killed goes on
