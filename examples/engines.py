@@ -1,7 +1,7 @@
-"""Three engines on one program: what each says of data that it has not seen, and what it costs.
+"""Engines on one program: what each says of data that it has not seen, and what it costs.
 
-The two examples of the demo share it. SVI first; EnsembleMAP from starts of its own; NUTS from the
-trunk that SVI learnt and at the scales of its guide.
+Two examples of the demo share it. SVI first; EnsembleMAP from starts of its own; NUTS, and Laplace,
+from the trunks that SVI learnt.
 """
 
 import time
