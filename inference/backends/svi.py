@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 from numpyro import handlers, optim
 from numpyro.infer import Trace_ELBO, init_to_median, init_to_value, svi
+from numpyro.infer.autoguide import AutoDelta
 from numpyro.infer.util import log_density
 
 from bayesfield.checks import check_size
@@ -82,6 +83,12 @@ class SVI(AbstractEngine):
                 f"{type(self.guide).__name__}."
             )
         check_optimizer("SVI", self.optimizer, self.learning_rate)
+
+    @property
+    def params_fit(self) -> str:
+        """To the spread of the guide, which a guide that is a point has not."""
+        point = isinstance(self.guide, type) and issubclass(self.guide, AutoDelta)
+        return "point" if point else "spread"
 
     def num_lanes(self, sites: Sites) -> int:
         """One for each restart."""

@@ -384,7 +384,13 @@ def test_chains_that_are_stuck_apart_are_reported_with_an_infinite_rhat(chains):
 
 
 @pytest.mark.parametrize(
-    "init", [EnsembleMAP(num_members=2, num_steps=5), Laplace(num_starts=2, num_steps=5)], ids=str
+    "init",
+    [
+        EnsembleMAP(num_members=2, num_steps=5),
+        Laplace(num_starts=2, num_steps=5),
+        SVI(guide=autoguide.AutoDelta, num_steps=5, num_samples=4),
+    ],
+    ids=lambda engine: type(engine).__name__,
 )
 def test_a_trunk_from_a_joint_map_is_warned_of(init):
     text = f"`init` by `{type(init).__name__}`.*trunk has fitted the noise.*`init=SVI"
