@@ -6,14 +6,31 @@ An error names the call, the argument, what was expected and what came.
 import math
 import numbers
 import operator
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import equinox
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
+import numpyro
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
+
+# Their frames stand between a user's line and a warning; "<@beartype" are the checks of the tests.
+INSIDE = (
+    str(Path(__file__).parent),
+    *(str(Path(package.__path__[0])) for package in (jax, equinox, jaxtyping, numpyro)),
+    "<@beartype",
+)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the user's own line, wherever inside the package the warning arises."""
+    warnings.warn(message, category, stacklevel=2, skip_file_prefixes=INSIDE)
 
 
 def check_key(call: str, key: Any) -> PRNGKeyArray:

@@ -2,7 +2,6 @@
 
 import inspect
 import traceback
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +13,8 @@ import numpyro.distributions as dist
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import IdentityTransform
+
+from bayesfield.checks import warn
 
 from .program import Data, Program, Site, Sites, innermost, signature_of
 
@@ -161,10 +162,9 @@ def check_fittable(sites: Sites) -> None:
     if not sites.latent and not sites.params:
         raise ValueError("The program has no latent site and no param: there is nothing to fit.")
     if not sites.observed:
-        warnings.warn(
+        warn(
             "The program has no observed site: the result is its prior. Was an observation left "
-            "out of `data`?",
-            stacklevel=3,
+            "out of `data`?"
         )
 
 

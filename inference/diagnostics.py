@@ -4,11 +4,12 @@ Weights of a network are not identified; the function is. What is judged is, for
 `<site>_mean` of each observed site on a fixed subsample of rows, and every latent scalar.
 """
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
+
+from bayesfield.checks import warn
 
 from .binding import bind
 from .findings import (
@@ -150,7 +151,7 @@ def warn_about(posterior: "Posterior") -> None:
         joint = "" if posterior.settings["engine"] == "EnsembleMAP" else joint_finding(posterior)
         found = (falling_finding(_trend(posterior.losses)), guide_finding(k, worth), joint)
     for finding in filter(None, found):
-        warnings.warn(finding, ConvergenceWarning, stacklevel=3)
+        warn(finding, ConvergenceWarning)
 
 
 def _statistics(values: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -53,6 +53,8 @@ class Fitted(NamedTuple):
         losses: `(member, step)`, or None.
         members: Starts for another fit.
         modes: `(start, *shape)`, unconstrained, where predictions are to be linear about them.
+        report: What the engine knows of its own result, in JSON's types, for `diagnose`: sites
+            that are points, starts left out, how far from a mode the climb ended.
     """
 
     draws: Values
@@ -62,6 +64,7 @@ class Fitted(NamedTuple):
     losses: np.ndarray | None
     members: Members
     modes: Values | None = None
+    report: dict[str, Any] | None = None
 
 
 class Run(NamedTuple):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from bayesfield.checks import check_key
+from bayesfield.checks import check_key, warn
 
 from . import loop
 from .backends import ENGINES
@@ -104,7 +104,7 @@ def fit_posterior(
                 checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
             )
         if first.cut_short:
-            warnings.warn(f"Interrupted in `init`: {engine} has not run.", stacklevel=2)
+            warn(f"Interrupted in `init`: {engine} has not run.")
             return first
     members, values = _members(sites, first if first is not None else init)
     engine.check(sites, members)
@@ -145,6 +145,7 @@ def fit_posterior(
             "seconds": time.perf_counter() - begin,
             "compile_seconds": clock.compiling,
             "run_seconds": clock.running,
+            "report": fitted.report or {},
             "cut_short": outcome.interrupted,
             "lost": {str(lane): list(where) for lane, where in outcome.died.items()},
         },
@@ -216,11 +217,10 @@ def _params_are_joint(engine: AbstractEngine, sites: Sites, init: Any) -> bool:
     else:
         name, joint = type(init).__name__, getattr(init, "params_fit", "") == "point"
     if joint:
-        warnings.warn(
+        warn(
             f"`init` by `{name}` fits the params together with one value of the sites, so the "
             "trunk has fitted the noise (chains on it had R-hat 1.5 where those on SVI's had "
-            "1.01). `init=SVI(num_restarts=...)` fits the params to the sites' spread.",
-            stacklevel=3,
+            "1.01). `init=SVI(num_restarts=...)` fits the params to the sites' spread."
         )
     return joint
 

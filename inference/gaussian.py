@@ -1,13 +1,14 @@
 """The Gaussian of a Laplace approximation, factorised on the host in double precision."""
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
+
+from bayesfield.checks import warn
 
 from .findings import ConvergenceWarning
 
@@ -64,12 +65,11 @@ def factorise(found: Found, lane: int) -> Gaussian | None:
         lower = np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
         least = float(np.linalg.eigvalsh(matrix)[0]) if np.isfinite(matrix).all() else math.nan
-        warnings.warn(
+        warn(
             f"The curvature at the mode of start {lane} is not positive definite, its smallest "
             f"eigenvalue is {least:.3g}: it is kept out of the draws. Give the sites proper or "
             "stronger priors, or more steps (`num_steps`).",
             ConvergenceWarning,
-            stacklevel=4,
         )
         return None
 

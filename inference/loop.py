@@ -6,7 +6,6 @@ everything that is not the engine's: the progress bar, lanes that go non-finite,
 """
 
 import sys
-import warnings
 from typing import NamedTuple
 
 import jax
@@ -14,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 from tqdm import tqdm
+
+from bayesfield.checks import warn
 
 from .checkpoint import Checkpoint, Reached, from_arrays, to_arrays
 from .clock import Clock
@@ -145,10 +146,9 @@ def _bury(graves: dict, phase: AbstractPhase, alive: np.ndarray, died: np.ndarra
         if int(lane) not in graves:
             graves[int(lane)] = (phase.name, int(died[lane]))
             if alive.any():
-                warnings.warn(
+                warn(
                     f"Lane {lane} of {len(alive)} went non-finite at step {died[lane]} of "
-                    f"{phase.name}: it is kept at its last finite state and out of the draws.",
-                    stacklevel=4,
+                    f"{phase.name}: it is kept at its last finite state and out of the draws."
                 )
     if not alive.any():
         first = min(step for _, step in graves.values())

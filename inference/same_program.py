@@ -1,12 +1,11 @@
 """A program held against one that was saved: every difference is named."""
 
-import warnings
 from importlib.metadata import version
 from typing import Any
 
 import jax
 
-from bayesfield.checks import listed
+from bayesfield.checks import listed, warn
 
 from .fingerprint import GROUPS, describe_sites, fingerprint
 from .program import Data, Program, Sites
@@ -44,7 +43,7 @@ def check_program(
             f"another: {listed(different, 8, '; ')}."
         )
     if doubt:
-        warnings.warn(doubt, stacklevel=4)
+        warn(doubt)
 
 
 def _site_differences(saved: dict[str, Any], own: dict[str, Any]) -> list[str]:

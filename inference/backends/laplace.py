@@ -1,6 +1,5 @@
 """A Gauss-Newton Laplace approximation, its scales set by the evidence."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_median, init_to_sample
 
-from bayesfield.checks import check_size
+from bayesfield.checks import check_size, warn
 from bayesfield.inference.curvature import curvature_at
 from bayesfield.inference.diagnostics import ConvergenceWarning
 from bayesfield.inference.engine import (
@@ -246,12 +245,11 @@ def _at_the_end(program: Program, data: Data, states: Climb) -> Found:
 def _warn_of_distance(gaussians: list[Gaussian]) -> None:
     worst = max(gaussian.distance for gaussian in gaussians)
     if worst > FAR:
-        warnings.warn(
+        warn(
             f"The climb ended {worst:.2g} posterior sds, on average, from the mode of its "
             f"quadratic model, expected at most {FAR:.2g}: raise `num_steps`, or lower "
             "`learning_rate`.",
             ConvergenceWarning,
-            stacklevel=4,
         )
 
 
