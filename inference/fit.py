@@ -1,5 +1,6 @@
 """`fit_posterior`: the one entry to every engine."""
 
+import contextlib
 import os
 import time
 import warnings
@@ -21,13 +22,13 @@ from .backends import ENGINES
 from .binding import bind, check_fittable
 from .checkpoint import Checkpoint, digest
 from .clock import Clock
-from .crew import num_groups
 from .described import described
 from .diagnostics import ConvergenceWarning, warn_about
 from .engine import AbstractEngine, Members, Run, Start
 from .fingerprint import describe_sites, fingerprint
 from .posterior import Posterior
 from .program import Data, Program, Sites, Values
+from .same_fit import layout_of
 
 TRIES = 10
 VERSIONS = ("bayesfield", "numpyro", "jax", "blackjax", "optax")
@@ -83,14 +84,54 @@ def fit_posterior(
     program, arrays, sites = bind(model, data, allow_nan=tuple(allow_nan))
     check_fittable(sites)
     key_init, key_start, key_run, key_result = jax.random.split(key, 4)
-    first = None
     if isinstance(init, str | AbstractEngine):
         init = _engine("init", init)
         _check_order(engine, init, sites)
     joint = _params_are_joint(engine, sites, init)
-    saved = None
+    opened = contextlib.nullcontext()
     if checkpoint is not None:
-        saved = Checkpoint(checkpoint, _identity(program, arrays, sites, engine, init, key))
+        opened = Checkpoint(checkpoint, _identity(program, arrays, sites, engine, init, key))
+    with opened as saved:
+        return _fit(
+            model,
+            data,
+            engine,
+            key_init,
+            key_start,
+            key_run,
+            key_result,
+            init,
+            progress,
+            allow_nan,
+            checkpoint,
+            program,
+            arrays,
+            sites,
+            joint,
+            saved,
+        )
+
+
+def _fit(
+    model,
+    data,
+    engine,
+    key_init,
+    key_start,
+    key_run,
+    key_result,
+    init,
+    progress,
+    allow_nan,
+    checkpoint,
+    program,
+    arrays,
+    sites,
+    joint,
+    saved,
+) -> Posterior:
+    """Fit, where all that can be refused has been; the lead puts this in shape."""
+    first = None
     if isinstance(init, AbstractEngine):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # it is a start, no result
@@ -172,17 +213,12 @@ def _identity(
         init = described(init)
     shapes = jax.eval_shape(lambda: data)
     return {
-        "data": digest(data),
+        "data": {name: digest(value) for name, value in data.items()},
         "settings": described(engine),
         "init": init,
         "key": digest(key),
         "program": [describe_sites(program, shapes, sites), fingerprint(program, shapes, sites)],
-        "layout": [
-            jax.default_backend(),
-            str(jnp.result_type(float)),
-            # draws are the same bits only where as many lanes are mapped at once
-            num_groups(engine.num_lanes(sites), engine.lanes_at_once()),
-        ],
+        "layout": layout_of(engine, sites),
         "versions": {name: version(name) for name in (*VERSIONS, "jaxlib")},
     }
 
