@@ -16,6 +16,7 @@ from inference_cases import X, Y, line
 
 from bayesfield.inference import NUTS, AbstractPhase, Step, crew, extend, fit_posterior, loop
 from bayesfield.inference.binding import bind
+from bayesfield.inference.clock import Clock
 from bayesfield.inference.safely import Hold, after_the_draws, interrupts_held
 
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
