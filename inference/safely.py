@@ -25,6 +25,7 @@ class Hold:
         self.pending = False
         self._before = before
         self._holding = True
+        self._raised = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Note the interrupt, or let it through once: while it is dealt with others are held."""
@@ -32,18 +33,32 @@ class Hold:
             self.pending = True
             return
         self._holding = True
-        self._before(number, frame)
+        try:
+            self._before(number, frame)
+        except BaseException:
+            self._raised = True
+            raise
 
     @contextlib.contextmanager
     def let_through(self) -> Iterator[None]:
-        """Let interrupts through, first one that was held back before."""
+        """Let interrupts through, first one that was held back before.
+
+        One that comes while JAX's compiled parts call Python ends as another error, or is dropped:
+        it is raised here again.
+        """
         if self.take():
             raise KeyboardInterrupt
-        self._holding = False
+        self._holding = self._raised = False
         try:
             yield
+        except Exception as error:
+            if self._raised:
+                raise KeyboardInterrupt from error
+            raise
         finally:
             self._holding = True
+        if self._raised:
+            raise KeyboardInterrupt
 
     def take(self) -> bool:
         """Return whether an interrupt was held back, and forget it: the caller deals with it."""

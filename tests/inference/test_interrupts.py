@@ -1,5 +1,6 @@
 """Ctrl-C at any moment, and errors after the last draw: what was drawn is returned."""
 
+import contextlib
 import os
 import random
 import signal
@@ -99,6 +100,27 @@ def test_an_interrupt_comes_where_it_is_let_through_and_others_are_held_then():
         with pytest.raises(KeyboardInterrupt), hold.let_through():
             pytest.fail("one was held back")
         with hold.let_through():
+            pass
+
+
+def test_an_interrupt_that_ended_as_another_error_or_was_dropped_is_one():
+    def translated():
+        try:
+            ctrl_c()
+        except KeyboardInterrupt as error:
+            raise ValueError("as pybind does") from error
+
+    def dropped():
+        with contextlib.suppress(KeyboardInterrupt):
+            ctrl_c()
+
+    with interrupts_held() as hold:
+        for call in (translated, dropped):
+            with pytest.raises(KeyboardInterrupt), hold.let_through():
+                call()
+        with pytest.raises(ValueError, match="no interrupt"), hold.let_through():
+            raise ValueError("no interrupt")
+        with hold.let_through():  # and it is forgotten
             pass
 
 
@@ -364,13 +386,12 @@ def test_real_interrupts_at_random_moments_lose_nothing(bound):
     outcomes = []
     for _ in range(60):
         timer = threading.Timer(rng.uniform(0.0, length), os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
         try:
+            timer.start()
             outcomes.append(run(bound, Walk(num_steps=2000)))
             timer.join()
         except KeyboardInterrupt:  # before the first chunk, or after the run
             timer.join()
-            continue
     cut = [outcome for outcome in outcomes if outcome.interrupted]
     assert len(cut) > 20
     for outcome in cut:
