@@ -8,14 +8,14 @@ of one that was never stopped, bit for bit on one machine; `same_fit.layout_of` 
 depend beside. Other files in the folder are left alone.
 """
 
+import contextlib
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,51 +24,14 @@ from jaxtyping import Array, PyTree
 
 from bayesfield.checks import listed, warn
 
+from .chunk_files import Chunk, Reached, archived, identity_in, kept_in, state_in
 from .folder_lock import FolderLock
 from .same_fit import differences, plain
-from .sealed import put, seal, unseal
+from .sealed import put, seal
 
 IDENTITY = "fit.json"
 STATE = "state.npz"
 ANEW = "restore it, or delete the folder to start anew"
-
-
-class Chunk(NamedTuple):
-    """The file of what a chunk kept."""
-
-    phase: int
-    begin: int
-    size: int
-    sha256: str
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return f"{self.phase:02d}-{self.begin:09d}.npz"
-
-
-class Reached(NamedTuple):
-    """How far a run is.
-
-    Attributes:
-        phase: The number of the phase.
-        done: Its steps done.
-        leaves: Of the lanes' states.
-        alive: `(lane,)`: whether the lane is finite.
-        died: `(lane,)`: the step of its phase at which it was not, or -1.
-        graves: From a dead lane to `(phase, step)`.
-        kept: For each phase so far, what its chunks kept, `(lane, step, ...)`.
-        chunks: The files of them, where there is a checkpoint.
-    """
-
-    phase: int
-    done: int
-    leaves: list[np.ndarray]
-    alive: np.ndarray
-    died: np.ndarray
-    graves: dict[int, tuple[str, int]]
-    kept: list[list[dict[str, np.ndarray]]]
-    chunks: tuple[Chunk, ...] = ()
 
 
 class Checkpoint:
@@ -93,7 +56,9 @@ class Checkpoint:
             raise self._refused("a folder", f"{self.folder} is a file", "Name another.")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FolderLock(self.folder)
+            # what had ended is read from where nothing can be written to, an archive say
+            only_read = (self.folder / IDENTITY).exists() and not os.access(self.folder, os.W_OK)
+            self._lock = None if only_read else FolderLock(self.folder)
         except BlockingIOError as error:
             raise self._refused(
                 "a folder that no other fit writes to",
@@ -123,11 +88,13 @@ class Checkpoint:
 
     def close(self) -> None:
         """Let the next fit have the folder."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def _open(self, identity: dict[str, Any]) -> None:
         for part in self.folder.glob(".*.part"):  # of a process that was killed
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
         if not (self.folder / IDENTITY).exists():
             # a kill may have come before the first file was whole; what a system hides is no matter
             foreign = sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
@@ -144,7 +111,7 @@ class Checkpoint:
             except OSError as error:
                 raise self._unwritable(error) from error
             return
-        saved = self._parsed(IDENTITY, _object)
+        saved = self._parsed(IDENTITY, identity_in)
         differ = differences(saved, identity)
         if differ:
             raise ValueError(
@@ -162,10 +129,12 @@ class Checkpoint:
             to: the fit goes on without, and what had been written stays whole.
         """
         try:
+            if self._lock is None:
+                raise PermissionError("the folder can only be read")
             self._lock.check()
             chunks = reached.chunks
             if chunk is not None:
-                raw = _archived(chunk)
+                raw = archived(chunk)
                 digest = hashlib.sha256(raw).hexdigest()
                 chunks = (*chunks, Chunk(reached.phase, begin, len(raw), digest))
                 put(self.folder / chunks[-1].name, raw)
@@ -179,7 +148,7 @@ class Checkpoint:
             arrays = {f"leaf_{i}": leaf for i, leaf in enumerate(reached.leaves)}
             arrays |= {"alive": reached.alive, "died": reached.died}
             arrays |= {"header": np.array(json.dumps(header))}
-            put(self.folder / STATE, seal(_archived(arrays)))
+            put(self.folder / STATE, seal(archived(arrays)))
         except OSError as error:
             warn(
                 f"`checkpoint` {self.folder} can no longer be written to: {error}. The fit goes on "
@@ -200,7 +169,7 @@ class Checkpoint:
             if [name for name in orphans if name != Chunk(0, 0, 0, "").name and _is_ours(name)]:
                 raise self._damaged(f"{STATE} is missing")
             return None
-        reached = self._parsed(STATE, _state)
+        reached = self._parsed(STATE, state_in)
         missing = [c for c in reached.chunks if not (self.folder / c.name).exists()]
         if missing:
             names = listed([f"chunk {c.begin} ({c.name})" for c in missing])
@@ -208,7 +177,7 @@ class Checkpoint:
             raise self._damaged(f"{names} {verb} missing")
         kept: list[list[dict[str, np.ndarray]]] = [[] for _ in range(reached.phase + 1)]
         for chunk in reached.chunks:
-            kept[chunk.phase].append(self._parsed(chunk.name, lambda raw, c=chunk: _held(raw, c)))
+            kept[chunk.phase].append(self._parsed(chunk.name, lambda raw, c=chunk: kept_in(raw, c)))
         return reached._replace(kept=kept)
 
     def _parsed[T](self, name: str, parse: Callable[[bytes], T]) -> T:
@@ -234,52 +203,6 @@ class Checkpoint:
             f"`fit_posterior` expected `checkpoint` to be a folder that can be written to; got "
             f"{self.folder} ({error}). Name another folder."
         )
-
-
-def _archived(arrays: dict[str, np.ndarray]) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)
-    return file.getvalue()
-
-
-def _arrays(raw: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(raw), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def _held(raw: bytes, chunk: Chunk) -> dict[str, np.ndarray]:
-    """Return what a chunk kept, if its file is the one that was written."""
-    if len(raw) != chunk.size:
-        raise ValueError(f"it has {len(raw)} bytes of {chunk.size}")
-    if hashlib.sha256(raw).hexdigest() != chunk.sha256:
-        raise ValueError("its SHA-256 is not the one that the state tells")
-    return _arrays(raw)
-
-
-def _state(raw: bytes) -> Reached:
-    """Return the state that a file holds, without what was kept."""
-    arrays = _arrays(unseal(raw))
-    header = json.loads(str(arrays["header"]))
-    chunks = tuple(Chunk(*chunk) for chunk in header["chunks"])
-    if any(not 0 <= chunk.phase <= header["phase"] for chunk in chunks):
-        raise ValueError("it tells of a chunk that its phases have not")
-    return Reached(
-        header["phase"],
-        header["done"],
-        [arrays[f"leaf_{i}"] for i in range(header["leaves"])],
-        arrays["alive"],
-        arrays["died"],
-        {int(lane): (where[0], where[1]) for lane, where in header["graves"].items()},
-        [],
-        chunks,
-    )
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    value = json.loads(raw)
-    if not isinstance(value, dict):
-        raise TypeError(f"it holds a {type(value).__name__} and no JSON object")
-    return value
 
 
 def _is_ours(name: str) -> bool:

@@ -54,15 +54,21 @@ def fit_posterior(
             static, and may be read in Python.
         backend: The engine: `SVI(...)`, `EnsembleMAP(...)`, `NUTS(...)`, one of your own, or the
             name of one, `"nuts"`, with its defaults.
-        key: `jax.random.key(seed)`. The same key gives the same result.
+        key: `jax.random.key(seed)`. The same key gives the same draws, to the last bit where
+            machine, precision, versions of the libraries and cores are the same. With other cores
+            lanes are put together in other groups, and numbers are rounded another way: all draws
+            but those of NUTS may differ then.
         init: What the fit starts from: a posterior of the same program, an engine to run first, or
             a dict of values of sites and params. NUTS needs one where there are params, and holds
             them fixed, as `Laplace(hold_params=True)` does.
         progress: Whether to show progress bars, where stderr is a terminal.
         allow_nan: Names of the arguments that may hold NaN or infinity.
         checkpoint: A folder that each finished chunk is written to. A fit that was killed goes on
-            from there where it is called again with the same arguments, and ends with the same
-            draws, bit for bit on one machine; one that had ended is read back.
+            from there where it is called again with the same arguments, and ends with the draws
+            of one that was never stopped; one that had ended is read back. It is refused where
+            those draws could not be the same to the last bit: with other versions, another
+            precision, or other cores where they count (see `key`); and while another fit writes
+            to it. Where the disk is full the fit goes on without it, with a warning.
 
     Returns:
         The posterior. An interrupt (Ctrl-C) returns what there is, marked as cut short.
@@ -70,7 +76,8 @@ def fit_posterior(
     Raises:
         TypeError: `model`, `data`, `backend`, `key` or `init` is of the wrong kind.
         ValueError: The data or the program cannot be fitted, or not by this engine; `init` is
-            from another program; `checkpoint` is of another fit.
+            from another program; `checkpoint` is of another fit, in use by one, or damaged.
+        OSError: `checkpoint` cannot be made.
         FloatingPointError: The density is not finite at any start, or every lane went non-finite.
 
     Examples:

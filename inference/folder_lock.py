@@ -1,5 +1,6 @@
 """A lock on a folder, held by one fit at a time and gone with the process that held it."""
 
+import contextlib
 import os
 import sys
 import weakref
@@ -40,8 +41,9 @@ class FolderLock:
                 f"`checkpoint` {folder} cannot be locked ({error}): do not let two fits write to "
                 "it at the same time."
             )
-        os.truncate(self._file, 0)
-        os.write(self._file, f"{os.getpid()}\n".encode())
+        with contextlib.suppress(OSError):  # of a full disk: whose lock it is stays unsaid
+            os.truncate(self._file, 0)
+            os.write(self._file, f"{os.getpid()}\n".encode())
 
     def check(self) -> None:
         """Refuse to go on where the folder is not the one that was locked.

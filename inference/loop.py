@@ -157,7 +157,7 @@ def _stages(
     """
     hold, clock = means.hold, means.clock
     length = -(-phase.num_steps // CHUNKS)
-    at = _resumed(phase, at, means.reached)
+    at, crew = _resumed(phase, at, means.reached), None
     with _bar(phase, means.progress, at.done) as bar:
         with hold.let_through():
             states = clock.call(initial_states, bound, bound.arrays, at.lanes.states, keys)
@@ -168,7 +168,7 @@ def _stages(
                 carry = (states, jnp.asarray(at.lanes.alive), jnp.asarray(at.lanes.died))
                 crew = Crew(bound, length, means.batch_size, carry, keys, clock)
         yield at
-        while at.done < phase.num_steps:
+        while crew is not None and at.done < phase.num_steps:
             count = min(length - at.done % length, phase.num_steps - at.done)
             new = clock.call(crew.advance, at.done, count)
             if not hold.pending:

@@ -316,6 +316,23 @@ def test_a_checkpoint_that_cannot_be_made_is_an_error_before_anything_runs(tmp_p
         fitted(checkpoint=tmp_path / "run")
 
 
+def test_a_folder_that_can_only_be_read_is_read(tmp_path, monkeypatch):
+    whole = fitted(checkpoint=tmp_path / "ended")
+    with monkeypatch.context() as patch:
+        full(patch, 5)
+        with pytest.warns(UserWarning, match="can no longer be written to"):
+            fitted(checkpoint=tmp_path / "half")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run as one who may all
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    np.testing.assert_array_equal(
+        fitted(checkpoint=tmp_path / "ended").draws["slope"], whole.draws["slope"]
+    )
+    with pytest.warns(UserWarning, match=r"can no longer .*: the folder can only be read"):
+        found = fitted(checkpoint=tmp_path / "half")
+    np.testing.assert_array_equal(found.draws["slope"], whole.draws["slope"])
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
 # On what bits depend
 
 
