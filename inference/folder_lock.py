@@ -29,7 +29,7 @@ class FolderLock:
     def __init__(self, folder: Path):
         self._path = folder / LOCK
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-        self.release = weakref.finalize(self, os.close, self._file)
+        self.release = weakref.finalize(self, _release, self._file, os.getpid())
         try:
             _lock(self._file)
         except BlockingIOError:
@@ -66,9 +66,23 @@ if sys.platform == "win32":
             raise BlockingIOError from error
         finally:
             os.lseek(file, 0, os.SEEK_SET)
+
+    def _unlock(file: int) -> None:
+        """Leave it to the closing of the file."""
 else:
     import fcntl
 
     def _lock(file: int) -> None:
         # not `lockf`, which a second thread of one process would be given too
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _release(file: int, process: int) -> None:
+    """Let another fit have the folder, unless this is a fork of the process that has it."""
+    if os.getpid() == process:
+        with contextlib.suppress(OSError):  # of a file system without locks
+            _unlock(file)  # the copies of `file` that a fork has would hold it else
+    os.close(file)

@@ -198,6 +198,40 @@ def test_a_second_fit_in_one_process_is_refused(tmp_path, monkeypatch):
     np.testing.assert_array_equal(found[0].draws["slope"], again.draws["slope"])
 
 
+FORK = """
+import os, sys, time
+from pathlib import Path
+from bayesfield.inference.folder_lock import FolderLock
+lock = FolderLock(Path(sys.argv[1]))
+child = os.fork()
+if child == 0:
+    time.sleep(60)
+    os._exit(0)
+print(child, flush=True)
+sys.stdin.readline()
+lock.release()
+print("released", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_fork_does_not_hold_on_to_a_lock(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-c", FORK, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        child = int(other.stdout.readline())
+        with pytest.raises(BlockingIOError):
+            FolderLock(tmp_path)
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "released\n"
+        FolderLock(tmp_path).release()  # while the child lives, with its copy of the file
+        os.kill(child, signal.SIGKILL)
+        other.kill()
+
+
 @pytest.mark.parametrize("where", ["init", "."])
 def test_the_folder_of_an_init_is_locked_too(tmp_path, where):
     nuts = NUTS(num_chains=1, num_warmup=10, num_samples=10)
