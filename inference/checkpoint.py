@@ -144,6 +144,7 @@ class Checkpoint:
                 "graves": reached.graves,
                 "leaves": len(reached.leaves),
                 "chunks": chunks,
+                "seconds": reached.seconds,
             }
             arrays = {f"leaf_{i}": leaf for i, leaf in enumerate(reached.leaves)}
             arrays |= {"alive": reached.alive, "died": reached.died}

@@ -36,6 +36,7 @@ class Reached(NamedTuple):
         graves: From a dead lane to `(phase, step)`.
         kept: For each phase so far, what its chunks kept, `(lane, step, ...)`.
         chunks: The files of them, where there is a checkpoint.
+        seconds: How long it has compiled and run, in all of its processes.
     """
 
     phase: int
@@ -46,6 +47,7 @@ class Reached(NamedTuple):
     graves: dict[int, tuple[str, int]]
     kept: list[list[dict[str, np.ndarray]]]
     chunks: tuple[Chunk, ...] = ()
+    seconds: tuple[float, float] = (0.0, 0.0)
 
 
 def archived(arrays: dict[str, np.ndarray]) -> bytes:
@@ -85,6 +87,7 @@ def state_in(raw: bytes) -> Reached:
         {int(lane): (where[0], where[1]) for lane, where in header["graves"].items()},
         [],
         chunks,
+        (float(header["seconds"][0]), float(header["seconds"][1])),
     )
 
 

@@ -65,13 +65,15 @@ class Stage(NamedTuple):
     kept: tuple[dict[str, np.ndarray], ...]
     records: tuple[Chunk, ...] | None
 
-    def reached(self) -> Reached:
+    def reached(self, seconds: tuple[float, float] = (0.0, 0.0)) -> Reached:
         """Return what another process can go on from, less what was kept."""
         states, alive, died, graves = self.lanes
         leaves = to_arrays(jax.tree.leaves(states))
         empty = [[] for _ in range(self.phase + 1)]
         records = self.records or ()
-        return Reached(self.phase, self.done, leaves, alive, died, {**graves}, empty, records)
+        return Reached(
+            self.phase, self.done, leaves, alive, died, {**graves}, empty, records, seconds
+        )
 
 
 class Means(NamedTuple):
@@ -119,6 +121,8 @@ def run(
     """
     if reached is None and checkpoint is not None:
         reached = checkpoint.read()
+        if reached is not None:
+            clock.add(*reached.seconds)
     start = Lanes.start(lanes, keys.shape[0])
     if reached is not None:
         start = Lanes(lanes, reached.alive, reached.died, {**reached.graves})
@@ -204,8 +208,9 @@ def _advanced(
     now = at._replace(done=at.done + count, lanes=lanes, kept=kept)
     if means.checkpoint is None or at.records is None:
         return now
+    state = now.reached((means.clock.compiling, means.clock.running))
     write = means.checkpoint.write
-    return now._replace(records=means.hold.to_the_end(write, now.reached(), chunk, at.done))
+    return now._replace(records=means.hold.to_the_end(write, state, chunk, at.done))
 
 
 def _joined(chunks: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import jax.random as jr
@@ -365,6 +366,23 @@ def test_a_folder_that_can_only_be_read_is_read(tmp_path, monkeypatch):
         found = fitted(checkpoint=tmp_path / "half")
     np.testing.assert_array_equal(found.draws["slope"], whole.draws["slope"])
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_fit_that_went_on_tells_the_seconds_of_all_its_processes(tmp_path, monkeypatch):
+    advance = crew.Crew.advance
+
+    def slowly(*args):
+        time.sleep(0.05)
+        return advance(*args)
+
+    monkeypatch.setattr(crew.Crew, "advance", slowly)
+    with monkeypatch.context() as patch:
+        full(patch, 17)  # the identity, eight chunks, eight states
+        with pytest.warns(UserWarning, match="can no longer be written to"):
+            fitted(checkpoint=tmp_path)
+    monkeypatch.setattr(crew.Crew, "advance", advance)
+    assert fitted(checkpoint=tmp_path).settings["run_seconds"] > 8 * 0.05
+    assert fitted(checkpoint=tmp_path).settings["run_seconds"] > 8 * 0.05
 
 
 # On what bits depend
