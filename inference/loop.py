@@ -119,37 +119,51 @@ def run(
         KeyboardInterrupt: Interrupted before anything was kept.
         ValueError: The checkpoint is damaged.
     """
-    if reached is None and checkpoint is not None:
-        reached = checkpoint.read()
-        if reached is not None:
-            clock.add(*reached.seconds)
-    start = Lanes.start(lanes, keys.shape[0])
-    if reached is not None:
-        start = Lanes(lanes, reached.alive, reached.died, {**reached.graves})
-    records = () if reached is None else reached.chunks
-    at = Stage(0, 0, start, (), None if checkpoint is None else records)
+    reached, at = _begin(Lanes.start(lanes, keys.shape[0]), clock, checkpoint, reached)
     kept: dict[str, dict[str, np.ndarray]] = {}
     interrupted = None
     with interrupts_held() as hold:
         means = Means(batch_size, progress, clock, checkpoint, reached, hold)
         for number, phase in enumerate(phases):
-            at = at._replace(phase=number, done=0, kept=())
-            bound = Bound(phase, program, data)
             phase_keys = jax.vmap(lambda k, n=number: jax.random.fold_in(k, n))(keys)
-            try:
-                for stage in _stages(phase, bound, phase_keys, at, means):
-                    at = stage
-            except KeyboardInterrupt:
-                interrupted = (phase.name, at.done)
+            bound = Bound(phase, program, data)
+            at = at._replace(phase=number, done=0, kept=())
+            at, stopped = _run_phase(phase, bound, phase_keys, at, means)
             if at.kept:
                 kept[phase.name] = hold.to_the_end(_joined, at.kept)
-            if hold.take() or interrupted:
+            if hold.take() or stopped:
                 interrupted = (phase.name, at.done)
                 break
         if interrupted and not kept:
             raise KeyboardInterrupt("interrupted before anything was kept")
         end = hold.to_the_end(at.reached)
     return Outcome(at.lanes.states, kept, at.lanes.alive, at.lanes.graves, interrupted, end)
+
+
+def _begin(
+    lanes: Lanes, clock: Clock, checkpoint: Checkpoint | None, reached: Reached | None
+) -> tuple[Reached | None, Stage]:
+    """Return what the run goes on from, of a checkpoint perhaps, and its first stage."""
+    if reached is None and checkpoint is not None:
+        reached = checkpoint.read()
+        if reached is not None:
+            clock.add(*reached.seconds)
+    if reached is not None:
+        lanes = Lanes(lanes.states, reached.alive, reached.died, {**reached.graves})
+    records = () if reached is None else reached.chunks
+    return reached, Stage(0, 0, lanes, (), None if checkpoint is None else records)
+
+
+def _run_phase(
+    phase: AbstractPhase, bound: Bound, keys: Array, at: Stage, means: Means
+) -> tuple[Stage, bool]:
+    """Run a phase; return how far it came, and whether an interrupt stopped it."""
+    try:
+        for stage in _stages(phase, bound, keys, at, means):
+            at = stage
+    except KeyboardInterrupt:
+        return at, True
+    return at, False
 
 
 def _stages(
