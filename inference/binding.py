@@ -8,15 +8,17 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import IdentityTransform
 
 from bayesfield.checks import warn
 
+from .indices import check_indices
+from .intake import check_array, take
 from .program import Data, Program, Site, Sites, innermost, signature_of
+from .supports import check_observed
 
 
 def bind(
@@ -25,6 +27,7 @@ def bind(
     *,
     allow_nan: tuple[str, ...] = (),
     fill: bool = False,
+    call: str = "fit_posterior",
 ) -> tuple[Program, Data, Sites]:
     """Bind a model to data: check the arguments, part arrays from what is static, find the sites.
 
@@ -34,6 +37,7 @@ def bind(
             are traced, floats in the working precision; ints, bools, strings and None are static.
         allow_nan: Names of the arguments that may hold NaN or infinity.
         fill: Whether a required argument that `data` leaves out is None, for predictions.
+        call: The public call, for errors.
 
     Raises:
         TypeError: The model is not callable, takes `*args`, does not take an argument, or misses
@@ -57,20 +61,21 @@ def bind(
         raise ValueError(
             f"`allow_nan` names {unknown}, which `data` does not hold: {sorted(data)}."
         )
-    converted = {name: jax.tree.map(_as_array, value) for name, value in data.items()}
+    converted = {name: take(call, name, value) for name, value in data.items()}
     for name, value in converted.items():
-        for leaf in jax.tree.leaves(value):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(value):
             if isinstance(leaf, jax.Array):
-                _check_array(name, leaf, finite=name not in allow_nan)
+                spelled = name + jax.tree_util.keystr(path)
+                check_array(call, spelled, leaf, finite=name not in allow_nan)
     arrays, static = eqx.partition(converted | dict.fromkeys(missing), eqx.is_array)
     program = Program(model, static)
-    sites, constrained = _inspect(program, arrays)
+    sites, constrained = _inspect(program, arrays, call)
     return Program(model, static, constrained), arrays, sites
 
 
 def part(data: Mapping[str, Any]) -> tuple[Data, dict[str, Any]]:
     """Part arrays, floats in the working precision, from what is static, as `bind` does."""
-    converted = {name: jax.tree.map(_as_array, value) for name, value in data.items()}
+    converted = {name: take("load", name, value) for name, value in data.items()}
     return eqx.partition(converted, eqx.is_array)
 
 
@@ -99,15 +104,25 @@ def bind_shapes(
     return Program(model, static, constrained), sites
 
 
-def _inspect(program: Program, data: Data) -> tuple[Sites, tuple[str, ...]]:
-    """Run the program on shapes alone; return its sites and the params that have a constraint."""
-    found: list[dict] = []
+def _inspect(
+    program: Program, data: Data, call: str | None = None
+) -> tuple[Sites, tuple[str, ...]]:
+    """Run the program on shapes alone; return its sites and the params that have a constraint.
 
-    def run(data: Data, key: PRNGKeyArray) -> None:
+    Where `data` has values, which is where `call` is given, what it observes and indexes by is
+    held against the supports and the sizes of the trace.
+    """
+    found: list[dict] = []
+    leaves: list[Any] = []
+
+    def run(data: Data, key: PRNGKeyArray) -> Any:
+        leaves.extend(jax.tree.leaves(data))
         found.extend(program.trace(data, {}, key).values())
+        used = jax.tree.leaves([(m.get("fn"), m["value"]) for m in found if m["type"] == "sample"])
+        return [leaf for leaf in used if isinstance(leaf, jax.Array)]  # else it is no part of it
 
     try:
-        jax.eval_shape(run, data, jax.random.key(0))
+        traced = jax.make_jaxpr(run)(data, jax.random.key(0))
     except (
         jax.errors.ConcretizationTypeError,
         jax.errors.TracerArrayConversionError,
@@ -115,6 +130,10 @@ def _inspect(program: Program, data: Data) -> tuple[Sites, tuple[str, ...]]:
         jax.errors.NonConcreteBooleanIndexError,
     ) as error:
         raise TypeError(_reads_values(error)) from error
+    if call is not None:
+        observed = [m for m in found if m["type"] == "sample" and m["is_observed"]]
+        check_observed(call, observed, leaves, data)
+        check_indices(call, traced, data)
 
     groups: dict[str, list[Site]] = {"latent": [], "observed": [], "deterministic": [], "param": []}
     discrete, plates, factors = [], {}, []
@@ -188,36 +207,6 @@ def _describe(message: dict) -> Site:
     return Site(
         message["name"], shape, str(jnp.result_type(value)), event_dim, tuple(plates), family, real
     )
-
-
-def _as_array(leaf: Any) -> Any:
-    if isinstance(leaf, bool | int | str) or leaf is None:
-        return leaf
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return leaf
-    try:
-        array = np.asarray(leaf) if not isinstance(leaf, jax.Array) else leaf
-    except Exception:
-        return leaf
-    if array.dtype == object:
-        return leaf
-    if jnp.issubdtype(array.dtype, jnp.floating):
-        return jnp.asarray(array, jnp.result_type(float))
-    return jnp.asarray(array)
-
-
-def _check_array(name: str, array: Array, *, finite: bool) -> None:
-    if array.size == 0:
-        raise ValueError(f"The argument `{name}` is empty: shape {array.shape}.")
-    if finite and jnp.issubdtype(array.dtype, jnp.floating):
-        bad = ~np.isfinite(np.asarray(array))
-        if bad.any():
-            first = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ValueError(
-                f"The argument `{name}` holds {bad.sum()} values that are NaN or infinite, the "
-                f"first at {first}. Leave those rows out, mask them (`obs_mask`), or allow them: "
-                f"`allow_nan=({name!r},)`."
-            )
 
 
 def _check_names(model: Callable[..., Any], data: Mapping[str, Any]) -> list[str]:

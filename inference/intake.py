@@ -1,0 +1,319 @@
+"""How data enter: every argument exactly as it is, or refused by its name with what to do.
+
+A loss is looked for where a value is made narrower: integers that JAX would wrap around, and
+float64 that float32 cannot tell apart. What is kept is a copy, so that nobody changes it later.
+"""
+
+import datetime
+import decimal
+import fractions
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from bayesfield.checks import warn
+
+# The share of a column's sd that rounding may take: its rms error, which is a hundredth of a
+# hundredth of the variance at most.
+LOSS = 5e-4
+ROUNDING = 1e-13  # a column that spreads by less, for its size, is constant but for rounding
+STATIC = (bool, int, str, bytes, type, type(None))
+
+
+def take(call: str, name: str, value: Any) -> Any:
+    """Turn one argument of `data` into what a program is given.
+
+    Args:
+        call: The public call, for errors.
+        name: The argument.
+        value: NumPy and JAX arrays, pandas and xarray columns, floats, lists of numbers, and
+            pytrees of them become arrays, floats in the working precision. Ints, bools, strings,
+            None and hashable objects stay as they are. A tuple stays a tuple of its entries.
+
+    Raises:
+        TypeError: It is no array of numbers: a table, dates, text, objects, complex numbers.
+        ValueError: It cannot be held without a loss: integers out of range, values that float32
+            cannot tell apart or that overflow, masked entries.
+    """
+    value = jax.tree.map(_numbers, value, is_leaf=_is_numbers)
+    flat, structure = jax.tree_util.tree_flatten_with_path(value)
+    spelled = jax.tree_util.keystr
+    leaves = [_leaf(call, name + spelled(path), leaf) for path, leaf in flat]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def check_array(call: str, name: str, array: Any, *, finite: bool) -> None:
+    """Refuse an empty array, and one that is not finite where it must be."""
+    if array.size == 0:
+        raise ValueError(
+            f"`{call}` expected `{name}` to hold values; it is empty: got shape {array.shape}. "
+            "Look at how its rows were chosen."
+        )
+    if not finite or not jnp.issubdtype(array.dtype, jnp.floating):
+        return
+    bad = ~np.isfinite(np.asarray(array))
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"`{call}` expected `{name}` to be finite; got {bad.sum()} values that are NaN or "
+            f"infinite, the first at {first}. Leave those rows out; or put a number there and "
+            "leave them out of the density by `numpyro.handlers.mask`; or have them imputed by "
+            "`obs_mask`, which makes a latent value of each; or let them in: "
+            f"`allow_nan=({name!r},)`."
+        )
+
+
+def check_not_traced(call: str, *arguments: Any) -> None:
+    """Refuse to run inside of `jit`, `vmap` or `grad`: a fit reads its data and writes files."""
+    # Inside `jit` every new array is a tracer; inside the others only what depends on theirs is.
+    within = isinstance(jnp.asarray(0.0), Tracer)
+    if within or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
+        raise TypeError(
+            f"`{call}` cannot run inside a JAX transformation (`jit`, `vmap`, `grad`): it expected "
+            "arrays that have values; got tracers. Call it outside, in a Python loop where there "
+            "are several."
+        )
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether it is a list of plain values, nested or not; a list of arrays is a pytree of them."""
+    if not isinstance(value, list) or not value:
+        return False
+    plain = bool | int | float | complex | str | np.generic | type(None)
+    return all(_is_numbers(entry) or isinstance(entry, plain) for entry in value)
+
+
+def _numbers(value: Any) -> Any:
+    """Make an array of a list of numbers; leave anything else."""
+    if not isinstance(value, list):
+        return value
+    try:
+        return np.asarray(value)
+    except ValueError:  # rows of different lengths
+        return np.asarray(value, dtype=object)
+
+
+def _leaf(call: str, name: str, leaf: Any) -> Any:
+    if isinstance(leaf, STATIC):
+        return leaf
+    if isinstance(leaf, np.integer | np.bool_):
+        return leaf.item()  # `df.g.max() + 1` is a size
+    if isinstance(leaf, jax.Array):
+        check_not_traced(call, leaf)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+    _refuse_kind(call, name, leaf)
+    array = _as_numpy(leaf)
+    if array is None:
+        return _static(call, name, leaf)
+    _refuse_dtype(call, name, leaf, array)
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return _floating(call, name, leaf, array)
+    if array.dtype.kind == "b":
+        return _copied(leaf, array, array.dtype)
+    return _integer(call, name, leaf, array)
+
+
+def _refuse_kind(call: str, name: str, leaf: Any) -> None:
+    """Refuse what is a container and no array, before NumPy makes something of it."""
+    kind = type(leaf).__name__
+    if hasattr(leaf, "columns") and hasattr(leaf, "to_numpy"):
+        first = next(iter(leaf.columns), "x")
+        raise _refusal(
+            call, name, f"a {kind}", f"Give its columns: `{name}[{first!r}].to_numpy()`."
+        )
+    if isinstance(leaf, Mapping):
+        first = next(iter(leaf), "x")
+        advice = f"Give its entries: `{name}[{first!r}]`; or a dict of arrays."
+        raise _refusal(call, name, f"a {kind}", advice)
+    if hasattr(leaf, "toarray"):
+        advice = f"Make it dense: `{name}.toarray()`."
+        raise _refusal(call, name, f"a sparse {kind}", advice)
+    if isinstance(leaf, Iterator):
+        raise _refusal(call, name, f"a {kind}", f"Make a list of it: `list({name})`.")
+    if isinstance(leaf, np.ma.MaskedArray) and np.ma.is_masked(leaf):
+        gaps = int(np.ma.count_masked(leaf))
+        raise ValueError(
+            f"`{call}` expected `{name}` to be an array without gaps; got a masked array, "
+            f"{gaps} of {leaf.size} entries masked, whose mask would be lost. Fill the gaps, "
+            f"`{name}.filled(0.0)`, and give the mask as an argument of its own: "
+            "`numpyro.handlers.mask` leaves them out of the density, `obs_mask` imputes them."
+        )
+    if isinstance(leaf, decimal.Decimal | fractions.Fraction):
+        raise _refusal(call, name, f"{leaf!r}", f"Give a float: `float({name})`.")
+    if isinstance(leaf, datetime.date | datetime.timedelta) or kind == "NaTType":
+        raise _refusal(call, name, f"{leaf!r}", _DATES.format(name=name))
+
+
+_DATES = (
+    "Dates are counted from a day of your choice, in float64: "
+    "`({name} - {name}.min()) / np.timedelta64(1, 'D')`."
+)
+
+
+def _refuse_dtype(call: str, name: str, leaf: Any, array: np.ndarray) -> None:
+    """Refuse an array that is not one of real numbers."""
+    dtype, kind = array.dtype, type(leaf).__name__
+    # ml_dtypes' bfloat16 and its relatives are numbers, and NumPy calls them void.
+    numbers = (jnp.floating, jnp.integer, jnp.bool_)
+    if dtype.kind != "m" and any(jnp.issubdtype(dtype, number) for number in numbers):
+        return
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        advice = f"Give its parts, `{name}.real` and `{name}.imag`, as two outputs."
+        raise _refusal(call, name, f"{dtype}", advice)
+    if dtype.names:
+        advice = f"Give its fields: `{name}[{dtype.names[0]!r}]`."
+        raise _refusal(call, name, f"a structured array with the fields {dtype.names}", advice)
+    if dtype.kind in "mM":
+        span = f"{name} / np.timedelta64(1, 'D')"
+        advice = _DATES.format(name=name) if dtype.kind == "M" else f"Give numbers: `{span}`."
+        raise _refusal(call, name, f"{dtype}", advice)
+    first = next((entry for entry in array.ravel().tolist()), None) if array.size else None
+    if dtype.kind in "SUT" or isinstance(first, str):
+        advice = (
+            f"Number them: `np.unique({name}, return_inverse=True)[1]`. What the program reads in "
+            "Python is a string or a tuple of strings."
+        )
+        raise _refusal(call, name, f"text, {first!r} first, in a {kind}", advice)
+    if isinstance(first, list | tuple | np.ndarray):
+        advice = "Rows of different lengths do not make an array: pad them, with a mask beside."
+        raise _refusal(call, name, f"a {kind} of {type(first).__name__}s", advice)
+    if isinstance(first, datetime.date | datetime.timedelta) or type(first).__name__ == "Period":
+        raise _refusal(call, name, f"a {kind} of {type(first).__name__}s", _DATES.format(name=name))
+    odd = next((e for e in array.ravel().tolist() if not isinstance(e, int | float)), first)
+    advice = (
+        f"Fill what is missing and convert the rest: `np.asarray({name}, float)`; of a pandas "
+        f"column, `{name}.to_numpy(float, na_value=np.nan)`."
+    )
+    got = f"objects ({dtype}), {odd!r} of type {type(odd).__name__} among them"
+    raise _refusal(call, name, got, advice)
+
+
+def _refusal(call: str, name: str, got: str, advice: str) -> TypeError:
+    return TypeError(f"`{call}` expected `{name}` to be an array of numbers; got {got}. {advice}")
+
+
+def _as_numpy(leaf: Any) -> np.ndarray | None:
+    """Return the array that an object is, or None where it is none."""
+    if isinstance(leaf, float | complex | np.ndarray | np.generic | range | list):
+        return np.asarray(leaf)
+    if not (hasattr(leaf, "__array__") or hasattr(leaf, "__array_interface__")):
+        return None
+    try:
+        return np.asarray(leaf)
+    except Exception:
+        return None
+
+
+def _static(call: str, name: str, leaf: Any) -> Any:
+    """Keep an object that compiled functions can be told apart by."""
+    try:
+        hash(leaf)
+    except TypeError:
+        kind = type(leaf).__name__
+        raise TypeError(
+            f"`{call}` expected `{name}` to be an array, a number, a string, None, a pytree of "
+            f"them or an object that can be hashed; got a {kind}, which is none of these. Make it "
+            "a pytree (`jax.tree_util.register_dataclass`, `equinox.Module`), give its parts as "
+            "arguments of their own, or fix it by `functools.partial`."
+        ) from None
+    return leaf
+
+
+def _copied(leaf: Any, array: np.ndarray, dtype: Any) -> jax.Array:
+    """Put a copy on the device: JAX may otherwise read the caller's own memory later on."""
+    if isinstance(leaf, jax.Array) and leaf.dtype == dtype:
+        return leaf  # it cannot be changed
+    return jnp.asarray(np.array(array, dtype, order="C", copy=True))
+
+
+def _integer(call: str, name: str, leaf: Any, array: np.ndarray) -> jax.Array:
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))
+    if array.size and dtype.itemsize < array.dtype.itemsize:
+        info = jnp.iinfo(dtype)
+        low, high = int(array.min()), int(array.max())
+        if low < info.min or high > info.max:
+            raise ValueError(
+                f"`{call}` expected `{name}` to hold integers that fit {dtype}, from {info.min} to "
+                f"{info.max}; got values from {low} to {high}, which would wrap around. Subtract "
+                f"the smallest (`{name} - {name}.min()`), give them in a larger unit or as floats, "
+                "or work in 64 bits: `jax.config.update('jax_enable_x64', True)`."
+            )
+    working = jnp.finfo(jnp.result_type(float)).dtype
+    if array.size > 1 and working == np.float32 and np.abs(array).max(initial=0) >= 2**24:
+        problem = _loss(array.astype(np.float64), working)
+        if problem:
+            warn(
+                f"`{name}` holds integers, which are kept exactly; but as {working} {problem}. "
+                f"If the program computes with them as numbers, subtract the first value before: "
+                f"`{name} - {name}[0]`."
+            )
+    return _copied(leaf, array, dtype)
+
+
+def _floating(call: str, name: str, leaf: Any, array: np.ndarray) -> jax.Array:
+    working = jnp.finfo(jnp.result_type(float)).dtype
+    if array.dtype.itemsize <= working.itemsize or not array.size:
+        return _copied(leaf, array, working)
+    finite = np.isfinite(array)
+    if (np.abs(array, where=finite, out=np.zeros(array.shape)) > jnp.finfo(working).max).any():
+        largest = np.abs(array[finite]).max()
+        raise ValueError(
+            f"`{call}` expected `{name}` to hold values that {working} can hold, up to "
+            f"{jnp.finfo(working).max:.1e}; got {largest:.3g}. Rescale it."
+        )
+    problem = _lossy_part(array, working)
+    if problem:
+        raise ValueError(
+            f"`{call}` expected `{name}` to hold values that {working} tells apart; got "
+            f"{array.dtype} that it does not: {problem}. Subtract the first value, in float64, and "
+            f"rescale: `({name} - {name}[0]) / {name}.std()`; or work in 64 bits: "
+            "`jax.config.update('jax_enable_x64', True)`."
+        )
+    return _copied(leaf, array, working)
+
+
+def _lossy_part(array: np.ndarray, working: Any) -> str:
+    """Say what rounding does to an array, or to one of its columns; "" where it does nothing."""
+    whole = _loss(array.ravel(), working)
+    if whole or array.ndim < 2 or array.size < 2 * array.shape[-1] ** 2:
+        return whole  # with more columns than rows the last axis is no axis of features
+    for i, column in enumerate(array.reshape(-1, array.shape[-1]).T):
+        problem = _loss(column, working)
+        if problem:
+            return f"in column {i} {problem}"
+    return ""
+
+
+def _loss(values: np.ndarray, working: Any) -> str:
+    """Say what rounding to `working` does to values of one quantity; "" where it does nothing."""
+    values = values[np.isfinite(values)].astype(np.float64)
+    if not values.size:
+        return ""
+    largest = float(np.abs(values).max())
+    rounded = values.astype(working).astype(np.float64)
+    rounded[np.abs(rounded) < jnp.finfo(working).tiny] = 0.0  # as XLA does
+    if largest and not rounded.any():
+        return f"all values, the largest of them {largest:.3g}, become zero"
+    if np.ptp(values) <= ROUNDING * largest or np.array_equal(values, rounded):
+        return ""
+    spread = float(values.std())
+    error = float(np.sqrt(np.mean((rounded - values) ** 2)))
+    step = float(np.spacing(np.asarray(largest, working)))
+    if error > LOSS * spread:
+        return (
+            f"neighbouring numbers near {largest:.6g} are {step:.3g} apart, and the values have "
+            f"an sd of {spread:.3g}"
+        )
+    distinct = np.unique(values)
+    gaps = np.diff(distinct)
+    if len(distinct) > 2 and gaps.min() > 0.5 * np.median(gaps) and gaps.max() < 0.5 * step:
+        return (
+            f"neighbouring numbers near {largest:.6g} are {step:.3g} apart, and the values "
+            f"{np.median(gaps):.3g}"
+        )
+    return ""
