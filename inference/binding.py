@@ -15,10 +15,11 @@ from numpyro.distributions.transforms import IdentityTransform
 
 from bayesfield.checks import warn
 
-from .indices import check_indices
+from .indices import index_check
 from .intake import check_array, take
+from .known import follow
 from .program import Data, Program, Site, Sites, innermost, signature_of
-from .supports import check_observed
+from .supports import check_supports
 
 
 def bind(
@@ -113,13 +114,13 @@ def _inspect(
     held against the supports and the sizes of the trace.
     """
     found: list[dict] = []
-    leaves: list[Any] = []
+    used: list[Any] = []
 
     def run(data: Data, key: PRNGKeyArray) -> Any:
-        leaves.extend(jax.tree.leaves(data))
         found.extend(program.trace(data, {}, key).values())
-        used = jax.tree.leaves([(m.get("fn"), m["value"]) for m in found if m["type"] == "sample"])
-        return [leaf for leaf in used if isinstance(leaf, jax.Array)]  # else it is no part of it
+        sampled = [(m["fn"], m["value"]) for m in found if m["type"] == "sample"]
+        used.extend(leaf for leaf in jax.tree.leaves(sampled) if isinstance(leaf, jax.Array))
+        return used
 
     try:
         traced = jax.make_jaxpr(run)(data, jax.random.key(0))
@@ -131,9 +132,9 @@ def _inspect(
     ) as error:
         raise TypeError(_reads_values(error)) from error
     if call is not None:
-        observed = [m for m in found if m["type"] == "sample" and m["is_observed"]]
-        check_observed(call, observed, leaves, data)
-        check_indices(call, traced, data)
+        outputs = follow(traced, data, index_check(call, data))
+        known = {id(leaf): out for leaf, out in zip(used, outputs, strict=True) if out is not None}
+        check_supports(call, [m for m in found if m["type"] == "sample"], known)
 
     groups: dict[str, list[Site]] = {"latent": [], "observed": [], "deterministic": [], "param": []}
     discrete, plates, factors = [], {}, []

@@ -8,44 +8,36 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 
+from .known import Known
 from .program import WRAPPERS, innermost
 
 # Their density is zero or infinite at an open end of the support; others, such as that of an
 # Exponential at zero, are finite there, whatever the support says.
 OPEN = ("Beta", "BetaProportion", "InverseGamma", "Kumaraswamy", "LogNormal", "LogUniform")
 
+SUM = 1e-3  # how far from one a simplex may sum: data are rounded, and float32 is
 
-def check_observed(
-    call: str, messages: Sequence[dict], traced: Sequence[Any], arrays: dict[str, Any]
-) -> None:
-    """Hold the observations of a trace against their supports.
+
+def check_supports(call: str, messages: Sequence[dict], known: Mapping[int, Known]) -> None:
+    """Hold what a program observes, and the parameters that the data give, against their ranges.
 
     Args:
         call: The public call, for errors.
-        messages: What NumPyro says of the observed sites.
-        traced: The leaves that the trace had in the place of those of `arrays`.
-        arrays: The arrays of the data, concrete.
+        messages: What NumPyro says of the sample sites of a trace.
+        known: From the `id` of a tracer of that trace to its value, where the data give it.
+
+    Raises:
+        ValueError: A value is outside of its range.
     """
-    flat, _ = jax.tree_util.tree_flatten_with_path(arrays)
-    spelled = jax.tree_util.keystr
-    known = {
-        id(tracer): (spelled(path[:1], simple=True) + spelled(path[1:]), leaf)
-        for tracer, (path, leaf) in zip(traced, flat, strict=True)
-    }
     for message in messages:
-        if id(message["value"]) in known:
-            argument, value = known[id(message["value"])]
-            given = {place: leaf for place, (_, leaf) in known.items()}
-            check_support(call, message["name"], message["fn"], value, argument, given)
+        name, fn = message["name"], message["fn"]
+        _check_parameters(call, name, innermost(fn), known)
+        if message["is_observed"] and id(message["value"]) in known:
+            check_support(call, name, fn, known[id(message["value"])], known)
 
 
 def check_support(
-    call: str,
-    site: str,
-    fn: Any,
-    value: Any,
-    argument: str = "",
-    known: Mapping[int, Any] | None = None,
+    call: str, site: str, fn: Any, observed: Known, known: Mapping[int, Known]
 ) -> None:
     """Refuse observed values that lie outside of their distribution's support, by their row.
 
@@ -56,16 +48,14 @@ def check_support(
         call: The public call, for the error.
         site: The observed site.
         fn: Its distribution; its parameters may be tracers.
-        value: What was observed, concrete.
-        argument: The argument of `data` that holds it, where it is one; else the site is named.
-        known: From the `id` of a tracer to its value, where it is one of the data's.
+        observed: What was observed.
+        known: As `check_supports` has it.
     """
-    known, family = known or {}, type(innermost(fn)).__name__
+    family, value = type(innermost(fn)).__name__, observed.value
 
     def concrete(leaf: Any) -> Any:
-        return np.asarray(known.get(id(leaf), leaf))
+        return known[id(leaf)].value if id(leaf) in known else np.asarray(leaf)
 
-    value = np.asarray(value)
     try:
         seen = np.asarray(True)
         while isinstance(fn, WRAPPERS):
@@ -80,23 +70,54 @@ def check_support(
     ):  # a support of latent sites, or one's own, of JAX arrays: the density will tell
         return
     outside = seen & ~inside & ~np.isnan(_per_event(value, inside.ndim))
-    if not outside.any():
-        return
-    first = tuple(int(i) for i in np.argwhere(outside)[0])
-    named = f"`{argument}`" if argument else "the value"
-    where = f" in row {first[0]}" if len(first) == 1 else f" at {first}" if first else ""
-    raise ValueError(
-        f"`{call}` expected {named}, observed at the site `{site}`, to lie in the support of its "
-        f"{family}, {_spelled(support)}; got {value[first]}{where}, and {outside.sum()} such "
-        "values in all. Correct them, leave them out by `numpyro.handlers.mask`, or take another "
-        "distribution."
-    )
+    if outside.any():
+        first = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise ValueError(
+            f"`{call}` expected {_of(observed)}, observed at the site `{site}`, to lie in the "
+            f"support of its {family}, {_spelled(support)}; got {value[first]!s}{_row(first)}, and "
+            f"{outside.sum()} such values in all. Correct them, leave them out by "
+            "`numpyro.handlers.mask`, or take another distribution."
+        )
 
 
-def _inside(support: Any, value: np.ndarray, family: str) -> np.ndarray:
+def _check_parameters(call: str, site: str, fn: Any, known: Mapping[int, Known]) -> None:
+    """Refuse parameters that the data give and the distribution cannot have."""
+    for name, constraint in fn.arg_constraints.items():
+        given = known.get(id(vars(fn).get(name)))
+        if given is None or constraint is dist.constraints.dependent:
+            continue
+        try:
+            strict = type(constraint) is type(dist.constraints.positive)
+            inside = np.asarray(_inside(constraint, given.value, "LogNormal" if strict else ""))
+        except Exception:  # one's own constraint, of JAX arrays only
+            continue
+        outside = ~inside & ~np.isnan(_per_event(given.value, inside.ndim))
+        if outside.any():
+            first = tuple(int(i) for i in np.argwhere(outside)[0])
+            raise ValueError(
+                f"`{call}` expected {_of(given)}, the `{name}` of the {type(fn).__name__} at the "
+                f"site `{site}`, to be {_spelled(constraint)}; got {given.value[first]!s}"
+                f"{_row(first)}. Correct it."
+            )
+
+
+def _of(known: Known) -> str:
+    return f"`{known.argument}`" if known.argument else "a constant of the program"
+
+
+def _row(first: tuple[int, ...]) -> str:
+    return f" in row {first[0]}" if len(first) == 1 else f" at {first}" if first else ""
+
+
+def _inside(support: Any, value: np.ndarray, family: str = "") -> np.ndarray:
     """Whether each value, or each event, is in the support; its ends count where they may."""
-    if support is dist.constraints.circular:  # the density is periodic
+    kind = type(support)
+    if kind is type(dist.constraints.circular):  # the density is periodic
         return np.isfinite(value)
+    if kind is type(dist.constraints.simplex):
+        return (value >= 0).all(-1) & (np.abs(value.sum(-1) - 1.0) < SUM)
+    if support.event_dim and kind is not type(dist.constraints.multinomial(1)):
+        raise NotImplementedError  # JAX would have to compile for a matrix
     low, high = _ends(support)
     if support.event_dim or support.is_discrete or low is None:
         return support(value)
@@ -127,4 +148,7 @@ def _spelled(support: Any) -> str:
     what = "the whole numbers" if support.is_discrete else "the numbers"
     if np.ndim(low) or np.ndim(high):
         return f"{what} between its bounds"
-    return f"{what} from {low} up" if high is None else f"{what} from {low} to {high}"
+    if high is None:
+        strict = type(support) is type(dist.constraints.positive)
+        return f"{what} above {low}" if strict else f"{what} from {low} up"
+    return f"{what} from {low} to {high}"
