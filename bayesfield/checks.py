@@ -7,6 +7,7 @@ import difflib
 import math
 import numbers
 import operator
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -79,17 +80,10 @@ def check_number(
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise TypeError(f"`{call}` expected `{name}` to be a number; got {described(value)}.")
     number = float(value)
-    wanted = []
-    if least is not None:
-        wanted.append(f"at least {_spelled(least)}")
-    if above is not None:
-        wanted.append(f"greater than {_spelled(above)}")
-    if below is not None:
-        wanted.append(f"less than {_spelled(below)}")
     fits = not math.isnan(number)
     fits = fits and (least is None or number >= least) and (above is None or number > above)
     if not (fits and (below is None or number < below)):
-        bounds = " and ".join(wanted) or "a number"
+        bounds = _bounds(least, above, below)
         raise ValueError(f"`{call}` expected `{name}` to be {bounds}; got {value}.")
     if finite and not math.isfinite(number):
         raise ValueError(f"`{call}` expected `{name}` to be finite; got {value}.")
@@ -154,6 +148,12 @@ def check_callable(call: str, name: str, value: Any, what: str) -> Any:
     if not callable(value):
         raise TypeError(f"`{call}` expected `{name}` to be {what}; got {described(value)}.")
     return value
+
+
+def check_path(call: str, name: str, value: Any) -> None:
+    """Refuse what is no path of a file or a folder."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise TypeError(f"`{call}` expected `{name}` to be a path; got {described(value)}.")
 
 
 def check_scale(call: str, name: str, value: Any) -> Array:
@@ -230,8 +230,13 @@ def described(value: Any) -> str:
     return type(value).__name__
 
 
-def _spelled(bound: float | int) -> str:
-    return "zero" if bound == 0 else f"{bound:g}"
+def _bounds(least: float | int | None, above: float | int | None, below: float | int | None) -> str:
+    """Say which numbers are wanted."""
+    if above is not None and below is not None:
+        return f"between {above:g} and {below:g}"
+    ends = [("at least", least), ("greater than", above), ("less than", below)]
+    said = [f"{word} {'zero' if end == 0 else f'{end:g}'}" for word, end in ends if end is not None]
+    return " and ".join(said) or "a number"
 
 
 def close_match(name: str, known: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from numpyro.distributions.transforms import IdentityTransform
 from bayesfield.checks import warn
 
 from .indices import index_check
-from .intake import check_array, take
+from .intake import check_array, check_data_mapping, check_model, check_not_traced, take
 from .known import follow
 from .program import Data, Program, Site, Sites, innermost, signature_of
 from .supports import check_supports
@@ -46,13 +46,9 @@ def bind(
         ValueError: An array is empty or not finite; an observed value does not fit its
             distribution or plate.
     """
-    if not callable(model):
-        raise TypeError(f"`model` must be a NumPyro program; got {type(model).__name__}.")
-    if not isinstance(data, Mapping):
-        raise TypeError(
-            "`data` must map the model's argument names to values, {'x': x, 'y': y}; got "
-            f"{type(data).__name__}."
-        )
+    check_model(call, model)
+    check_data_mapping(call, data)
+    check_not_traced(call, data)
     missing = _check_names(model, data)
     if missing and not fill:
         name = getattr(model, "__name__", type(model).__name__)
@@ -70,7 +66,16 @@ def bind(
                 check_array(call, spelled, leaf, finite=name not in allow_nan)
     arrays, static = eqx.partition(converted | dict.fromkeys(missing), eqx.is_array)
     program = Program(model, static)
-    sites, constrained = _inspect(program, arrays, call)
+    try:
+        sites, constrained = _inspect(program, arrays, call)
+    except (AttributeError, TypeError) as error:
+        if not missing or "traced: they have shapes" in str(error):
+            raise
+        name = getattr(model, "__name__", type(model).__name__)
+        raise TypeError(
+            f"`{call}` expected `data` to hold {missing}, which `{name}` requires; got "
+            f"{sorted(data)}, and without them it raises: {error}"
+        ) from error
     return Program(model, static, constrained), arrays, sites
 
 
@@ -93,8 +98,7 @@ def bind_shapes(
     Raises:
         TypeError: As `bind`.
     """
-    if not callable(model):
-        raise TypeError(f"`model` must be a NumPyro program; got {type(model).__name__}.")
+    check_model("load", model)
     missing = _check_names(model, static)
     if missing:
         name = getattr(model, "__name__", type(model).__name__)

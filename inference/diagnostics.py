@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from bayesfield.checks import warn
+from bayesfield.checks import check_names, warn
 
 from .binding import bind
 from .findings import (
@@ -20,6 +20,7 @@ from .findings import (
     joint_finding,
     notes,
 )
+from .intake import check_data_mapping, check_posterior
 from .predict import dotless, replay, run_program, statements_in, without_imputed
 from .variance import split_by_trunk
 
@@ -71,6 +72,11 @@ def diagnose(
     import xarray as xr
     from arviz_stats.base.array import array_stats
 
+    call = "diagnose"
+    check_posterior(call, posterior)
+    if probe is not None:
+        check_data_mapping(call, probe)
+    sites = check_names(call, "sites", sites, [site.name for site in posterior.sites.latent])
     quantities = judged(posterior, probe=probe, sites=sites)
     names = [name for name, values in quantities.items() for _ in range(values.shape[-1])]
     values = np.zeros((1, 1, 0))

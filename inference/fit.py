@@ -14,7 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from bayesfield.checks import check_key, warn
+from bayesfield.checks import (
+    check_flag,
+    check_key,
+    check_path,
+    check_texts,
+    close_match,
+    numeric,
+    warn,
+)
 
 from . import loop
 from .backends import ENGINES
@@ -26,8 +34,10 @@ from .described import described
 from .diagnostics import ConvergenceWarning, warn_about
 from .engine import AbstractEngine, Members, Run, Start
 from .fingerprint import describe_sites, fingerprint
+from .intake import check_not_traced
 from .posterior import Posterior
 from .program import Data, Program, Sites, Values
+from .supports import check_init
 
 TRIES = 10
 VERSIONS = ("bayesfield", "numpyro", "jax", "blackjax", "optax")
@@ -76,16 +86,24 @@ def fit_posterior(
         >>> from bayesfield.inference import NUTS, SVI, fit_posterior
         >>> fit_posterior(model, data, NUTS(), init=SVI(), key=key)  # doctest: +SKIP
     """
-    engine = _engine("backend", backend)
-    key = check_key("fit_posterior", key)
+    call = "fit_posterior"
+    check_not_traced(call, data, key)
+    engine = check_engine(call, "backend", backend)
+    key = check_key(call, key)
+    progress = check_flag(call, "progress", progress)
     if isinstance(allow_nan, str):
         raise TypeError("`allow_nan` must be a tuple of names: `allow_nan=('y',)`; got a string.")
-    program, arrays, sites = bind(model, data, allow_nan=tuple(allow_nan))
+    allow_nan = check_texts(call, "allow_nan", allow_nan)
+    if checkpoint is not None:
+        check_path(call, "checkpoint", checkpoint)
+    program, arrays, sites = bind(model, data, allow_nan=allow_nan)
     check_fittable(sites)
+    if isinstance(init, Mapping):
+        check_init(call, program, arrays, _constrained(sites, init))
     key_init, key_start, key_run, key_result = jax.random.split(key, 4)
     first = None
     if isinstance(init, str | AbstractEngine):
-        init = _engine("init", init)
+        init = check_engine(call, "init", init)
         _check_order(engine, init, sites)
     joint = _params_are_joint(engine, sites, init)
     saved = None
@@ -187,14 +205,20 @@ def _identity(
     }
 
 
-def _engine(name: str, engine: Any) -> AbstractEngine:
+def check_engine(call: str, name: str, engine: Any) -> AbstractEngine:
+    """Return an engine, or the one of that name at its defaults."""
     if isinstance(engine, str):
         if engine not in ENGINES:
-            raise ValueError(f"`{name}` must name one of {sorted(ENGINES)}; got {engine!r}.")
+            raise ValueError(
+                f"`{call}` expected `{name}` to be one of {sorted(ENGINES)}; got {engine!r}."
+                f"{close_match(engine, [*ENGINES])}"
+            )
         return ENGINES[engine]()
     if not isinstance(engine, AbstractEngine):
         given = f"{engine.__name__} itself" if isinstance(engine, type) else type(engine).__name__
-        raise TypeError(f"`{name}` must be an engine, `NUTS()` say, or its name; got {given}.")
+        raise TypeError(
+            f"`{call}` expected `{name}` to be an engine, `NUTS()` say, or its name; got {given}."
+        )
     return engine
 
 
@@ -245,19 +269,26 @@ def _members(sites: Sites, init: Any) -> tuple[Members | None, Values]:
             "`init` must be a Posterior, an engine to run first, or a dict of values of sites; got "
             f"{type(init).__name__}."
         )
+    params = {site.name for site in sites.params}
+    values = _constrained(sites, init)
+    start = Start({n: v[None] for n, v in values.items() if n in params}, {}, {})
+    return Members(start, np.zeros(1)), {n: v for n, v in values.items() if n not in params}
+
+
+def _constrained(sites: Sites, init: Mapping[str, ArrayLike]) -> Values:
+    """Return the values of sites that `init` gives, each of its site's shape."""
     known = {site.name: site for site in (*sites.latent, *sites.params)}
+    values = {}
     for name, value in init.items():
         if name not in known:
             raise ValueError(f"`init` holds `{name}`, which is no site of the program: {[*known]}.")
-        if jnp.shape(value) != known[name].shape:
+        values[name] = numeric("fit_posterior", f"init[{name!r}]", value)
+        if values[name].shape != known[name].shape:
             raise ValueError(
-                f"`init` holds `{name}` of shape {jnp.shape(value)}; the site has "
+                f"`init` holds `{name}` of shape {values[name].shape}; the site has "
                 f"{known[name].shape}."
             )
-    params = {site.name for site in sites.params}
-    values = {n: np.asarray(v, jnp.result_type(float)) for n, v in init.items()}
-    start = Start({n: v[None] for n, v in values.items() if n in params}, {}, {})
-    return Members(start, np.zeros(1)), {n: v for n, v in values.items() if n not in params}
+    return {name: value.astype(jnp.result_type(float)) for name, value in values.items()}
 
 
 def _start(

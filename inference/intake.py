@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from bayesfield.checks import warn
+from bayesfield.checks import check_callable, described, warn
 
 # The share of a column's sd that rounding may take: its rms error, which is a hundredth of a
 # hundredth of the variance at most.
@@ -64,6 +64,33 @@ def check_array(call: str, name: str, array: Any, *, finite: bool) -> None:
             "leave them out of the density by `numpyro.handlers.mask`; or have them imputed by "
             "`obs_mask`, which makes a latent value of each; or let them in: "
             f"`allow_nan=({name!r},)`."
+        )
+
+
+def check_model(call: str, model: Any) -> None:
+    """Refuse what cannot be run as a program."""
+    check_callable(call, "model", model, "a NumPyro program, a function of its arguments")
+    if isinstance(model, type):
+        raise TypeError(
+            f"`{call}` expected `model` to be a NumPyro program; got {described(model)}: make one."
+        )
+
+
+def check_data_mapping(call: str, data: Any) -> None:
+    """Refuse what does not map the names of arguments to values."""
+    if not isinstance(data, Mapping):
+        raise TypeError(
+            f"`{call}` expected `data` to map the model's argument names to values, "
+            f"{{'x': x, 'y': y}}; got {described(data)}."
+        )
+
+
+def check_posterior(call: str, posterior: Any) -> None:
+    """Refuse what is no posterior."""
+    if not hasattr(posterior, "predictive"):
+        raise TypeError(
+            f"`{call}` expected `posterior` to be what `fit_posterior` returns; got "
+            f"{described(posterior)}."
         )
 
 

@@ -10,10 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_key, check_size, listed
+from bayesfield.checks import (
+    check_flag,
+    check_key,
+    check_path,
+    check_size,
+    check_texts,
+    listed,
+)
 
 from .binding import bind
 from .engine import Members, Run
+from .intake import check_data_mapping, check_not_traced
 from .linear import linear
 from .predict import (
     Labelled,
@@ -143,10 +151,17 @@ class Posterior:
             TypeError: `data` holds an argument that the model does not take; an old-style key.
             ValueError: A latent site's plate changed its size; an unknown site.
         """
-        key = check_key("predict", key)
+        call = "predict"
+        check_not_traced(call, data, key)
+        key = check_key(call, key)
         if batch_size is not None:
-            check_size("predict", "batch_size", batch_size)
-        program, arrays, new = bind(self.predictive.model, data, allow_nan=tuple(data), fill=True)
+            check_size(call, "batch_size", batch_size)
+        if sites is not None:
+            sites = check_texts(call, "sites", sites)
+        check_data_mapping(call, data)
+        program, arrays, new = bind(
+            self.predictive.model, data, allow_nan=tuple(data), fill=True, call=call
+        )
         fitted = without_imputed(self)
         fitted._check_plates(new)
         names = [*statements_in(self.sites, new)] if sites is None else list(sites)
@@ -168,7 +183,7 @@ class Posterior:
         Raises:
             ValueError: A latent site's plate changed its size; no observed site.
         """
-        program, arrays, new = bind(self.predictive.model, data)
+        program, arrays, new = bind(self.predictive.model, data, call="log_likelihood")
         fitted = without_imputed(self)
         fitted._check_plates(new)
         if not new.observed:
@@ -232,6 +247,7 @@ class Posterior:
         """
         from .extend import extend
 
+        progress = check_flag("extend", "progress", progress)
         return extend(self, check_size("extend", "num_samples", num_samples), progress=progress)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -252,6 +268,7 @@ class Posterior:
         """
         from .storage import save
 
+        check_path("save", "path", path)
         save(self, path)
 
     @classmethod
@@ -285,6 +302,7 @@ class Posterior:
         """
         from .storage import load
 
+        check_path("load", "path", path)
         return cls(**load(path, model, data))
 
     def only_trunk(self, trunk: int) -> "Posterior":
@@ -355,9 +373,11 @@ def sample_prior(
         An xarray Dataset with dims (chain, draw, ...), one chain; `to_datatree(prior=...)` takes
         it.
     """
-    key = check_key("sample_prior", key)
-    num_samples = check_size("sample_prior", "num_samples", num_samples)
-    program, arrays, sites = bind(model, data, fill=True)
+    call = "sample_prior"
+    check_not_traced(call, data, key)
+    key = check_key(call, key)
+    num_samples = check_size(call, "num_samples", num_samples)
+    program, arrays, sites = bind(model, data, fill=True, call=call)
     names = [s.name for s in (*sites.latent, *sites.observed, *sites.deterministic)]
     lead = {"": jnp.zeros((1, num_samples))}  # no value; it says how many draws there are
     out = run_program(program, arrays, sites, lead, names, key)

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 import numpyro.distributions as dist
+from jaxtyping import PRNGKeyArray
 
 from .known import Known
-from .program import WRAPPERS, innermost
+from .program import WRAPPERS, Data, Program, Values, innermost
 
 # Their density is zero or infinite at an open end of the support; others, such as that of an
 # Exponential at zero, are finite there, whatever the support says.
@@ -65,9 +66,7 @@ def check_support(
         support = jax.tree.map(concrete, fn.support)
         inside = np.asarray(_inside(support, value, family))
         seen = np.broadcast_to(seen, inside.shape)
-    except (
-        Exception
-    ):  # a support of latent sites, or one's own, of JAX arrays: the density will tell
+    except Exception:  # of latent sites, or of JAX arrays alone: the density will tell
         return
     outside = seen & ~inside & ~np.isnan(_per_event(value, inside.ndim))
     if outside.any():
@@ -78,6 +77,34 @@ def check_support(
             f"{outside.sum()} such values in all. Correct them, leave them out by "
             "`numpyro.handlers.mask`, or take another distribution."
         )
+
+
+def check_init(call: str, program: Program, data: Data, values: Values) -> None:
+    """Refuse values to start from that are not finite or outside of their site's support."""
+    found: dict[str, dict] = {}
+
+    def run(data: Data, key: PRNGKeyArray) -> None:
+        found.update(program.trace(data, {}, key))
+
+    jax.eval_shape(run, data, jax.random.key(0))
+    for name, value in values.items():
+        message = found[name]
+        param = message["type"] == "param"
+        support = message["kwargs"].get("constraint") if param else message["fn"].support
+        inside = np.isfinite(value)
+        try:
+            while isinstance(support, type(dist.constraints.real_vector)):
+                support = support.base_constraint
+            if support is not None and inside.all():
+                inside = np.asarray(_inside(jax.tree.map(np.asarray, support), value, "LogNormal"))
+        except Exception:  # a support of other sites: the density at the start will tell
+            continue
+        if not inside.all():
+            wanted = _spelled(support) if np.isfinite(value).all() else "finite"
+            raise ValueError(
+                f"`{call}` expected the value of `{name}` in `init` to be {wanted}; got {value}. "
+                "Give one within, or leave the site out: it is then drawn."
+            )
 
 
 def _check_parameters(call: str, site: str, fn: Any, known: Mapping[int, Known]) -> None:
