@@ -186,20 +186,30 @@ def numeric(call: str, name: str, value: Any) -> np.ndarray:
 
 def check_rows(call: str, name: str, value: Any, size: int, meaning: str) -> Array:
     """Return `value` as a floating array of shape `(..., size)`."""
-    try:
-        rows = jnp.asarray(value)
-    except TypeError:  # text, None, objects
-        raise TypeError(
-            f"`{call}` expected `{name}` to be a floating-point array; got {described(value)}."
-        ) from None
+    rows = _array(call, name, value)
     if not jnp.issubdtype(rows.dtype, jnp.floating):
         raise TypeError(
-            f"`{call}` expected `{name}` to be floating point; got {rows.dtype}. "
-            f"Cast it: `jnp.asarray({name}, float)`."
+            f"`{call}` expected `{name}` to be floating point; got "
+            f"{jax.dtypes.canonicalize_dtype(rows.dtype)}. Cast it: `jnp.asarray({name}, float)`."
         )
     if rows.ndim == 0 or rows.shape[-1] != size:
         raise ValueError(
             f"`{call}` expected `{name}` of shape (..., {size}) [{meaning}]; got {rows.shape}."
+        )
+    return jnp.asarray(rows)
+
+
+def _array(call: str, name: str, value: Any) -> Any:
+    """Return a JAX array as it is, and anything else as a NumPy array of numbers."""
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        rows = np.asarray(value)
+    except Exception:  # a list of tracers, which JAX stacks
+        return jnp.asarray(value)
+    if rows.dtype.kind in "OSUTmM" or rows.dtype.names:
+        raise TypeError(
+            f"`{call}` expected `{name}` to be a floating-point array; got {described(value)}."
         )
     return rows
 

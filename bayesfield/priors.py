@@ -230,7 +230,7 @@ def with_prior(
     def lift(path: str, leaf: Array) -> Prior:
         if isinstance(prior, dist.Distribution):
             return Prior(prior, leaf.shape)
-        if callable(scale):
+        if callable(scale) and not isinstance(scale, dist.Distribution):
             spread = scale(path, leaf)
         elif scale is not None:
             spread = scale

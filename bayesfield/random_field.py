@@ -128,11 +128,12 @@ def realise(
                 raise ValueError(f"`realise` expected a value for `{site}`; got {given}.")
             continue
         shape = leaf.value.shape if isinstance(leaf, Frozen) else leaf.shape
-        lead = own[site].shape[: own[site].ndim - len(shape)]
-        if (*lead, *shape) != own[site].shape:
+        given = jnp.shape(own[site])
+        lead = given[: len(given) - len(shape)]
+        if (*lead, *shape) != given:
             raise ValueError(
                 f"`realise` expected `{site}` of shape (..., {', '.join(map(str, shape))}); "
-                f"got {own[site].shape}."
+                f"got {given}."
             )
         leading[site] = lead
     if len(set(leading.values())) > 1:
@@ -143,7 +144,7 @@ def realise(
         del index
         site = f"{name}.{path}"
         if site in own:
-            return own[site]
+            return jnp.asarray(own[site])
         value = leaf.value if isinstance(leaf, Frozen) else leaf
         return jnp.broadcast_to(value, (*lead, *value.shape)) if eqx.is_array(value) else value
 
@@ -152,7 +153,7 @@ def realise(
 
 def _own_values(
     values: Mapping[str, Any], name: str, leaves: list[tuple[str, Any]]
-) -> dict[str, Array]:
+) -> dict[str, Any]:
     """Return the values of the field's own sites; refuse a name that is no leaf's."""
     under = {str(site): value for site, value in values.items() if str(site).startswith(f"{name}.")}
     sites = {f"{name}.{path}": leaf for path, leaf in leaves}
@@ -168,7 +169,7 @@ def _own_values(
     for site in under.keys() & sites.keys():
         if not isinstance(under[site], jax.Array):
             numeric("realise", f"values[{site!r}]", under[site])
-    return {site: jnp.asarray(under[site]) for site in sites if site in under}
+    return {site: under[site] for site in sites if site in under}
 
 
 def drawn(module: PyTree) -> PyTree:

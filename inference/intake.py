@@ -40,7 +40,7 @@ def take(call: str, name: str, value: Any) -> Any:
             cannot tell apart or that overflow, masked entries.
     """
     value = jax.tree.map(_numbers, value, is_leaf=_is_numbers)
-    flat, structure = jax.tree_util.tree_flatten_with_path(value)
+    flat, structure = jax.tree_util.tree_flatten_with_path(value, is_leaf=_is_iterator)
     spelled = jax.tree_util.keystr
     leaves = [_leaf(call, name + spelled(path), leaf) for path, leaf in flat]
     return jax.tree.unflatten(structure, leaves)
@@ -98,7 +98,8 @@ def check_not_traced(call: str, *arguments: Any) -> None:
     """Refuse to run inside of `jit`, `vmap` or `grad`: a fit reads its data and writes files."""
     # Inside `jit` every new array is a tracer; inside the others only what depends on theirs is.
     within = isinstance(jnp.asarray(0.0), Tracer)
-    if within or any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
+    leaves = jax.tree.leaves(arguments, is_leaf=_is_iterator)
+    if within or any(isinstance(leaf, Tracer) for leaf in leaves):
         raise TypeError(
             f"`{call}` cannot run inside a JAX transformation (`jit`, `vmap`, `grad`): it expected "
             "arrays that have values; got tracers. Call it outside, in a Python loop where there "
@@ -106,8 +107,14 @@ def check_not_traced(call: str, *arguments: Any) -> None:
         )
 
 
+def _is_iterator(value: Any) -> bool:
+    return isinstance(value, Iterator)
+
+
 def _is_numbers(value: Any) -> bool:
     """Whether it is a list of plain values, nested or not; a list of arrays is a pytree of them."""
+    if _is_iterator(value):
+        return True  # no numbers yet, and refused
     if not isinstance(value, list) or not value:
         return False
     plain = bool | int | float | complex | str | np.generic | type(None)
@@ -125,10 +132,10 @@ def _numbers(value: Any) -> Any:
 
 
 def _leaf(call: str, name: str, leaf: Any) -> Any:
+    if isinstance(leaf, np.integer | np.bool_ | np.str_):
+        return leaf.item()  # `df.g.max() + 1` is a size
     if isinstance(leaf, STATIC):
         return leaf
-    if isinstance(leaf, np.integer | np.bool_):
-        return leaf.item()  # `df.g.max() + 1` is a size
     if isinstance(leaf, jax.Array):
         check_not_traced(call, leaf)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -255,7 +262,7 @@ def _copied(leaf: Any, array: np.ndarray, dtype: Any) -> jax.Array:
     """Put a copy on the device: JAX may otherwise read the caller's own memory later on."""
     if isinstance(leaf, jax.Array) and leaf.dtype == dtype:
         return leaf  # it cannot be changed
-    return jnp.asarray(np.array(array, dtype, order="C", copy=True))
+    return jax.device_put(np.array(array, dtype, order="C", copy=True))  # compiles nothing
 
 
 def _integer(call: str, name: str, leaf: Any, array: np.ndarray) -> jax.Array:
