@@ -175,10 +175,9 @@ def numeric(call: str, name: str, value: Any) -> np.ndarray:
     """Return `value` as an array of real numbers, concrete."""
     try:
         array = np.asarray(value)
-        real = any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer))
-    except Exception:
-        real = False
-    if not real:
+    except Exception:  # rows of different lengths, or no array
+        array = np.zeros(0, object)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)):
         got = described(value)
         raise TypeError(f"`{call}` expected `{name}` to be a number or an array; got {got}.")
     return array

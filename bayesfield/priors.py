@@ -45,7 +45,8 @@ class Prior(eqx.Module):
         if not isinstance(distribution, dist.Distribution):
             got = described(distribution)
             raise TypeError(f"`Prior` expected a NumPyro distribution; got {got}.")
-        if distribution.support.is_discrete:
+        support: Any = distribution.support
+        if support.is_discrete:
             kind = type(distribution).__name__
             raise ValueError(
                 f"`Prior` expected `distribution` to be continuous, as leaves are; got {kind}."
@@ -90,14 +91,14 @@ def check_positive_prior(call: str, name: str, prior: Any) -> dist.Distribution:
             f"`{call}` expected `{name}` to be a distribution on the positive numbers, "
             f"`dist.LogNormal(0.0, 0.5)` say; got {described(prior)}."
         )
+    support: Any = prior.support
     positive = (dist.constraints.positive, dist.constraints.nonnegative)
-    bound = getattr(prior.support, "lower_bound", -1)
+    bound = getattr(support, "lower_bound", -1)
     bounded = isinstance(bound, Tracer) or np.all(np.asarray(bound) >= 0)
-    discrete = prior.support.is_discrete
-    if prior.shape() != () or discrete or not (prior.support in positive or bounded):
+    if prior.shape() != () or support.is_discrete or not (support in positive or bounded):
         raise ValueError(
             f"`{call}` expected `{name}` to be a prior for one positive number, `HalfNormal(0.5)` "
-            f"say; got {type(prior).__name__} of shape {prior.shape()} on {prior.support}."
+            f"say; got {type(prior).__name__} of shape {prior.shape()} on {support}."
         )
     return prior
 

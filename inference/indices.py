@@ -36,7 +36,7 @@ def index_check(call: str, arrays: Any) -> Visit:
 
 def _check_gather(call: str, eqn: JaxprEqn, index: Known | None, data: dict) -> None:
     mode = eqn.params["mode"]
-    operand = eqn.invars[0].aval
+    shape = _shape(eqn)
     if index is None or not index.argument or mode == GatherScatterMode.CLIP:
         return
     if mode == GatherScatterMode.FILL_OR_DROP and not _is_default(eqn.params["fill_value"]):
@@ -45,14 +45,18 @@ def _check_gather(call: str, eqn: JaxprEqn, index: Known | None, data: dict) -> 
     for part, axis in enumerate(numbers.start_index_map):
         if eqn.params["slice_sizes"][axis] == 1:
             one = Known(index.value[..., part], index.argument, index.place[..., part])
-            _refuse(call, one, operand.shape[axis], data)
+            _refuse(call, one, shape[axis], data)
+
+
+def _shape(eqn: JaxprEqn) -> tuple[int, ...]:
+    """Return the shape of what is indexed."""
+    aval: Any = eqn.invars[0].aval
+    return aval.shape
 
 
 def _check_slice(call: str, eqn: JaxprEqn, starts: Sequence[Known | None], data: dict) -> None:
     # A slice of one entry is an index; where wider ones end is for the program to say.
-    for start, size, width in zip(
-        starts, eqn.invars[0].aval.shape, eqn.params["slice_sizes"], strict=True
-    ):
+    for start, size, width in zip(starts, _shape(eqn), eqn.params["slice_sizes"], strict=True):
         if start is not None and start.argument and width == 1:
             _refuse(call, start, size, data)
 

@@ -138,18 +138,26 @@ def _leaf(call: str, name: str, leaf: Any) -> Any:
         return leaf
     if isinstance(leaf, jax.Array):
         check_not_traced(call, leaf)
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return leaf
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or _fits(leaf.dtype):
+            return leaf  # it cannot be changed, and may be on another device
     _refuse_kind(call, name, leaf)
     array = _as_numpy(leaf)
     if array is None:
         return _static(call, name, leaf)
     _refuse_dtype(call, name, leaf, array)
     if jnp.issubdtype(array.dtype, jnp.floating):
-        return _floating(call, name, leaf, array)
+        return _floating(call, name, array)
     if array.dtype.kind == "b":
-        return _copied(leaf, array, array.dtype)
-    return _integer(call, name, leaf, array)
+        return _copied(array, array.dtype)
+    return _integer(call, name, array)
+
+
+def _fits(dtype: Any) -> bool:
+    """Whether arrays of `dtype` are taken as they are."""
+    if jnp.issubdtype(dtype, jnp.floating):
+        return dtype == jnp.result_type(float)
+    whole = jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_
+    return whole and jax.dtypes.canonicalize_dtype(dtype) == dtype
 
 
 def _refuse_kind(call: str, name: str, leaf: Any) -> None:
@@ -258,14 +266,12 @@ def _static(call: str, name: str, leaf: Any) -> Any:
     return leaf
 
 
-def _copied(leaf: Any, array: np.ndarray, dtype: Any) -> jax.Array:
+def _copied(array: np.ndarray, dtype: Any) -> jax.Array:
     """Put a copy on the device: JAX may otherwise read the caller's own memory later on."""
-    if isinstance(leaf, jax.Array) and leaf.dtype == dtype:
-        return leaf  # it cannot be changed
     return jax.device_put(np.array(array, dtype, order="C", copy=True))  # compiles nothing
 
 
-def _integer(call: str, name: str, leaf: Any, array: np.ndarray) -> jax.Array:
+def _integer(call: str, name: str, array: np.ndarray) -> jax.Array:
     dtype = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))
     if array.size and dtype.itemsize < array.dtype.itemsize:
         info = jnp.iinfo(dtype)
@@ -286,13 +292,13 @@ def _integer(call: str, name: str, leaf: Any, array: np.ndarray) -> jax.Array:
                 f"If the program computes with them as numbers, subtract the first value before: "
                 f"`{name} - {name}[0]`."
             )
-    return _copied(leaf, array, dtype)
+    return _copied(array, dtype)
 
 
-def _floating(call: str, name: str, leaf: Any, array: np.ndarray) -> jax.Array:
+def _floating(call: str, name: str, array: np.ndarray) -> jax.Array:
     working = jnp.finfo(jnp.result_type(float)).dtype
     if array.dtype.itemsize <= working.itemsize or not array.size:
-        return _copied(leaf, array, working)
+        return _copied(array, working)
     finite = np.isfinite(array)
     if (np.abs(array, where=finite, out=np.zeros(array.shape)) > jnp.finfo(working).max).any():
         largest = np.abs(array[finite]).max()
@@ -308,7 +314,7 @@ def _floating(call: str, name: str, leaf: Any, array: np.ndarray) -> jax.Array:
             f"rescale: `({name} - {name}[0]) / {name}.std()`; or work in 64 bits: "
             "`jax.config.update('jax_enable_x64', True)`."
         )
-    return _copied(leaf, array, working)
+    return _copied(array, working)
 
 
 def _lossy_part(array: np.ndarray, working: Any) -> str:

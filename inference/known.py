@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import JaxprEqn, Literal
 
 
 class Known(NamedTuple):
@@ -45,11 +45,11 @@ def known_of(arrays: Any) -> list[Known]:
     return found
 
 
-def follow(closed: ClosedJaxpr, arrays: Any, visit: Visit) -> list[Known | None]:
+def follow(closed: Any, arrays: Any, visit: Visit) -> list[Known | None]:
     """Return what is known of a trace's outputs, its first inputs being the leaves of `arrays`.
 
     Args:
-        closed: The trace.
+        closed: The trace, as `jax.make_jaxpr` returns it.
         arrays: The arrays of the data, concrete.
         visit: Called at each equation with what is known of its inputs.
     """

@@ -90,10 +90,10 @@ def check_init(call: str, program: Program, data: Data, values: Values) -> None:
     for name, value in values.items():
         message = found[name]
         param = message["type"] == "param"
-        support = message["kwargs"].get("constraint") if param else message["fn"].support
+        support: Any = message["kwargs"].get("constraint") if param else message["fn"].support
         inside = np.isfinite(value)
         try:
-            while isinstance(support, type(dist.constraints.real_vector)):
+            while hasattr(support, "base_constraint"):  # of several axes
                 support = support.base_constraint
             if support is not None and inside.all():
                 inside = np.asarray(_inside(jax.tree.map(np.asarray, support), value, "LogNormal"))

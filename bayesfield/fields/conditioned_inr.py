@@ -120,15 +120,15 @@ class ConditionedINR(AbstractField):
 
 def _builder(call: str, conditioner_cls: Any) -> Callable[..., AbstractConditioner]:
     """Return what builds a conditioner."""
-    of_class = isinstance(conditioner_cls, type)
-    if of_class and issubclass(conditioner_cls, AbstractConditioner):
+    if isinstance(conditioner_cls, type) and issubclass(conditioner_cls, AbstractConditioner):
         return conditioner_cls.for_features
-    if of_class or isinstance(conditioner_cls, eqx.Module) or not callable(conditioner_cls):
+    if isinstance(conditioner_cls, type | eqx.Module) or not callable(conditioner_cls):
         raise TypeError(
             f"`{call}` expected `conditioner_cls` to be a conditioner class or a callable "
             f"(num_features, cond_dim, *, key); got {described(conditioner_cls)}."
         )
-    return conditioner_cls
+    build: Callable[..., Any] = conditioner_cls
+    return build
 
 
 def _steps(trunk: Any) -> list[Callable[[Array], Array]]:
