@@ -173,6 +173,11 @@ def check_scale(call: str, name: str, value: Any) -> Array:
 
 def numeric(call: str, name: str, value: Any) -> np.ndarray:
     """Return `value` as an array of real numbers, concrete."""
+    if isinstance(value, Tracer):
+        raise TypeError(
+            f"`{call}` expected `{name}` to have values; got a tracer. Call it outside of `jit`, "
+            "`vmap` and `grad`."
+        )
     try:
         array = np.asarray(value)
     except Exception:  # rows of different lengths, or no array

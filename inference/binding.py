@@ -15,8 +15,9 @@ from numpyro.distributions.transforms import IdentityTransform
 
 from bayesfield.checks import warn
 
+from .arguments import check_array, check_data_mapping, check_model, check_not_traced
 from .indices import index_check
-from .intake import check_array, check_data_mapping, check_model, check_not_traced, take
+from .intake import take
 from .known import follow
 from .program import Data, Program, Site, Sites, innermost, signature_of
 from .supports import check_supports

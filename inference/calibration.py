@@ -11,11 +11,11 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_names, check_size, described
 
+from .arguments import check_not_traced
 from .binding import bind
 from .engine import AbstractEngine
 from .findings import ConvergenceWarning
 from .fit import check_engine, fit_posterior
-from .intake import check_not_traced
 from .posterior import sample_prior
 from .predict import dotless, replay
 from .program import Program, Values

@@ -11,6 +11,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_names, check_texts, described
 
+from .arguments import check_not_traced
 from .predict import Replay, axis_names, dotless, replay, run_program
 from .program import Site
 
@@ -33,6 +34,7 @@ def build(
     import arviz
 
     call = "to_datatree"
+    check_not_traced(call, key)
     if key is not None:
         key = check_key(call, key)
     if prior is not None and not hasattr(prior, "data_vars"):

@@ -11,6 +11,7 @@ import numpy as np
 
 from bayesfield.checks import check_names, warn
 
+from .arguments import check_data_mapping, check_not_traced, check_posterior
 from .binding import bind
 from .findings import (
     ConvergenceWarning,
@@ -20,7 +21,6 @@ from .findings import (
     joint_finding,
     notes,
 )
-from .intake import check_data_mapping, check_posterior
 from .predict import dotless, replay, run_program, statements_in, without_imputed
 from .variance import split_by_trunk
 
@@ -74,6 +74,7 @@ def diagnose(
 
     call = "diagnose"
     check_posterior(call, posterior)
+    check_not_traced(call, probe)
     if probe is not None:
         check_data_mapping(call, probe)
     sites = check_names(call, "sites", sites, [site.name for site in posterior.sites.latent])

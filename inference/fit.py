@@ -25,6 +25,7 @@ from bayesfield.checks import (
 )
 
 from . import loop
+from .arguments import check_not_traced
 from .backends import ENGINES
 from .binding import bind, check_fittable
 from .checkpoint import Checkpoint, digest
@@ -34,7 +35,6 @@ from .described import described
 from .diagnostics import ConvergenceWarning, warn_about
 from .engine import AbstractEngine, Members, Run, Start
 from .fingerprint import describe_sites, fingerprint
-from .intake import check_not_traced
 from .posterior import Posterior
 from .program import Data, Program, Sites, Values
 from .supports import check_init

@@ -13,14 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
-from bayesfield.checks import check_callable, described, warn
+from .arguments import check_not_traced, is_iterator
+from .precision import copied, floating, integer
 
-# The share of a column's sd that rounding may take: its rms error, which is a hundredth of a
-# hundredth of the variance at most.
-LOSS = 5e-4
-ROUNDING = 1e-13  # a column that spreads by less, for its size, is constant but for rounding
 STATIC = (bool, int, str, bytes, type, type(None))
 
 
@@ -40,80 +36,15 @@ def take(call: str, name: str, value: Any) -> Any:
             cannot tell apart or that overflow, masked entries.
     """
     value = jax.tree.map(_numbers, value, is_leaf=_is_numbers)
-    flat, structure = jax.tree_util.tree_flatten_with_path(value, is_leaf=_is_iterator)
+    flat, structure = jax.tree_util.tree_flatten_with_path(value, is_leaf=is_iterator)
     spelled = jax.tree_util.keystr
     leaves = [_leaf(call, name + spelled(path), leaf) for path, leaf in flat]
     return jax.tree.unflatten(structure, leaves)
 
 
-def check_array(call: str, name: str, array: Any, *, finite: bool) -> None:
-    """Refuse an empty array, and one that is not finite where it must be."""
-    if array.size == 0:
-        raise ValueError(
-            f"`{call}` expected `{name}` to hold values; it is empty: got shape {array.shape}. "
-            "Look at how its rows were chosen."
-        )
-    if not finite or not jnp.issubdtype(array.dtype, jnp.floating):
-        return
-    bad = ~np.isfinite(np.asarray(array))
-    if bad.any():
-        first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ValueError(
-            f"`{call}` expected `{name}` to be finite; got {bad.sum()} values that are NaN or "
-            f"infinite, the first at {first}. Leave those rows out; or put a number there and "
-            "leave them out of the density by `numpyro.handlers.mask`; or have them imputed by "
-            "`obs_mask`, which makes a latent value of each; or let them in: "
-            f"`allow_nan=({name!r},)`."
-        )
-
-
-def check_model(call: str, model: Any) -> None:
-    """Refuse what cannot be run as a program."""
-    check_callable(call, "model", model, "a NumPyro program, a function of its arguments")
-    if isinstance(model, type):
-        raise TypeError(
-            f"`{call}` expected `model` to be a NumPyro program; got {described(model)}: make one."
-        )
-
-
-def check_data_mapping(call: str, data: Any) -> None:
-    """Refuse what does not map the names of arguments to values."""
-    if not isinstance(data, Mapping):
-        raise TypeError(
-            f"`{call}` expected `data` to map the model's argument names to values, "
-            f"{{'x': x, 'y': y}}; got {described(data)}."
-        )
-
-
-def check_posterior(call: str, posterior: Any) -> None:
-    """Refuse what is no posterior."""
-    if not hasattr(posterior, "predictive"):
-        raise TypeError(
-            f"`{call}` expected `posterior` to be what `fit_posterior` returns; got "
-            f"{described(posterior)}."
-        )
-
-
-def check_not_traced(call: str, *arguments: Any) -> None:
-    """Refuse to run inside of `jit`, `vmap` or `grad`: a fit reads its data and writes files."""
-    # Inside `jit` every new array is a tracer; inside the others only what depends on theirs is.
-    within = isinstance(jnp.asarray(0.0), Tracer)
-    leaves = jax.tree.leaves(arguments, is_leaf=_is_iterator)
-    if within or any(isinstance(leaf, Tracer) for leaf in leaves):
-        raise TypeError(
-            f"`{call}` cannot run inside a JAX transformation (`jit`, `vmap`, `grad`): it expected "
-            "arrays that have values; got tracers. Call it outside, in a Python loop where there "
-            "are several."
-        )
-
-
-def _is_iterator(value: Any) -> bool:
-    return isinstance(value, Iterator)
-
-
 def _is_numbers(value: Any) -> bool:
     """Whether it is a list of plain values, nested or not; a list of arrays is a pytree of them."""
-    if _is_iterator(value):
+    if is_iterator(value):
         return True  # no numbers yet, and refused
     if not isinstance(value, list) or not value:
         return False
@@ -146,10 +77,10 @@ def _leaf(call: str, name: str, leaf: Any) -> Any:
         return _static(call, name, leaf)
     _refuse_dtype(call, name, leaf, array)
     if jnp.issubdtype(array.dtype, jnp.floating):
-        return _floating(call, name, array)
+        return floating(call, name, array)
     if array.dtype.kind == "b":
-        return _copied(array, array.dtype)
-    return _integer(call, name, array)
+        return copied(array, array.dtype)
+    return integer(call, name, array)
 
 
 def _fits(dtype: Any) -> bool:
@@ -264,96 +195,3 @@ def _static(call: str, name: str, leaf: Any) -> Any:
             "arguments of their own, or fix it by `functools.partial`."
         ) from None
     return leaf
-
-
-def _copied(array: np.ndarray, dtype: Any) -> jax.Array:
-    """Put a copy on the device: JAX may otherwise read the caller's own memory later on."""
-    return jax.device_put(np.array(array, dtype, order="C", copy=True))  # compiles nothing
-
-
-def _integer(call: str, name: str, array: np.ndarray) -> jax.Array:
-    dtype = jax.dtypes.canonicalize_dtype(array.dtype.newbyteorder("="))
-    if array.size and dtype.itemsize < array.dtype.itemsize:
-        info = jnp.iinfo(dtype)
-        low, high = int(array.min()), int(array.max())
-        if low < info.min or high > info.max:
-            raise ValueError(
-                f"`{call}` expected `{name}` to hold integers that fit {dtype}, from {info.min} to "
-                f"{info.max}; got values from {low} to {high}, which would wrap around. Subtract "
-                f"the smallest (`{name} - {name}.min()`), give them in a larger unit or as floats, "
-                "or work in 64 bits: `jax.config.update('jax_enable_x64', True)`."
-            )
-    working = jnp.finfo(jnp.result_type(float)).dtype
-    if array.size > 1 and working == np.float32 and np.abs(array).max(initial=0) >= 2**24:
-        problem = _loss(array.astype(np.float64), working)
-        if problem:
-            warn(
-                f"`{name}` holds integers, which are kept exactly; but as {working} {problem}. "
-                f"If the program computes with them as numbers, subtract the first value before: "
-                f"`{name} - {name}[0]`."
-            )
-    return _copied(array, dtype)
-
-
-def _floating(call: str, name: str, array: np.ndarray) -> jax.Array:
-    working = jnp.finfo(jnp.result_type(float)).dtype
-    if array.dtype.itemsize <= working.itemsize or not array.size:
-        return _copied(array, working)
-    finite = np.isfinite(array)
-    if (np.abs(array, where=finite, out=np.zeros(array.shape)) > jnp.finfo(working).max).any():
-        largest = np.abs(array[finite]).max()
-        raise ValueError(
-            f"`{call}` expected `{name}` to hold values that {working} can hold, up to "
-            f"{jnp.finfo(working).max:.1e}; got {largest:.3g}. Rescale it."
-        )
-    problem = _lossy_part(array, working)
-    if problem:
-        raise ValueError(
-            f"`{call}` expected `{name}` to hold values that {working} tells apart; got "
-            f"{array.dtype} that it does not: {problem}. Subtract the first value, in float64, and "
-            f"rescale: `({name} - {name}[0]) / {name}.std()`; or work in 64 bits: "
-            "`jax.config.update('jax_enable_x64', True)`."
-        )
-    return _copied(array, working)
-
-
-def _lossy_part(array: np.ndarray, working: Any) -> str:
-    """Say what rounding does to an array, or to one of its columns; "" where it does nothing."""
-    whole = _loss(array.ravel(), working)
-    if whole or array.ndim < 2 or array.size < 2 * array.shape[-1] ** 2:
-        return whole  # with more columns than rows the last axis is no axis of features
-    for i, column in enumerate(array.reshape(-1, array.shape[-1]).T):
-        problem = _loss(column, working)
-        if problem:
-            return f"in column {i} {problem}"
-    return ""
-
-
-def _loss(values: np.ndarray, working: Any) -> str:
-    """Say what rounding to `working` does to values of one quantity; "" where it does nothing."""
-    values = values[np.isfinite(values)].astype(np.float64)
-    if not values.size:
-        return ""
-    largest = float(np.abs(values).max())
-    rounded = values.astype(working).astype(np.float64)
-    rounded[np.abs(rounded) < jnp.finfo(working).tiny] = 0.0  # as XLA does
-    if largest and not rounded.any():
-        return f"all values, the largest of them {largest:.3g}, become zero"
-    if np.ptp(values) <= ROUNDING * largest or np.array_equal(values, rounded):
-        return ""
-    spread = float(values.std())
-    error = float(np.sqrt(np.mean((rounded - values) ** 2)))
-    step = float(np.spacing(np.asarray(largest, working)))
-    if error > LOSS * spread:
-        return (
-            f"neighbouring numbers near {largest:.6g} are {step:.3g} apart, and the values have "
-            f"an sd of {spread:.3g}"
-        )
-    distinct = np.unique(values)
-    gaps = np.diff(distinct)
-    if len(distinct) > 2 and gaps.min() > 0.5 * np.median(gaps) and gaps.max() < 0.5 * step:
-        return (
-            f"neighbouring numbers near {largest:.6g} are {step:.3g} apart, and the values "
-            f"{np.median(gaps):.3g}"
-        )
-    return ""

@@ -32,6 +32,16 @@ class Known(NamedTuple):
         return tuple(map(int, np.unravel_index(place, shape))) if shape and place >= 0 else ()
 
 
+# Primitives that run another trace on the same arguments, and where they keep it.
+CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "checkpoint": "jaxpr",
+    "remat2": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
 Visit = Callable[[JaxprEqn, list[Known | None]], None]
 
 
@@ -71,9 +81,10 @@ def _follow(
     for eqn in jaxpr.eqns:
         known = [read(atom) for atom in eqn.invars]
         visit(eqn, known)
-        if eqn.primitive.name in ("jit", "pjit"):
-            inner = eqn.params["jaxpr"]
-            out = _follow(inner.jaxpr, inner.consts, known, visit)
+        inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
+        if inner is not None:
+            consts = getattr(inner, "consts", ())
+            out = _follow(getattr(inner, "jaxpr", inner), consts, known, visit)
         elif eqn.primitive.name in RULES and all(part is not None for part in known):
             out = [RULES[eqn.primitive.name](eqn.params, *known)]
         else:

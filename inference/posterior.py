@@ -19,9 +19,9 @@ from bayesfield.checks import (
     listed,
 )
 
+from .arguments import check_data_mapping, check_not_traced
 from .binding import bind
 from .engine import Members, Run
-from .intake import check_data_mapping, check_not_traced
 from .linear import linear
 from .predict import (
     Labelled,
@@ -247,6 +247,7 @@ class Posterior:
         """
         from .extend import extend
 
+        check_not_traced("extend")
         progress = check_flag("extend", "progress", progress)
         return extend(self, check_size("extend", "num_samples", num_samples), progress=progress)
 

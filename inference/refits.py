@@ -9,9 +9,9 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_names
 
+from .arguments import check_data_mapping, check_not_traced
 from .engine import AbstractEngine
 from .fit import check_engine, fit_posterior
-from .intake import check_data_mapping, check_not_traced
 from .scores import check_labels, check_levels, score
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
 
+from .arguments import check_data_mapping, check_not_traced, check_posterior
 from .binding import bind
-from .intake import check_data_mapping, check_not_traced, check_posterior
 from .predict import apart, axis_names, dotless, end_to_end, replay, statements, without_imputed
 from .program import WRAPPERS, Data, Program, Site, Values
 from .score_table import assemble, summarise

@@ -8,8 +8,8 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key
 
+from .arguments import check_data_mapping, check_not_traced, check_posterior
 from .binding import bind
-from .intake import check_data_mapping, check_not_traced, check_posterior
 from .predict import apart, dotless, end_to_end, statements_in
 
 if TYPE_CHECKING:

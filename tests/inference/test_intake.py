@@ -252,7 +252,7 @@ def imputed_counts(y, seen):
 def test_what_is_masked_may_hold_anything(model):
     data = {"y": np.array([1.0, -9.0, 2.0]), "seen": np.array([True, False, True])}
     bind(model, data)
-    with pytest.raises(ValueError, match="got -9.0 in row 1"):
+    with pytest.raises(ValueError, match=r"got -9.0 in row 1"):
         bind(model, data | {"seen": np.array([True, True, True])})
 
 
@@ -271,7 +271,7 @@ def test_what_is_observed_is_followed_through_a_reshape_and_a_cast():
         with numpyro.plate("rows", 4):
             numpyro.sample("y", dist.Poisson(rate), obs=y.reshape(-1).astype(float))
 
-    with pytest.raises(ValueError, match="`y`, observed at the site `y`.*got -3.0 in row 2"):
+    with pytest.raises(ValueError, match=r"`y`, observed at the site `y`.*got -3.0 in row 2"):
         bind(model, {"y": np.array([[1, 2], [-3, 4]])})
 
 
@@ -296,6 +296,7 @@ INDEXED = {
     "one": lambda a, b, g: a[g[1]],
     "within jit": lambda a, b, g: jax.jit(lambda a, g: a[g])(a, g),
     "of what is computed": lambda a, b, g: jnp.exp(a)[g],
+    "within a checkpoint": lambda a, b, g: jax.checkpoint(lambda a, g: jnp.sin(a[g]))(a, g),
     "reshaped": lambda a, b, g: a[g[:, None]][:, 0],
 }
 MEANT = {
@@ -337,7 +338,7 @@ def test_a_prediction_out_of_range_is_refused():
             numpyro.sample("y", dist.Normal(level[g], 1.0), obs=y)
 
     posterior = fit_posterior(model, {"g": np.arange(3), "y": np.zeros(3)}, TINY, key=KEY)
-    with pytest.raises(IndexError, match="`predict` expected `g` to index.*got 8, in row 0"):
+    with pytest.raises(IndexError, match=r"`predict` expected `g` to index.*got 8, in row 0"):
         posterior.predict({"g": np.array([8])}, key=KEY)
 
 
@@ -349,9 +350,9 @@ def test_a_regression_with_a_negative_scale_in_data_compiles_nothing():
     )
     model = bf.regression(field, bf.Gaussian(0.5))
     data = {"x": X[:, None], "z": np.ones((8, 2)), "y": Y, "scale": np.where(X > 0.9, -1.0, 1.0)}
-    with pytest.raises(ValueError, match="`scale`, the `scale` of the Normal.*got -1.0 in row 7"):
+    with pytest.raises(ValueError, match=r"`scale`, the `scale` of the Normal.*got -1.0 in row 7"):
         fit_posterior(model, data, TINY, key=KEY)
-    with pytest.raises(ValueError, match="`scale`, the `scale` of the Normal.*got -1.0"):
+    with pytest.raises(ValueError, match=r"`scale`, the `scale` of the Normal.*got -1.0"):
         fit_posterior(model, data | {"scale": -1.0}, TINY, key=KEY)
 
 
