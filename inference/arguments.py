@@ -48,6 +48,12 @@ def check_data_mapping(call: str, data: Any) -> None:
             f"`{call}` expected `data` to map the model's argument names to values, "
             f"{{'x': x, 'y': y}}; got {described(data)}."
         )
+    odd = [name for name in data if not isinstance(name, str)]
+    if odd:
+        raise TypeError(
+            f"`{call}` expected the keys of `data` to be names of arguments; got {odd[0]!r} of "
+            f"type {type(odd[0]).__name__}."
+        )
 
 
 def check_posterior(call: str, posterior: Any) -> None:
@@ -63,7 +69,11 @@ def check_not_traced(call: str, *arguments: Any) -> None:
     """Refuse to run inside of `jit`, `vmap` or `grad`: a fit reads its data and writes files."""
     # Inside `jit` every new array is a tracer; inside the others only what depends on theirs is.
     within = isinstance(jax.device_put(np.float32(0)), Tracer)
-    leaves = jax.tree.leaves(arguments, is_leaf=is_iterator)
+    values = [list(part.values()) if isinstance(part, Mapping) else part for part in arguments]
+    try:
+        leaves = jax.tree.leaves(values, is_leaf=is_iterator)
+    except ValueError:  # a dict whose keys cannot be sorted, which `take` refuses by name
+        leaves = []
     if within or any(isinstance(leaf, Tracer) for leaf in leaves):
         raise TypeError(
             f"`{call}` cannot run inside a JAX transformation (`jit`, `vmap`, `grad`): it expected "

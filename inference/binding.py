@@ -223,6 +223,11 @@ def _check_names(model: Callable[..., Any], data: Mapping[str, Any]) -> list[str
     for parameter in parameters.values():
         if parameter.kind is kinds.VAR_POSITIONAL:
             raise TypeError(f"`{name}` takes `*{parameter.name}`: arguments are given by name.")
+        if parameter.kind is kinds.POSITIONAL_ONLY:
+            raise TypeError(
+                f"`{name}` takes `{parameter.name}` by its position alone: arguments are given by "
+                "name. Take the `/` out of its signature."
+            )
     open_ended = any(p.kind is kinds.VAR_KEYWORD for p in parameters.values())
     takes = [n for n, p in parameters.items() if p.kind is not kinds.VAR_KEYWORD]
     unknown = sorted(set(data) - set(takes))

@@ -108,6 +108,22 @@ def _check_axes(posterior: "Posterior", dims: Any, coords: Any) -> None:
                 f"`{call}` expected `dims` to name each axis of `{site}`, of shape {shape}; got "
                 f"{names}."
             )
+        if {"chain", "draw"} & set(names):
+            raise ValueError(
+                f"`{call}` expected `dims` to name axes of `{site}` other than chain and draw, "
+                f"which the tree has already; got {names}."
+            )
+    sizes: dict[str, int] = {}
+    for site in known.values():
+        names = tuple((dims or {}).get(site.name, axis_names(site, len(site.shape))))
+        sizes |= dict(zip(names, site.shape, strict=True))
+    for axis, labels in (coords or {}).items():
+        size = len(np.atleast_1d(np.asarray(labels)))
+        if axis in sizes and size != sizes[axis]:
+            raise ValueError(
+                f"`{call}` expected `coords` to hold {sizes[axis]} labels for the axis `{axis}`; "
+                f"got {size}."
+            )
 
 
 def attributes(posterior: "Posterior") -> dict[str, str]:

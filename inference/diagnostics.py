@@ -127,7 +127,7 @@ def judged(
     else:
         import jax
 
-        program, arrays, new = bind(posterior.predictive.model, probe, fill=True)
+        program, arrays, new = bind(posterior.predictive.model, probe, fill=True, call="diagnose")
         names = [f"{name}_mean" for name in statements_in(posterior.sites, new)]
         values = without_imputed(posterior).values()
         ran = run_program(program, arrays, new, values, names, jax.random.key(0))

@@ -35,7 +35,13 @@ def take(call: str, name: str, value: Any) -> Any:
         ValueError: It cannot be held without a loss: integers out of range, values that float32
             cannot tell apart or that overflow, masked entries.
     """
-    value = jax.tree.map(_numbers, value, is_leaf=_is_numbers)
+    try:
+        value = jax.tree.map(_numbers, value, is_leaf=_is_numbers)
+    except ValueError:
+        raise TypeError(
+            f"`{call}` expected the keys of each dict in `{name}` to be of one kind, as JAX sorts "
+            "them; got keys that cannot be compared. Make all of them strings."
+        ) from None
     flat, structure = jax.tree_util.tree_flatten_with_path(value, is_leaf=is_iterator)
     spelled = jax.tree_util.keystr
     leaves = [_leaf(call, name + spelled(path), leaf) for path, leaf in flat]

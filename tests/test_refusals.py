@@ -193,6 +193,9 @@ MODULES = {
     "conditioner_cls, network": (lambda: bf.ConditionedINR.init(
         siren(), conditioner_cls=bf.SIREN, cond_dim=2, key=KEY),
         TypeError, "`conditioner_cls` to be .*got the class SIREN itself"),
+    "conditioner_cls, signature": (lambda: bf.ConditionedINR.init(
+        siren(), conditioner_cls=lambda n: BUILT.conditioners[0], cond_dim=2, key=KEY),
+        TypeError, "`conditioner_cls` to take .*got one that does not"),
     "trunk, class": (lambda: bf.ConditionedINR.init(
         bf.SIREN, conditioner_cls=bf.FiLM, cond_dim=2, key=KEY),
         TypeError, "a trunk with a `layers` sequence; got the class SIREN itself"),
@@ -415,6 +418,7 @@ ARRAYS = {
     "sparse": (holding(scipy.sparse.eye(8)), TypeError, r"a sparse .*`x.toarray\(\)`"),
     "set": (holding({1.0, 2.0}), TypeError, "an object that can be hashed; got a set"),
     "keys view": (holding({"a": 1}.keys()), TypeError, "hashed; got a dict_keys"),
+    "mixed keys": (holding({1: X, "a": X}), TypeError, "keys of each dict in `x` to be of one kind"),
     "iterator": (holding(iter([1.0, 2.0])), TypeError, r"a list_iterator. Make a list of it"),
     "empty": (holding(X[:0]), ValueError, r"`x` to hold values; it is empty: got shape \(0,\)"),
     "NaN": (fit({"x": X, "y": np.where(X > 0.9, np.nan, Y)}), ValueError,
@@ -446,6 +450,9 @@ ARRAYS = {
 FITS = {
     "data, list": (fit([X, Y]), TypeError, "`fit_posterior` expected `data` to map.*got list"),
     "data, frame": (fit(TABLE), TypeError, "expected `data` to map.*got DataFrame"),
+    "data, numbered": (fit({1: X, "y": Y}), TypeError, "keys of `data` to be names.*got 1 of type"),
+    "model, by position": (fit(model=lambda x, /, y=None: None), TypeError,
+                           "by its position alone"),
     "model, None": (fit(model=None), TypeError, "`model` to be a NumPyro program.*got NoneType"),
     "model, class": (fit(model=bf.SIREN), TypeError, "got the class SIREN itself: make one"),
     "unknown argument": (fit(DATA | {"w": X}), TypeError, r"`data` holds \['w'\]"),
@@ -558,6 +565,9 @@ JUDGED = {
     "tree, an axis": (post("to_datatree", dims={"y": "rows"}), TypeError, "got a string"),
     "tree, dims a list": (post("to_datatree", dims=["a"]), TypeError, "`dims` to map"),
     "tree, coords": (post("to_datatree", coords=[1]), TypeError, "`coords` to map"),
+    "tree, labels": (post("to_datatree", coords={"rows": [1, 2]}), ValueError,
+                     "`coords` to hold 8 labels for the axis `rows`; got 2"),
+    "tree, chain": (post("to_datatree", dims={"y": ["chain"]}), ValueError, "other than chain"),
     "tree, prior": (post("to_datatree", prior={"a": 1}), TypeError,
                     "`prior` to be what `sample_pr"),
     "tree, trunk": (post("to_datatree", trunk=4), ValueError, "`trunk` must be below"),
@@ -583,6 +593,8 @@ JUDGED = {
     "diagnose, sites": (of_posterior(diagnose, sites=("slpe",)), ValueError,
                         "Did you mean 'slope'"),
     "diagnose, a site": (of_posterior(diagnose, sites="slope"), TypeError, "got a string"),
+    "diagnose, no rows": (of_posterior(diagnose, probe={}), TypeError,
+                          "`diagnose` expected `data` t"),
     "diagnose, probe": (of_posterior(diagnose, probe=X), TypeError, "`data` to map"),
     "prior, data": (lambda: sample_prior(line, None, key=KEY), TypeError,
                     "`sample_prior` expected"),

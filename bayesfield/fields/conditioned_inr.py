@@ -1,5 +1,6 @@
 """A trunk with a conditioner after each layer: FiLM-modulated SIREN and its relatives."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -128,6 +129,15 @@ def _builder(call: str, conditioner_cls: Any) -> Callable[..., AbstractCondition
             f"(num_features, cond_dim, *, key); got {described(conditioner_cls)}."
         )
     build: Callable[..., Any] = conditioner_cls
+    try:
+        inspect.signature(build).bind(1, 1, key=None)
+    except TypeError as error:
+        raise TypeError(
+            f"`{call}` expected `conditioner_cls` to take (num_features, cond_dim, *, key); got "
+            f"one that does not: {error}."
+        ) from None
+    except ValueError:
+        pass  # it has no signature to ask
     return build
 
 
