@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_key, check_size
+from bayesfield.checks import check_key, check_names, check_size, described
 
+from .arguments import check_not_traced
 from .binding import bind
 from .engine import AbstractEngine
 from .findings import ConvergenceWarning
-from .fit import fit_posterior
+from .fit import check_engine, fit_posterior
 from .posterior import sample_prior
 from .predict import dotless, replay
 from .program import Program, Values
@@ -74,7 +75,12 @@ def sbc(
     import xarray as xr
     from scipy.stats import chisquare
 
-    key_prior, key_fits, key_ties = jax.random.split(check_key("sbc", key), 3)
+    call = "sbc"
+    check_not_traced(call, data, key)
+    key_prior, key_fits, key_ties = jax.random.split(check_key(call, key), 3)
+    check_engine(call, "backend", backend)
+    if isinstance(init, str):
+        check_engine(call, "init", init)
     if init is not None and not isinstance(init, AbstractEngine | str):
         raise TypeError(
             "`sbc` expected `init` to be an engine, which is run for each simulation, or its name; "
@@ -87,12 +93,19 @@ def sbc(
             f"`sbc` expected `num_ranked` to be one less than a multiple of {BINS}; got "
             f"{num_ranked}."
         )
-    _, _, sites = bind(model, data)
+    _, _, sites = bind(model, data, call=call)
     if sites.params:
         raise ValueError(
             f"`sbc` expected a program without params; got {[s.name for s in sites.params]}. "
             'Freeze them (`bf.freeze`) or sample them (`with_prior(field, where="all")`).'
         )
+    if arguments is not None:
+        if not isinstance(arguments, Mapping):
+            raise TypeError(
+                "`sbc` expected `arguments` to map observed sites to arguments, {'y': 'counts'}; "
+                f"got {described(arguments)}."
+            )
+        check_names(call, "arguments", arguments, [site.name for site in sites.observed])
     feeds = {s.name: dict(arguments or {}).get(s.name, s.name) for s in sites.observed}
     if not feeds:
         raise ValueError("`sbc` expected an observed site; the program has none with `data`.")

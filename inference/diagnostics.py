@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from bayesfield.checks import warn
+from bayesfield.checks import check_names, warn
 
+from .arguments import check_data_mapping, check_not_traced, check_posterior
 from .binding import bind
 from .findings import (
     ConvergenceWarning,
@@ -71,6 +72,12 @@ def diagnose(
     import xarray as xr
     from arviz_stats.base.array import array_stats
 
+    call = "diagnose"
+    check_posterior(call, posterior)
+    check_not_traced(call, probe)
+    if probe is not None:
+        check_data_mapping(call, probe)
+    sites = check_names(call, "sites", sites, [site.name for site in posterior.sites.latent])
     posterior.check_unchanged("diagnose")
     quantities = judged(posterior, probe=probe, sites=sites)
     names = [name for name, values in quantities.items() for _ in range(values.shape[-1])]
@@ -121,7 +128,7 @@ def judged(
     else:
         import jax
 
-        program, arrays, new = bind(posterior.predictive.model, probe, fill=True)
+        program, arrays, new = bind(posterior.predictive.model, probe, fill=True, call="diagnose")
         names = [f"{name}_mean" for name in statements_in(posterior.sites, new)]
         values = without_imputed(posterior).values()
         ran = run_program(program, arrays, new, values, names, jax.random.key(0))

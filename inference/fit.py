@@ -13,9 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from bayesfield.checks import check_key, warn
+from bayesfield.checks import (
+    check_flag,
+    check_key,
+    check_path,
+    check_texts,
+    close_match,
+    warn,
+)
 
 from . import loop
+from .arguments import check_not_traced
 from .backends import ENGINES
 from .binding import bind, check_fittable, with_outputs
 from .checkpoint import Checkpoint, digest
@@ -30,7 +38,8 @@ from .replicates import with_replicates
 from .safely import after_the_draws, interrupts_held
 from .same_fit import layout_of
 from .sites import Data, Sites
-from .start import members_of, place
+from .start import given_values, members_of, place
+from .supports import check_init
 
 VERSIONS = ("bayesfield", "numpyro", "jax", "blackjax", "optax")
 
@@ -113,10 +122,17 @@ def fit_posterior(
         >>> from bayesfield.inference import NUTS, SVI, fit_posterior
         >>> fit_posterior(model, data, NUTS(), init=SVI(), key=key)  # doctest: +SKIP
     """
-    engine = _engine("backend", backend)
-    key = check_key("fit_posterior", key)
+    call = "fit_posterior"
+    check_not_traced(call, data, key)
+    engine = check_engine(call, "backend", backend)
+    key = check_key(call, key)
+    progress = check_flag(call, "progress", progress)
+    judge = check_flag(call, "judge", judge)
     if isinstance(allow_nan, str):
         raise TypeError("`allow_nan` must be a tuple of names: `allow_nan=('y',)`; got a string.")
+    allow_nan = check_texts(call, "allow_nan", allow_nan)
+    if checkpoint is not None:
+        check_path(call, "checkpoint", checkpoint)
     plan = _planned(model, data, engine, init, allow_nan, outputs)
     keys = jax.random.split(key, 4)
     opened = contextlib.nullcontext()
@@ -151,11 +167,13 @@ def _planned(
     outputs: tuple[str, ...] | None,
 ) -> Plan:
     """Check all that can be refused."""
-    program, arrays, sites = bind(model, data, allow_nan=tuple(allow_nan))
+    program, arrays, sites = bind(model, data, allow_nan=allow_nan)
     sites = with_outputs(sites, outputs)
     check_fittable(sites)
+    if isinstance(init, Mapping):
+        check_init("fit_posterior", program, arrays, given_values(sites.inferred, init))
     if isinstance(init, str | AbstractEngine):
-        init = _engine("init", init)
+        init = check_engine("fit_posterior", "init", init)
         _check_order(engine, init, sites.inferred)
     else:
         engine.check(sites.inferred, members_of(sites.inferred, init)[0])
@@ -275,14 +293,20 @@ def _identity(plan: Plan, key: PRNGKeyArray) -> dict[str, Any]:
     }
 
 
-def _engine(name: str, engine: Any) -> AbstractEngine:
+def check_engine(call: str, name: str, engine: Any) -> AbstractEngine:
+    """Return an engine, or the one of that name at its defaults."""
     if isinstance(engine, str):
         if engine not in ENGINES:
-            raise ValueError(f"`{name}` must name one of {sorted(ENGINES)}; got {engine!r}.")
+            raise ValueError(
+                f"`{call}` expected `{name}` to be one of {sorted(ENGINES)}; got {engine!r}."
+                f"{close_match(engine, [*ENGINES])}"
+            )
         return ENGINES[engine]()
     if not isinstance(engine, AbstractEngine):
         given = f"{engine.__name__} itself" if isinstance(engine, type) else type(engine).__name__
-        raise TypeError(f"`{name}` must be an engine, `NUTS()` say, or its name; got {given}.")
+        raise TypeError(
+            f"`{call}` expected `{name}` to be an engine, `NUTS()` say, or its name; got {given}."
+        )
     return engine
 
 

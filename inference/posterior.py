@@ -10,8 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_key, check_size, listed
+from bayesfield.checks import (
+    check_flag,
+    check_key,
+    check_path,
+    check_size,
+    check_texts,
+    listed,
+)
 
+from .arguments import check_data_mapping, check_not_traced
 from .binding import bind
 from .data_record import check_precision, shapes_of
 from .engine import Members, Run
@@ -145,11 +153,18 @@ class Posterior:
             TypeError: `data` holds an argument that the model does not take; an old-style key.
             ValueError: A latent site's plate changed its size; an unknown site.
         """
-        key = check_key("predict", key)
-        self.check_unchanged("predict")
+        call = "predict"
+        check_not_traced(call, data, key)
+        key = check_key(call, key)
+        self.check_unchanged(call)
         if batch_size is not None:
-            check_size("predict", "batch_size", batch_size)
-        program, arrays, new = bind(self.predictive.model, data, allow_nan=tuple(data), fill=True)
+            check_size(call, "batch_size", batch_size)
+        if sites is not None:
+            sites = check_texts(call, "sites", sites)
+        check_data_mapping(call, data)
+        program, arrays, new = bind(
+            self.predictive.model, data, allow_nan=tuple(data), fill=True, call=call
+        )
         fitted = without_imputed(self)
         fitted._check_plates(new)
         names = [*statements_in(self.sites, new)] if sites is None else list(sites)
@@ -172,7 +187,7 @@ class Posterior:
             ValueError: A latent site's plate changed its size; no observed site.
         """
         self.check_unchanged("log_likelihood")
-        program, arrays, new = bind(self.predictive.model, data)
+        program, arrays, new = bind(self.predictive.model, data, call="log_likelihood")
         fitted = without_imputed(self)
         fitted._check_plates(new)
         if not new.observed:
@@ -238,6 +253,8 @@ class Posterior:
         """
         from .extend import extend
 
+        check_not_traced("extend")
+        progress = check_flag("extend", "progress", progress)
         self.check_unchanged("extend")
 
         return extend(self, check_size("extend", "num_samples", num_samples), progress=progress)
@@ -260,6 +277,7 @@ class Posterior:
         """
         from .storage import save
 
+        check_path("save", "path", path)
         save(self, path)
 
     @classmethod
@@ -293,6 +311,7 @@ class Posterior:
         """
         from .storage import load
 
+        check_path("load", "path", path)
         return cls(**load(path, model, data))
 
     def check_unchanged(self, call: str) -> None:
@@ -374,9 +393,11 @@ def sample_prior(
         An xarray Dataset with dims (chain, draw, ...), one chain; `to_datatree(prior=...)` takes
         it.
     """
-    key = check_key("sample_prior", key)
-    num_samples = check_size("sample_prior", "num_samples", num_samples)
-    program, arrays, sites = bind(model, data, fill=True)
+    call = "sample_prior"
+    check_not_traced(call, data, key)
+    key = check_key(call, key)
+    num_samples = check_size(call, "num_samples", num_samples)
+    program, arrays, sites = bind(model, data, fill=True, call=call)
     names = [s.name for s in (*sites.latent, *sites.observed, *sites.deterministic)]
     lead = {"": jnp.zeros((1, num_samples))}  # no value; it says how many draws there are
     out = run_program(program, arrays, sites, lead, names, key)

@@ -7,11 +7,12 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_key
+from bayesfield.checks import check_key, check_names
 
+from .arguments import check_data_mapping, check_not_traced
 from .engine import AbstractEngine
-from .fit import fit_posterior
-from .scores import score
+from .fit import check_engine, fit_posterior
+from .scores import check_labels, check_levels, score
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,20 +57,28 @@ def score_by_refits(
     """
     import xarray as xr
 
-    key = check_key("score_by_refits", key)
+    call = "score_by_refits"
+    check_data_mapping(call, data)
+    check_not_traced(call, data, key)
+    key = check_key(call, key)
+    check_levels(call, levels)
+    check_engine(call, "backend", backend)
     if not (init is None or isinstance(init, AbstractEngine | str)):
         raise TypeError(
             "`score_by_refits` expected `init` to be an engine to run on each fit's own data; got "
             f"{type(init).__name__}, which may have seen the task that is left out."
         )
+    if isinstance(init, str):
+        check_engine(call, "init", init)
     labels = np.asarray(by)
+    check_labels(call, labels)
     tasks = np.unique(labels)
     if labels.ndim != 1 or len(tasks) < 2:
         raise ValueError(
             "`by` must hold labels of at least two tasks, one for each row; got shape "
             f"{labels.shape} and {len(tasks)} different labels."
         )
-    whole = set(shared)
+    whole = set(check_names(call, "shared", shared, data))
     parted = [
         name
         for name, value in data.items()
