@@ -20,8 +20,8 @@ OPEN = ("Beta", "BetaProportion", "InverseGamma", "Kumaraswamy", "LogNormal", "L
 SUM = 1e-3  # how far from one a simplex may sum: data are rounded, and float32 is
 
 
-class Place:
-    """Stands for an array of a trace after the trace has ended."""
+class Place(np.ndarray):
+    """Stands for an array of a trace after the trace has ended: of its shape, and of no value."""
 
 
 def without_tracers(messages: Mapping[str, dict]) -> tuple[list[dict], list[Place], list[Any]]:
@@ -33,7 +33,7 @@ def without_tracers(messages: Mapping[str, dict]) -> tuple[list[dict], list[Plac
         leaves, structure = jax.tree.flatten((message["fn"], message["value"]))
         for i, leaf in enumerate(leaves):
             if isinstance(leaf, jax.Array):
-                leaves[i] = Place()
+                leaves[i] = np.broadcast_to(np.zeros((), bool), leaf.shape).view(Place)
                 places.append(leaves[i])
                 arrays.append(leaf)
         fn, value = jax.tree.unflatten(structure, leaves)
@@ -78,7 +78,11 @@ def check_support(
     family, value = type(innermost(fn)).__name__, observed.value
 
     def concrete(leaf: Any) -> Any:
-        return known[id(leaf)].value if id(leaf) in known else np.asarray(leaf)
+        if id(leaf) in known:
+            return known[id(leaf)].value
+        if isinstance(leaf, Place):
+            raise NotImplementedError
+        return np.asarray(leaf)
 
     try:
         seen = np.asarray(True)
