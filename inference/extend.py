@@ -75,8 +75,7 @@ def extend(posterior: Posterior, num_samples: int, *, progress: bool) -> Posteri
         },
         run=Run(engine, run.start, run.keys, outcome.reached),
     )
-    warn_about(longer)
-    return longer
+    return dataclasses.replace(longer, settings=longer.settings | {"judged": warn_about(longer)})
 
 
 def can_go_on(run: Run | None) -> bool:

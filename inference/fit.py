@@ -1,5 +1,6 @@
 """`fit_posterior`: the one entry to every engine."""
 
+import dataclasses
 import os
 import time
 import warnings
@@ -23,7 +24,7 @@ from .checkpoint import Checkpoint, digest
 from .clock import Clock
 from .crew import num_groups
 from .described import described
-from .diagnostics import ConvergenceWarning, warn_about
+from .diagnostics import warn_about
 from .engine import AbstractEngine, Members, Run, Start
 from .fingerprint import describe_sites, fingerprint
 from .posterior import Posterior
@@ -76,6 +77,33 @@ def fit_posterior(
         >>> from bayesfield.inference import NUTS, SVI, fit_posterior
         >>> fit_posterior(model, data, NUTS(), init=SVI(), key=key)  # doctest: +SKIP
     """
+    posterior = fit_unjudged(
+        model,
+        data,
+        backend,
+        key=key,
+        init=init,
+        progress=progress,
+        allow_nan=allow_nan,
+        checkpoint=checkpoint,
+    )
+    return dataclasses.replace(
+        posterior, settings=posterior.settings | {"judged": warn_about(posterior)}
+    )
+
+
+def fit_unjudged(
+    model: Callable[..., Any],
+    data: Mapping[str, Any],
+    backend: AbstractEngine | str,
+    *,
+    key: PRNGKeyArray,
+    init: "Posterior | AbstractEngine | Mapping[str, ArrayLike] | str | None" = None,
+    progress: bool = True,
+    allow_nan: tuple[str, ...] = (),
+    checkpoint: str | os.PathLike | None = None,
+) -> Posterior:
+    """Fit as `fit_posterior` does, and leave the judging to the caller: one of many, a start."""
     engine = _engine("backend", backend)
     key = check_key("fit_posterior", key)
     if isinstance(allow_nan, str):
@@ -92,17 +120,15 @@ def fit_posterior(
     if checkpoint is not None:
         saved = Checkpoint(checkpoint, _identity(program, arrays, sites, engine, init, key))
     if isinstance(init, AbstractEngine):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # it is a start, no result
-            first = fit_posterior(
-                model,
-                data,
-                init,
-                key=key_init,
-                progress=progress,
-                allow_nan=allow_nan,
-                checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
-            )
+        first = fit_unjudged(  # it is a start, no result
+            model,
+            data,
+            init,
+            key=key_init,
+            progress=progress,
+            allow_nan=allow_nan,
+            checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
+        )
         if first.cut_short:
             warn(f"Interrupted in `init`: {engine} has not run.")
             return first
@@ -125,7 +151,7 @@ def fit_posterior(
         checkpoint=saved,
     )
     fitted = engine.result(program, arrays, start, outcome, key_result)
-    posterior = Posterior(
+    return Posterior(
         program=program,
         data=arrays,
         sites=sites,
@@ -138,6 +164,7 @@ def fit_posterior(
         modes=fitted.modes or {},
         settings={
             "engine": type(engine).__name__,
+            "draws_are": engine.draws_are,
             "settings": described(engine),
             "init": first.settings if first is not None else type(init).__name__,
             "joint_params": joint,
@@ -151,8 +178,6 @@ def fit_posterior(
         },
         run=Run(engine, start, keys, outcome.reached),
     )
-    warn_about(posterior)
-    return posterior
 
 
 def _identity(
