@@ -21,18 +21,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .explained import Explained
-from .findings import Finding, finding, narrower
+from .findings import WARNED, Finding, finding, narrower
 
 if TYPE_CHECKING:
     from .posterior import Posterior
 
 TREND = 4.0
-LEAST_WORTH = 30  # draws, when they are reweighted: fewer say nothing of a spread
+LEAST_WORTH = 50  # draws, when they are reweighted: fewer say nothing of a band
+ENOUGH = 200  # of them to say that a band is right
 WORTH_OF_A_VALUE = 0.86  # a guide whose spread in one value is a fifth too small has about it
+ENDS = (0.05, 0.5, 0.95)
 HUGE = 50.0  # nats a value: the residuals are ten noise scales long
 FIRST = (
     "Scale arguments and observations to order one; then more steps (`num_steps`), then another "
     "`learning_rate`"
+)
+AWAY = (
+    "Go on from it by MCMC, `fit_posterior(model, data, NUTS(), init=posterior)`, which does not "
+    "depend on the guide."
 )
 
 
@@ -43,12 +49,10 @@ def loss_findings(posterior: "Posterior", seen: Mapping[str, Explained]) -> list
     lost = {int(lane) for lane in posterior.settings.get("lost", {})}
     kept = [lane for lane in range(len(posterior.losses)) if lane not in lost]
     losses = posterior.losses[kept]
-    broken = _broken(losses) or _huge(posterior, losses, seen)
-    if broken is not None:
-        return [broken]
     distance = (posterior.settings.get("report") or {}).get("distance")
     # a rate that ends at zero makes a loss flat wherever it is: the distance counts, if it is known
-    return [_falling(losses) if distance is None else _distant(posterior, distance)]
+    unfinished = _falling(losses) if distance is None else _distant(posterior, distance)
+    return [_broken(losses) or unfinished or _huge(posterior, losses, seen)]
 
 
 def loss_trend(losses: np.ndarray) -> np.ndarray:
@@ -75,9 +79,9 @@ def approximation_findings(
 def worth_of(log_weight: np.ndarray) -> float:
     """Return the effective share of a proposal's draws when they are reweighted to the target."""
     log_weight = np.asarray(log_weight, float).ravel()
-    if not np.isfinite(log_weight).any():
+    if not np.isfinite(log_weight).all():
         return np.nan
-    weight = np.exp(log_weight - np.nanmax(log_weight))
+    weight = np.exp(log_weight - log_weight.max())
     return float(weight.sum() ** 2 / (weight**2).sum() / weight.size)
 
 
@@ -186,65 +190,84 @@ def _guide(
         )
     if log_weight.size < 100:
         return None
+    found = None
     if worth * log_weight.size >= LEAST_WORTH:
-        return _reweighted(names, values, log_weight, worth)
+        found = reweighted(names, values, log_weight, worth)
     latent = sum(int(np.prod(site.shape)) for site in posterior.sites.latent)
     expected = WORTH_OF_A_VALUE**latent
-    many = worth >= expected
+    few = worth * log_weight.size < ENOUGH
+    if few and worth < expected and (found is None or found.severity == "note"):
+        return _far(worth, k_hat, expected, latent)
+    if found is not None or worth * log_weight.size >= LEAST_WORTH:
+        return found
     return finding(
         f"Reweighted to the posterior the draws are worth {worth:.2g} of their number (PSIS' k-hat "
         f"is {k_hat:.2f})",
         worth,
-        expected="" if many else f"at least {expected:.2g} of {latent} latent values",
-        share=0.0 if many else 1 - worth ** (2 / latent),
-        warned=not many,
-        effect="of so many latent values that says little of the function"
-        if many
-        else "the guide is far from the posterior, and neither its spreads nor its noise scale are "
-        "to be believed",
-        change="`score` on data held out judges the fit; MCMC from it, `fit_posterior(model, data, "
-        "NUTS(), init=posterior)`, does not depend on the guide.",
+        share=0.0,
+        effect=f"of {latent} latent values that says little of the function",
+        change="`score` on data held out judges the fit.",
     )
 
 
-def _reweighted(
+def _far(worth: float, k_hat: float, expected: float, latent: int) -> Finding:
+    return finding(
+        f"Reweighted to the posterior the draws are worth {worth:.2g} of their number (PSIS' k-hat "
+        f"is {k_hat:.2f})",
+        worth,
+        expected=f"at least {expected:.2g} of {latent} latent values",
+        share=1 - worth ** (2 / latent),
+        warned=True,
+        effect="the guide is far from the posterior, and neither its spreads nor its noise scale "
+        "are to be believed",
+        change=AWAY,
+    )
+
+
+def reweighted(
     names: list[str], values: np.ndarray, log_weight: np.ndarray, worth: float
 ) -> Finding | None:
-    """Hold each quantity's mean and spread against those of the reweighted draws."""
-    flat = values.reshape(-1, values.shape[-1])
-    spread = flat.std(0)
-    moving = np.isfinite(spread) & (spread > 0)
-    if len(flat) != log_weight.size or not moving.any():
-        return None
-    flat = (flat[:, moving] - flat[:, moving].mean(0)) / spread[moving]
-    weight = np.exp(log_weight - log_weight.max())
-    weight /= weight.sum()
-    mean = weight @ flat
-    variance = weight @ (flat - mean) ** 2
-    missing = 1 - 1 / np.maximum(variance + mean**2, 1.0)
-    # what chance makes of the reweighted moments, of as many draws as they are worth
+    """Hold each quantity's band of 90 % against that of the reweighted draws."""
     from scipy.special import ndtri
 
-    error = ndtri(1 - 0.01 / len(missing)) * np.sqrt(2 / (worth * log_weight.size))
-    worst = int(np.argmax(missing))
-    excess = 1 - (1 - missing[worst]) * (1 + error)
-    name = [n for n, kept in zip(names, moving, strict=True) if kept][worst]
-    share = float(missing[worst])
-    if excess <= 0:
+    flat = values.reshape(-1, values.shape[-1])
+    moving = np.isfinite(flat).all(0) & (flat.std(0) > 0)
+    if len(flat) != log_weight.size or not moving.any():
         return None
+    flat, named = flat[:, moving], [n for n, kept in zip(names, moving, strict=True) if kept]
+    weight = np.exp(log_weight - log_weight.max())
+    low, middle, high = np.quantile(flat, ENDS, axis=0)
+    low_, middle_, high_ = _weighted_quantiles(flat, weight / weight.sum())
+    # the width of a band of n draws is off by 0.9 / sqrt(n), and the worst of many by more
+    error = ndtri(1 - 0.01 / len(named)) * 0.9 / np.sqrt(worth * log_weight.size)
+    width = np.maximum(high - low, np.finfo(float).tiny)
+    wider, moved = (high_ - low_) / width, np.abs(middle_ - middle) / (width / 3.29)
+    surely = np.maximum(wider * (1 - error), 1) ** 2 + np.maximum(moved - 3.29 * error, 0) ** 2
+    worst = int(np.argmax(surely))
+    if surely[worst] <= 1:
+        return None
+    share = float(1 - 1 / (max(wider[worst], 1.0) ** 2 + moved[worst] ** 2))
     return finding(
-        f"Reweighted to the posterior the draws of `{name}` have {1 / (1 - share):.2g} times the "
-        "mean square about the guide's mean",
-        1 / (1 - share),
-        where=f"`{name}`",
-        expected="1",
+        f"Reweighted to the posterior the band of `{named[worst]}` is {wider[worst]:.2g} times as "
+        f"wide and moves by {moved[worst]:.2g} of its sds",
+        float(wider[worst]),
+        where=f"`{named[worst]}`",
+        expected="once as wide, in its place",
         share=share,
-        warned=excess >= 0.1,
+        warned=bool(surely[worst] >= 1 / (1 - WARNED)),
         effect=f"the guide is far from the posterior, and bands may be {narrower(share)} too "
         "narrow",
-        change="Go on from it by MCMC, `fit_posterior(model, data, NUTS(), init=posterior)`, which "
-        "does not depend on the guide.",
+        change=AWAY,
     )
+
+
+def _weighted_quantiles(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the quantiles of each column, `(3, column)`."""
+    order = np.argsort(values, axis=0)
+    below = np.cumsum(weight[order], axis=0)
+    at = [np.minimum((below < end).sum(0), len(values) - 1) for end in ENDS]
+    ranked = np.take_along_axis(values, order, axis=0)
+    return np.stack([ranked[rows, np.arange(values.shape[1])] for rows in at])
 
 
 def _spreadless(posterior: "Posterior") -> Finding | None:

@@ -1,6 +1,5 @@
 """Simulation-based calibration: does a fit recover what it was simulated from, on average?"""
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,10 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
 
+from .backends import ENGINES
 from .binding import bind
 from .engine import AbstractEngine
-from .findings import ConvergenceWarning
-from .fit import fit_posterior
+from .fit import fit_unjudged
 from .posterior import sample_prior
 from .predict import dotless, replay
 from .program import Program, Values
@@ -61,8 +60,10 @@ def sbc(
         correction for the number of quantities.
 
     Raises:
+        TypeError: `backend` or `init` is neither an engine nor the name of one.
         ValueError: The program has params, or no observed site; an observed site's argument is
-            not in `data`; `num_ranked` is not one less than a multiple of 8.
+            not in `data`; `num_ranked` is not one less than a multiple of 8; there is no engine
+            of that name.
 
     References:
         Talts, Betancourt, Simpson, Vehtari, Gelman, Validating Bayesian Inference Algorithms with
@@ -75,11 +76,8 @@ def sbc(
     from scipy.stats import chisquare
 
     key_prior, key_fits, key_ties = jax.random.split(check_key("sbc", key), 3)
-    if init is not None and not isinstance(init, AbstractEngine | str):
-        raise TypeError(
-            "`sbc` expected `init` to be an engine, which is run for each simulation, or its name; "
-            f"got {type(init).__name__}."
-        )
+    engine = named_engine("sbc", "backend", backend)
+    init = None if init is None else named_engine("sbc", "init", init)
     num_simulations = check_size("sbc", "num_simulations", num_simulations)
     num_ranked = check_size("sbc", "num_ranked", num_ranked)
     if (num_ranked + 1) % BINS:
@@ -110,16 +108,14 @@ def sbc(
         simulated = dict(data) | {
             argument: prior[dotless(site)].values[0, i] for site, argument in feeds.items()
         }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a few of many may, and are ranked
-            posterior = fit_posterior(
-                model,
-                simulated,
-                backend,
-                init=init,
-                key=jax.random.fold_in(key_fits, i),
-                progress=False,
-            )
+        posterior = fit_unjudged(  # a few of many may not converge, and are ranked all the same
+            model,
+            simulated,
+            engine,
+            init=init,
+            key=jax.random.fold_in(key_fits, i),
+            progress=False,
+        )
         truth = {s.name: prior[dotless(s.name)].values[:1, i : i + 1] for s in sites.latent}
         names, drawn = _quantities(posterior.predictive, posterior.data, posterior.values())
         _, true = _quantities(posterior.program, posterior.data, truth)
@@ -134,6 +130,24 @@ def sbc(
         coords={"quantity": names},
         attrs={"smallest_p": float(min(1.0, np.min(p) * len(p))), "num_ranked": num_ranked},
     )
+
+
+def named_engine(call: str, name: str, given: Any) -> AbstractEngine:
+    """Return the engine that was given, or the one of that name with its defaults."""
+    if isinstance(given, AbstractEngine):
+        return given
+    if not isinstance(given, str):
+        got = f"{given.__name__} itself" if isinstance(given, type) else type(given).__name__
+        raise TypeError(
+            f"`{call}` expected `{name}` to be an engine, which is run for each fit, or its name; "
+            f"got {got}."
+        )
+    if given not in ENGINES:
+        raise ValueError(
+            f"`{call}` expected `{name}` to be an engine or one of {sorted(ENGINES)}; got "
+            f"{given!r}. Pass an engine with its settings, `NUTS()` say."
+        )
+    return ENGINES[given]()
 
 
 def _quantities(program: Program, data: Any, values: Values) -> tuple[list[str], np.ndarray]:

@@ -10,7 +10,7 @@ What each looks like, why it comes about and what it does to bands:
 - *R-hat*: chains lie in different places or are of different widths, for they are too short or on
   different modes. A share `1 - 1/R-hat^2` of the variance lies between them. With few chains the
   variance between them is hardly known, so what is judged is its upper limit: the variance
-  that would show as little as it did in one run of five.
+  that would show as little as it did in one run of ten.
 - *Effective size*: the chains agree, and moved slowly. Bands of 90 % that are read off `n`
   independent draws cover `0.9 (n - 1) / (n + 1)`, and are too narrow by that.
 - *E-BFMI*: the energy moves slowly between draws, so tails are seldom visited. The energy behaves
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .posterior import Posterior
 
 BAD_RHAT = 1.1  # whatever chance may do
-DOUBT = 0.2  # the share of runs in which the chains would disagree as little as they do
+DOUBT = 0.1  # the share of runs in which the chains would disagree as little as they do
 SATURATED = 0.05
 BFMI = 0.3
 FAR_OUT = 9.0  # the squared sds at which what was not seen is taken to lie
@@ -101,7 +101,7 @@ def _disagreeing(
         f"R-hat is {rhat:.3f} at {place(names, at, table.rhat.shape)}",
         rhat,
         where=place(names, at, table.rhat.shape),
-        expected=f"at most {limit:.3f} by chance",
+        expected=f"at most {limit:.3f}",
         share=share,
         warned=upper >= WARNED,
         effect=f"the chains disagree, {share:.0%} of the variance lies between them, and bands are "

@@ -53,18 +53,18 @@ class Finding:
 
 def finding(
     what: str,
-    number: float,
+    number: float | int | np.number,
     *,
-    share: float,
+    share: float | np.number,
     effect: str,
     change: str,
     expected: str = "",
     where: str = "",
-    warned: bool | None = None,
+    warned: bool | np.bool_ | None = None,
 ) -> Finding:
     """Make a record; it is a warning where `share` is large, or as `warned` says."""
     share = float(np.clip(share, 0.0, 1.0)) if np.isfinite(share) else 1.0
-    grave = share >= WARNED if warned is None else warned
+    grave = share >= WARNED if warned is None else bool(warned)
     severity = "warning" if grave else "note"
     return Finding(what, where, float(number), expected, effect, change, severity, share)
 
@@ -75,7 +75,7 @@ def ordered(found: Iterable[Finding | None], severity: str) -> tuple[Finding, ..
     return tuple(sorted(kept, key=lambda one: -one.share))
 
 
-def narrower(share: float) -> str:
+def narrower(share: float | np.number) -> str:
     """Say how much too narrow bands are that lack a share of the variance."""
     return f"{1 - np.sqrt(1 - min(max(share, 0.0), 1.0)):.0%}"
 
@@ -92,9 +92,9 @@ def verdict(posterior: "Posterior") -> str:
     """Say in a line what the check after the fit has found; empty where there was none."""
     judged = posterior.settings.get("judged") or {}
     explained = [
-        f"explains {share:.0%} of the variance of `{name}`"
+        f"explains {max(share, 0.0):.0%} of the variance of `{name}`"
         for name, share in judged.get("explained", {}).items()
     ]
     grave = judged.get("warnings", [])
-    worst = [f"{len(grave)} of what was checked is wrong: {grave[0]}"] if grave else []
+    worst = [f"{len(grave)} warnings, the worst: {grave[0]}"] if len(grave) > 1 else grave
     return "; ".join([*explained, *worst])

@@ -38,17 +38,16 @@ def _ate_the_noise(posterior: "Posterior") -> Finding | None:
     joint = bool(posterior.settings.get("joint_params", False))
     together = " together with one value of the sites" if joint else ""
     most = f"by up to {narrower(share)}" if share < 1 else "by any factor"
-    start = "" if joint else "compare `score` on data held out; "
     return finding(
         f"{_count(fitted)} fitted to {seen} values{together}",
         fitted,
-        expected=f"at most {int(WARNED * seen)}",
+        expected="at most one to ten",
         share=share,
         warned=joint or posterior.num_trunks == 1,
         effect=f"the trunk has fitted the noise too, so noise scales may be too small {most} and "
         "bands too narrow",
-        change=f"{start[:1].upper() + start[1:]}Make the trunk random (`with_prior(field, "
-        'where="all")`), or fit the params to the sites\' spread on several trunks, '
+        change="`score` on data held out shows by how much. Make the trunk random "
+        '(`with_prior(field, where="all")`), or fit several to the sites\' spread, '
         "`init=SVI(num_restarts=4)`, for `NUTS(num_trunks=4)` or `Laplace(hold_params=True)`.",
     )
 

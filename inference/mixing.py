@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-CHANCE = 0.01  # of a sound fit being called unsound by R-hat
+CHANCE = 0.005  # of a sound fit being called unsound by R-hat
 LEAST_DRAWS = 4
 
 
@@ -48,12 +48,12 @@ def mixing(values: np.ndarray) -> Mixing:
     out[1, moving] = _size(bulk)
     ends = np.quantile(flat, (0.05, 0.95), axis=1)[..., None, None]
     out[2, moving] = np.minimum(*(_size(_split(kept <= end)) for end in ends))
-    out[3, moving] = np.minimum(_size(bulk, agreeing=True), _size(folded, agreeing=True))
+    out[3, moving] = np.minimum(*(_size(_joined(part), agreeing=True) for part in (bulk, folded)))
     return Mixing(*out)
 
 
 def rhat_by_chance(own_size: np.ndarray, num_chains: int, num_draws: int, tests: int) -> np.ndarray:
-    """Return what R-hat stays below in a sound fit, but for one in a hundred.
+    """Return what R-hat stays below in a sound fit, but for one in 200.
 
     Split R-hat is `sqrt(1 - 1/n + F/n)` with `F` the ratio of the mean squares between and within
     the half chains, of `n` draws each. In a sound fit it has an F distribution, and `n` is the
@@ -74,19 +74,30 @@ def _split(values: np.ndarray) -> np.ndarray:
     return np.concatenate([values[..., :half], values[..., -half:]], axis=-2)
 
 
+def _joined(halves: np.ndarray) -> np.ndarray:
+    """Put the halves of each chain together again."""
+    return np.concatenate(np.split(halves, 2, axis=-2), axis=-1)
+
+
 def _normal_scores(values: np.ndarray) -> np.ndarray:
     """Replace `(quantity, chain, draw)` by the normal scores of their ranks."""
-    from scipy.special import ndtri
     from scipy.stats import rankdata
 
     flat = values.reshape(len(values), -1)
     order = np.argsort(flat, axis=1)
-    ranks = np.empty(flat.shape)
-    np.put_along_axis(ranks, order, np.arange(1.0, flat.shape[1] + 1)[None], axis=1)
+    size = flat.shape[1]
+    scores = np.empty(flat.shape)
+    np.put_along_axis(scores, order, _score(np.arange(1.0, size + 1), size)[None], axis=1)
     tied = (np.diff(np.take_along_axis(flat, order, axis=1), axis=1) == 0).any(1)
     if tied.any():
-        ranks[tied] = rankdata(flat[tied], axis=1)
-    return ndtri((ranks - 0.375) / (flat.shape[1] + 0.25)).reshape(values.shape)
+        scores[tied] = _score(rankdata(flat[tied], axis=1), size)
+    return scores.reshape(values.shape)
+
+
+def _score(rank: np.ndarray, size: int) -> np.ndarray:
+    from scipy.special import ndtri
+
+    return ndtri((rank - 0.375) / (size + 0.25))
 
 
 def _rhat(values: np.ndarray) -> np.ndarray:
