@@ -90,7 +90,8 @@ def _ends(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if size < 10:
         none = np.full(len(losses), np.nan)
         return none, none, none
-    before, last = losses[:, -2 * size : -size].astype(float), losses[:, -size:].astype(float)
+    known = np.where(np.isfinite(losses), losses, np.nan).astype(float)
+    before, last = known[:, -2 * size : -size], known[:, -size:]
     error = np.sqrt((before.var(1) + last.var(1)) / size)
     return before.mean(1), last.mean(1), np.maximum(error, 0.1)
 

@@ -11,6 +11,7 @@ a warning only where
   more than chance makes them: there is something to learn; or
 - the mean is further from the data than their average is, by more than chance makes it.
 
+A mean that explains something, and less than neighbours have in common, is a note: it may be meant.
 What to do: arguments far from order one are the usual cause. Then come priors, guides that cannot
 hold the posterior of many weights, and too few steps.
 """
@@ -97,16 +98,20 @@ CHANGE = (
 
 def _nothing(name: str, one: Explained) -> Finding | None:
     chance = 4 * np.sqrt(3 / max(one.total, 1))  # of neighbours that have nothing in common
-    if one.share >= LITTLE or one.neighbours <= max(MUCH, chance):
+    missed = one.neighbours - max(one.share, 0.0)
+    if missed <= max(MUCH if one.share < LITTLE else LITTLE, chance):
         return None
+    nothing = one.share < LITTLE
     return finding(
         f"The mean explains {max(one.share, 0.0):.0%} of the variance of `{name}`",
         one.share,
         where=f"`{dotless(name)}`",
-        expected=f"up to {one.neighbours:.0%}, which neighbouring rows have in common",
-        share=one.neighbours - max(one.share, 0.0),
-        warned=True,
-        effect="the fit has learnt nothing of them, and its bands are those of the noise",
+        expected=f"about {one.neighbours:.0%}, which neighbouring rows have in common",
+        share=missed,
+        warned=nothing,
+        effect="the fit has learnt nothing of them, and its bands are those of the noise"
+        if nothing
+        else "what it has not followed is taken for noise, and bands of the mean are not about it",
         change=CHANGE,
     )
 

@@ -5,8 +5,8 @@
   as they can the noise's variance is too small by the share `p / n`, as in a least-squares fit.
   Networks use fewer than they have, so this is the most that it can be. Several trunks that are
   mixed have fitted it differently, which shows in the share between them: then it is a note.
-- *An uncertain trunk*: the function differs between trunks by more than its draws on one do. Bands
-  of one trunk lack that share of the variance.
+- *An uncertain trunk*: the function differs between trunks. Bands of one trunk lack that share of
+  the variance; those of `T` trunks that are mixed lack about one in `T - 1` of it.
 """
 
 from typing import TYPE_CHECKING
@@ -32,20 +32,20 @@ def _ate_the_noise(posterior: "Posterior") -> Finding | None:
     fitted, seen = (_numbers(s) for s in (posterior.sites.params, posterior.sites.observed))
     if not fitted or not seen or posterior.sites.subsampled or _given(posterior):
         return None
-    share = min(1.0, fitted / seen)
-    if share < WARNED:
+    ratio = fitted / seen
+    if ratio < WARNED:
         return None
     joint = bool(posterior.settings.get("joint_params", False))
     together = " together with one value of the sites" if joint else ""
-    most = f"by up to {narrower(share)}" if share < 1 else "by any factor"
+    most = f"by up to {narrower(ratio)}" if ratio < 1 else "by an amount that nothing bounds"
     return finding(
         f"{_count(fitted)} fitted to {seen} values{together}",
         fitted,
         expected="at most one to ten",
-        share=share,
+        share=fitted / (fitted + seen),  # between none of it and all of it
         warned=joint or posterior.num_trunks == 1,
-        effect=f"the trunk has fitted the noise too, so noise scales may be too small {most} and "
-        "bands too narrow",
+        effect=f"{'the trunk has' if joint else 'they may have'} fitted the noise too, so noise "
+        f"scales may be too small {most}, and bands too narrow",
         change="`score` on data held out shows by how much. Make the trunk random "
         '(`with_prior(field, where="all")`), or fit several to the sites\' spread, '
         "`init=SVI(num_restarts=4)`, for `NUTS(num_trunks=4)` or `Laplace(hold_params=True)`.",
@@ -77,7 +77,8 @@ def _between(posterior: "Posterior", result: "xr.Dataset") -> Finding | None:
         share,
         expected=f"at most {WARNED:.0%}",
         share=share,
-        effect=f"the trunk is uncertain, and bands of one trunk are {narrower(share)} too narrow",
+        effect=f"the trunk is uncertain: bands of one trunk are {narrower(share)} too narrow, and "
+        f"of these {posterior.num_trunks} about {narrower(share / (posterior.num_trunks - 1))}",
         change='Make it random (`with_prior(field, where="all")`), or mix more trunks '
         "(`num_trunks`).",
     )
