@@ -46,15 +46,15 @@ class Explained(NamedTuple):
     Attributes:
         share: Of the variance of the observations, explained at the rows that are judged.
         neighbours: The share of it that neighbouring rows have in common.
-        total: How many rows have been looked at for neighbours.
-        count: How many values were judged.
+        num_rows: How many rows have been looked at for neighbours.
+        num_values: How many values were judged.
         sd: Of the observations.
     """
 
     share: float
     neighbours: float
-    total: int
-    count: int
+    num_rows: int
+    num_values: int
     sd: float
 
 
@@ -97,7 +97,7 @@ CHANGE = (
 
 
 def _nothing(name: str, one: Explained) -> Finding | None:
-    chance = 4 * np.sqrt(3 / max(one.total, 1))  # of neighbours that have nothing in common
+    chance = 4 * np.sqrt(3 / max(one.num_rows, 1))  # of neighbours that have nothing in common
     missed = one.neighbours - max(one.share, 0.0)
     if missed <= max(MUCH if one.share < LITTLE else LITTLE, chance):
         return None
@@ -119,10 +119,10 @@ def _nothing(name: str, one: Explained) -> Finding | None:
 def _worse(name: str, one: Explained) -> Finding | None:
     from scipy.stats import f
 
-    if one.count < 3 or one.share > -LITTLE:
+    if one.num_values < 3 or one.share > -LITTLE:
         return None
     # were the mean a constant that is right, `-share (n - 1)` would have an F distribution
-    if -one.share * (one.count - 1) < f.isf(CHANCE, 1, one.count - 1):
+    if -one.share * (one.num_values - 1) < f.isf(CHANCE, 1, one.num_values - 1):
         return None
     return finding(
         f"The mean explains 0 % of the variance of `{name}`, and is {np.sqrt(1 - one.share):.1f} "
@@ -179,7 +179,8 @@ def _in_common(y: np.ndarray, seen: np.ndarray, arguments: np.ndarray | None) ->
     variance = y.var(0).sum() if len(y) else 0.0
     if len(y) < 10 or not variance > 0:
         return 0.0, len(y)
-    nearest = KDTree(arguments).query(arguments, k=2)[1][:, 1]
+    _, places = KDTree(arguments).query(arguments, k=2)
+    nearest = np.asarray(places)[:, 1]
     apart = ((y - y[nearest]) ** 2).mean(0).sum() / 2
     return float(max(0.0, 1 - apart / variance)), len(y)
 

@@ -9,6 +9,7 @@
   the variance; those of `T` trunks that are mixed lack about one in `T - 1` of it.
 """
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,20 +33,20 @@ def _ate_the_noise(posterior: "Posterior") -> Finding | None:
     fitted, seen = (_numbers(s) for s in (posterior.sites.params, posterior.sites.observed))
     if not fitted or not seen or posterior.sites.subsampled or _given(posterior):
         return None
-    ratio = fitted / seen
-    if ratio < WARNED:
+    ratio, most = fitted / seen, math.ceil(WARNED * seen)
+    if fitted <= most:
         return None
     joint = bool(posterior.settings.get("joint_params", False))
     together = " together with one value of the sites" if joint else ""
-    most = f"by up to {narrower(ratio)}" if ratio < 1 else "by an amount that nothing bounds"
+    by = f"by up to {narrower(ratio)}" if ratio < 1 else "by an amount that nothing bounds"
     return finding(
         f"{_count(fitted)} fitted to {seen} values{together}",
         fitted,
-        expected="at most one to ten",
+        expected=f"at most {most}",
         share=fitted / (fitted + seen),  # between none of it and all of it
         warned=joint or posterior.num_trunks == 1,
         effect=f"{'the trunk has' if joint else 'they may have'} fitted the noise too, so noise "
-        f"scales may be too small {most}, and bands too narrow",
+        f"scales may be too small {by}, and bands too narrow",
         change="`score` on data held out shows by how much. Make the trunk random "
         '(`with_prior(field, where="all")`), or fit several to the sites\' spread, '
         "`init=SVI(num_restarts=4)`, for `NUTS(num_trunks=4)` or `Laplace(hold_params=True)`.",
@@ -72,13 +73,14 @@ def _between(posterior: "Posterior", result: "xr.Dataset") -> Finding | None:
     share = max(0.0, float(np.nanmean(shares)) - 1 / draws)
     if share < 0.01:
         return None
+    mixed = narrower(share / (posterior.num_trunks - 1))
     return finding(
         f"{share:.0%} of the variance of the function lies between {posterior.num_trunks} trunks",
         share,
         expected=f"at most {WARNED:.0%}",
         share=share,
-        effect=f"the trunk is uncertain: bands of one trunk are {narrower(share)} too narrow, and "
-        f"of these {posterior.num_trunks} about {narrower(share / (posterior.num_trunks - 1))}",
+        effect=f"the trunk is uncertain, bands of one trunk are {narrower(share)} too narrow and "
+        f"those of these {posterior.num_trunks} about {mixed}",
         change='Make it random (`with_prior(field, where="all")`), or mix more trunks '
         "(`num_trunks`).",
     )

@@ -44,7 +44,7 @@ def mixing(values: np.ndarray) -> Mixing:
     flat = kept.reshape(len(kept), -1)
     folded = _normal_scores(np.abs(halves - np.median(halves, axis=(1, 2), keepdims=True)))
     if num_chains > 1:
-        out[0, moving] = np.maximum(_rhat(bulk), _rhat(folded))
+        out[0, moving] = np.fmax(_rhat(bulk), _rhat(folded))
     out[1, moving] = _size(bulk)
     ends = np.quantile(flat, (0.05, 0.95), axis=1)[..., None, None]
     out[2, moving] = np.minimum(*(_size(_split(kept <= end)) for end in ends))
@@ -114,14 +114,13 @@ def _size(values: np.ndarray, *, agreeing: bool = False) -> np.ndarray:
 
     With `agreeing` the spread of the chains' means is left out of the variance.
     """
-    from scipy.fft import irfft, next_fast_len, rfft
-
     values = np.asarray(values, float)
     _, num_chains, num = values.shape
     centred = values - values.mean(-1, keepdims=True)
-    spectrum = rfft(centred, n=next_fast_len(2 * num, real=True), axis=-1)
+    padded = 1 << (2 * num - 1).bit_length()
+    spectrum = np.fft.rfft(centred, n=padded, axis=-1)
     power = (spectrum.real**2 + spectrum.imag**2).mean(1)
-    covariance = irfft(power, n=next_fast_len(2 * num, real=True), axis=-1)[:, :num] / num
+    covariance = np.fft.irfft(power, n=padded, axis=-1)[:, :num] / num
     within = covariance[:, 0] * num / (num - 1)
     total = covariance[:, 0].copy()
     if num_chains > 1 and not agreeing:

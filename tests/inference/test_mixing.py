@@ -62,7 +62,7 @@ def test_sound_runs_are_not_warned_of(shape):
 
 
 @pytest.mark.parametrize("make", [shifted, narrow, slow])
-@pytest.mark.parametrize("shape", [(2, 200, 1), (4, 200, 1), (2, 200, 64)])
+@pytest.mark.parametrize("shape", [(4, 200, 1), (2, 200, 64)])
 def test_unsound_runs_are_warned_of(make, shape):
     assert share_warned(make, shape) >= 0.98
 
