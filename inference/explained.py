@@ -97,9 +97,10 @@ CHANGE = (
 
 
 def _nothing(name: str, one: Explained) -> Finding | None:
-    chance = 4 * np.sqrt(3 / max(one.num_rows, 1))  # of neighbours that have nothing in common
+    error = np.sqrt(3 / max(one.num_rows, 1))  # of what neighbours share where that is nothing
     missed = one.neighbours - max(one.share, 0.0)
-    if missed <= max(MUCH if one.share < LITTLE else LITTLE, chance):
+    least = max(MUCH if one.share < LITTLE else LITTLE, 4 * error * (1 - one.neighbours))
+    if one.neighbours <= 4 * error or missed <= least:
         return None
     nothing = one.share < LITTLE
     return finding(

@@ -328,3 +328,11 @@ def test_a_start_is_not_warned_of(recwarn):
     texts = [str(w.message) for w in recwarn if issubclass(w.category, ConvergenceWarning)]
     assert texts == [] or posterior.settings["judged"]["warnings"]
     assert not any("guide" in text or "loss" in text for text in texts)
+
+
+def test_a_mean_that_misses_a_part_of_what_neighbours_share_is_a_note():
+    curved = 2 * X + 2 * np.cos(6 * X) + NOISE
+    posterior = fit_posterior(slope, {"x": X, "y": curved}, SHORT, key=jr.key(0))
+    (found,) = said(posterior, "which neighbouring rows have in common")
+    assert found.severity == "note"
+    np.testing.assert_allclose(found.share, 1 - 0.04 / curved.var() - found.number, atol=0.05)
