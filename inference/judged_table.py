@@ -65,23 +65,22 @@ def _between_share(values: np.ndarray, trunk: np.ndarray) -> np.ndarray:
 
 def _rhat_nested(values: np.ndarray, trunk: np.ndarray) -> np.ndarray | None:
     """Return nested R-hat with a trunk's chains for a superchain, where they are equally many."""
+    from arviz_stats.base.array import array_stats
+
     of_chain = trunk[:, 0]
-    kinds, counts = np.unique(of_chain, return_counts=True)
+    _, counts = np.unique(of_chain, return_counts=True)
     if (trunk != of_chain[:, None]).any() or len(set(counts)) > 1:
         return None
     if values.shape[1] < LEAST_DRAWS:
         return None
-    own = values.var(1, ddof=1)
-    within = np.stack(
-        [
-            own[of_chain == kind].mean(0)
-            + (values[of_chain == kind].mean(1).var(0, ddof=1) if counts[0] > 1 else 0.0)
-            for kind in kinds
-        ]
-    ).mean(0)
-    between = np.stack([values[of_chain == kind].mean((0, 1)) for kind in kinds]).var(0, ddof=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.sqrt(1 + between / within)
+    moving = np.isfinite(values).all((0, 1)) & (values.std(axis=(0, 1)) > 0)
+    out = np.full(values.shape[-1], np.nan)
+    if moving.any():
+        with np.errstate(divide="ignore", invalid="ignore"):  # of chains that never moved
+            out[moving] = array_stats.rhat_nested(
+                values[..., moving], superchain_ids=list(of_chain), chain_axis=0, draw_axis=1
+            )
+    return out
 
 
 def _pareto_k(log_weight: np.ndarray) -> float:
