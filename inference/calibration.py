@@ -1,6 +1,5 @@
 """Simulation-based calibration: does a fit recover what it was simulated from, on average?"""
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,7 @@ from bayesfield.checks import check_key, check_names, check_size, described
 from .arguments import check_not_traced
 from .binding import bind
 from .engine import AbstractEngine
-from .findings import ConvergenceWarning
-from .fit import check_engine, fit_posterior
+from .fit import check_engine, fit_unjudged
 from .posterior import sample_prior
 from .predict import dotless, replay
 from .program import Program, Values
@@ -62,8 +60,10 @@ def sbc(
         correction for the number of quantities.
 
     Raises:
+        TypeError: `backend` or `init` is neither an engine nor the name of one.
         ValueError: The program has params, or no observed site; an observed site's argument is
-            not in `data`; `num_ranked` is not one less than a multiple of 8.
+            not in `data`; `num_ranked` is not one less than a multiple of 8; there is no engine
+            of that name.
 
     References:
         Talts, Betancourt, Simpson, Vehtari, Gelman, Validating Bayesian Inference Algorithms with
@@ -78,9 +78,9 @@ def sbc(
     call = "sbc"
     check_not_traced(call, data, key)
     key_prior, key_fits, key_ties = jax.random.split(check_key(call, key), 3)
-    check_engine(call, "backend", backend)
+    engine = check_engine(call, "backend", backend)
     if isinstance(init, str):
-        check_engine(call, "init", init)
+        init = check_engine(call, "init", init)
     if init is not None and not isinstance(init, AbstractEngine | str):
         raise TypeError(
             "`sbc` expected `init` to be an engine, which is run for each simulation, or its name; "
@@ -123,16 +123,14 @@ def sbc(
         simulated = dict(data) | {
             argument: prior[dotless(site)].values[0, i] for site, argument in feeds.items()
         }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a few of many may, and are ranked
-            posterior = fit_posterior(
-                model,
-                simulated,
-                backend,
-                init=init,
-                key=jax.random.fold_in(key_fits, i),
-                progress=False,
-            )
+        posterior = fit_unjudged(  # a few of many may not converge, and are ranked all the same
+            model,
+            simulated,
+            engine,
+            init=init,
+            key=jax.random.fold_in(key_fits, i),
+            progress=False,
+        )
         truth = {s.name: prior[dotless(s.name)].values[:1, i : i + 1] for s in sites.latent}
         names, drawn = _quantities(posterior.predictive, posterior.data, posterior.values())
         _, true = _quantities(posterior.program, posterior.data, truth)

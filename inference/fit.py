@@ -29,13 +29,13 @@ from .binding import bind, check_fittable, with_outputs
 from .checkpoint import Checkpoint, digest
 from .clock import Clock
 from .described import described
-from .diagnostics import warn_about
+from .diagnostics import with_verdict
 from .engine import AbstractEngine, Fitted, Members, Run, Start
 from .fingerprint import program_digest
 from .posterior import Posterior
 from .program import TRACING, Program
 from .replicates import with_replicates
-from .safely import after_the_draws, interrupts_held
+from .safely import interrupts_held
 from .same_fit import layout_of
 from .sites import Data, Sites
 from .start import given_values, members_of, place
@@ -77,7 +77,6 @@ def fit_posterior(
     allow_nan: tuple[str, ...] = (),
     checkpoint: str | os.PathLike | None = None,
     outputs: tuple[str, ...] | None = None,
-    judge: bool = True,
 ) -> Posterior:
     """Fit a NumPyro program to data.
 
@@ -106,7 +105,6 @@ def fit_posterior(
         outputs: Names of the observed sites that are predictions, which `predict` and `score`
             draw anew. By default those on whose values no other site's distribution depends: the
             others (a covariate with a density, a site under `handlers.condition`) keep theirs.
-        judge: Whether the fit is diagnosed at its end, and warned of; `diagnose` does it later.
 
     Returns:
         The posterior. An interrupt (Ctrl-C) returns what there is, marked as cut short.
@@ -122,12 +120,39 @@ def fit_posterior(
         >>> from bayesfield.inference import NUTS, SVI, fit_posterior
         >>> fit_posterior(model, data, NUTS(), init=SVI(), key=key)  # doctest: +SKIP
     """
+    with interrupts_held() as hold:  # after the last draw nothing may lose them
+        posterior = fit_unjudged(
+            model,
+            data,
+            backend,
+            key=key,
+            init=init,
+            progress=progress,
+            allow_nan=allow_nan,
+            checkpoint=checkpoint,
+            outputs=outputs,
+        )
+        return with_verdict(hold, "fit_posterior", posterior)
+
+
+def fit_unjudged(
+    model: Callable[..., Any],
+    data: Mapping[str, Any],
+    backend: AbstractEngine | str,
+    *,
+    key: PRNGKeyArray,
+    init: "Posterior | AbstractEngine | Mapping[str, ArrayLike] | str | None" = None,
+    progress: bool = True,
+    allow_nan: tuple[str, ...] = (),
+    checkpoint: str | os.PathLike | None = None,
+    outputs: tuple[str, ...] | None = None,
+) -> Posterior:
+    """Fit as `fit_posterior` does, and leave the judging to the caller: one of many, a start."""
     call = "fit_posterior"
     check_not_traced(call, data, key)
     engine = check_engine(call, "backend", backend)
     key = check_key(call, key)
     progress = check_flag(call, "progress", progress)
-    judge = check_flag(call, "judge", judge)
     if isinstance(allow_nan, str):
         raise TypeError("`allow_nan` must be a tuple of names: `allow_nan=('y',)`; got a string.")
     allow_nan = check_texts(call, "allow_nan", allow_nan)
@@ -141,7 +166,7 @@ def fit_posterior(
     with interrupts_held() as hold, opened as saved:
         start = plan.init
         if isinstance(start, AbstractEngine):
-            start = fit_posterior(
+            start = fit_unjudged(  # it is a start, no result
                 model,
                 data,
                 start,
@@ -150,12 +175,11 @@ def fit_posterior(
                 allow_nan=allow_nan,
                 checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
                 outputs=outputs,
-                judge=False,  # it is a start, no result
             )
             if start.cut_short or hold.take():
                 warn(f"Interrupted in `init`: {plan.engine} has not run.")
                 return start
-        return _run(plan, start, keys, progress=progress, saved=saved, judge=judge)
+        return _run(plan, start, keys, progress=progress, saved=saved)
 
 
 def _planned(
@@ -188,7 +212,6 @@ def _run(
     *,
     progress: bool,
     saved: Checkpoint | None,
-    judge: bool,
 ) -> Posterior:
     """Run the engine from a posterior, from given values or from a draw."""
     engine, program, data, sites = plan.engine, plan.program, plan.data, plan.sites.inferred
@@ -198,7 +221,7 @@ def _run(
     begin, clock = time.perf_counter(), Clock()
     start = place(engine, program, data, sites, members, values, key_start, clock)
     lanes = jax.random.split(key_run, engine.num_lanes(sites))
-    with interrupts_held() as hold:  # after the last draw nothing may lose them
+    with interrupts_held() as hold:
         outcome = loop.run(
             engine.phases(program),
             program,
@@ -217,11 +240,7 @@ def _run(
             "compile_seconds": clock.compiling,
             "run_seconds": clock.running,
         }
-        posterior = hold.to_the_end(_posterior, plan, init, fitted, outcome, run, taken)
-        if judge:
-            advice = "`diagnose(posterior)` judges it"
-            after_the_draws(hold, "fit_posterior", advice, warn_about, posterior)
-    return posterior
+        return hold.to_the_end(_posterior, plan, init, fitted, outcome, run, taken)
 
 
 def _made(plan: Plan, outcome: loop.Outcome, run: Run, key: PRNGKeyArray) -> Fitted:
@@ -258,6 +277,7 @@ def _posterior(
             "settings": described(engine),
             "init": init.settings if ran_first else type(init).__name__,
             "joint_params": plan.joint,
+            "draws_are": engine.draws_are,
             "outputs": None if plan.outputs is None else list(plan.sites.outputs),
             "versions": {name: version(name) for name in VERSIONS},
             **taken,

@@ -23,6 +23,7 @@ from .arguments import check_data_mapping, check_not_traced
 from .binding import bind
 from .data_record import check_precision, shapes_of
 from .engine import Members, Run
+from .findings import verdict
 from .fingerprint import unchanged
 from .linear import linear
 from .predict import (
@@ -102,7 +103,7 @@ class Posterior:
         return self.settings["cut_short"] is not None
 
     def __repr__(self) -> str:
-        """Say in three lines what it is."""
+        """Say in a few lines what it is, and what was found wrong with it."""
         size = sum(int(np.prod(site.shape)) for site in self.sites.latent)
         names = [site.name for site in self.sites.latent]
         trunks = f", {self.num_trunks} trunks" if self.num_trunks > 1 else ""
@@ -118,6 +119,7 @@ class Posterior:
             f"  {size} latent values: {listed(names) or 'none'}; {len(self.params)} params\n"
             f"  {self.settings['run_seconds']:.1f} s running, "
             f"{self.settings['compile_seconds']:.1f} s compiling{divergences}"
+            + (f"\n  {told}" if (told := verdict(self)) else "")
         )
 
     def values(self) -> Values:

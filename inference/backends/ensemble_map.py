@@ -61,6 +61,11 @@ class EnsembleMAP(AbstractEngine):
         """Together with one value of the sites."""
         return "point"
 
+    @property
+    def draws_are(self) -> str:
+        """Modes, one a member."""
+        return "modes"
+
     def num_lanes(self, sites: Sites) -> int:
         """One for each member."""
         del sites

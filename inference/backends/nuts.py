@@ -111,6 +111,11 @@ class NUTS(AbstractEngine):
         """As `init` gives them."""
         return "held"
 
+    @property
+    def draws_are(self) -> str:
+        """Those of chains."""
+        return "chains"
+
     def num_lanes(self, sites: Sites) -> int:
         """One for each chain of each trunk."""
         return self._chains_on_a_trunk * (self.num_trunks if sites.params else 1)
