@@ -6,12 +6,11 @@ Weights of a network are not identified; the function is. What is judged is, for
 
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from bayesfield.checks import warn
 
-from .binding import bind
 from .findings import (
     ConvergenceWarning,
     falling_finding,
@@ -20,7 +19,11 @@ from .findings import (
     joint_finding,
     notes,
 )
-from .predict import dotless, replay, run_program, statements_in, without_imputed
+from .labels import dotless
+from .predict import run_program
+from .ready import on_new_data, on_own_data
+from .redraw import statements_in
+from .replays import means_at
 from .variance import split_by_trunk
 
 if TYPE_CHECKING:
@@ -115,15 +118,11 @@ def judged(
 ) -> dict[str, np.ndarray]:
     """Return what is judged, each `(chain, draw, quantity)`, flattened and thinned to 64."""
     if probe is None:
-        values = {name: jnp.asarray(value) for name, value in posterior.values().items()}
-        means = replay(posterior.predictive, posterior.data, values).mean
+        means = means_at(*on_own_data(posterior, "diagnose"), MAX_PROBES)
     else:
-        import jax
-
-        program, arrays, new = bind(posterior.predictive.model, probe, fill=True)
-        names = [f"{name}_mean" for name in statements_in(posterior.sites, new)]
-        values = without_imputed(posterior).values()
-        ran = run_program(program, arrays, new, values, names, jax.random.key(0))
+        ready = on_new_data(posterior, "diagnose", probe)
+        names = [f"{name}_mean" for name in statements_in(posterior.sites, ready.sites)]
+        ran = run_program(*ready, (), jax.random.key(0), redrawn=(), optional=names)
         means = {name.removesuffix("_mean"): item.value for name, item in ran.items()}
     out = {}
     for name, value in means.items():

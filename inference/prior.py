@@ -1,0 +1,44 @@
+"""Draws from a program's prior."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from bayesfield.checks import check_key, check_size
+
+from .binding import bind
+from .draws import Draws
+from .labels import check_clashes, labelled
+from .predict import run_program
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def sample_prior(
+    model: Any, data: Mapping[str, Any], *, key: PRNGKeyArray, num_samples: int = 500
+) -> "xr.Dataset":
+    """Draw from a program's prior: latent and deterministic sites, and observations.
+
+    Args:
+        model: The NumPyro program.
+        data: Its arguments; observations of outputs (see `Posterior.predict`), where given, are
+            not used, and everything else that is observed keeps its value. Params are drawn with
+            each draw, as the program initialises them.
+        key: Draws everything.
+        num_samples: How many draws.
+
+    Returns:
+        An xarray Dataset with dims (chain, draw, ...), one chain; `to_datatree(prior=...)` takes
+        it.
+    """
+    key = check_key("sample_prior", key)
+    num_samples = check_size("sample_prior", "num_samples", num_samples)
+    program, arrays, sites = bind(model, data, fill=True)
+    check_clashes(sites)
+    names = [s.name for s in (*sites.latent, *sites.observed, *sites.deterministic)]
+    draws = Draws({}, {}, np.zeros((1, num_samples), int))
+    out = run_program(program, arrays, sites, draws, names, key)
+    return labelled(out).assign_attrs(observed=[s.name for s in sites.observed])
