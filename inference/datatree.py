@@ -12,9 +12,9 @@ from bayesfield.checks import check_key
 
 from .labels import LEAD, Labelled, axis_names, dotless, told_apart
 from .predict import run_program
-from .program import Site
 from .ready import Ready, on_own_data
 from .replays import observations, replay
+from .sites import Site
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -6,7 +6,6 @@ Weights of a network are not identified; the function is. What is judged is, for
 
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from bayesfield.checks import warn
@@ -20,9 +19,7 @@ from .findings import (
     notes,
 )
 from .labels import dotless
-from .predict import run_program
 from .ready import on_new_data, on_own_data
-from .redraw import statements_in
 from .replays import means_at
 from .variance import split_by_trunk
 
@@ -74,6 +71,7 @@ def diagnose(
     import xarray as xr
     from arviz_stats.base.array import array_stats
 
+    posterior.check_unchanged("diagnose")
     quantities = judged(posterior, probe=probe, sites=sites)
     names = [name for name, values in quantities.items() for _ in range(values.shape[-1])]
     values = np.zeros((1, 1, 0))
@@ -117,13 +115,12 @@ def judged(
     sites: "Iterable[str]" = (),
 ) -> dict[str, np.ndarray]:
     """Return what is judged, each `(chain, draw, quantity)`, flattened and thinned to 64."""
-    if probe is None:
-        means = means_at(*on_own_data(posterior, "diagnose"), MAX_PROBES)
-    else:
-        ready = on_new_data(posterior, "diagnose", probe)
-        names = [f"{name}_mean" for name in statements_in(posterior.sites, ready.sites)]
-        ran = run_program(*ready, (), jax.random.key(0), redrawn=(), optional=names)
-        means = {name.removesuffix("_mean"): item.value for name, item in ran.items()}
+    at = (
+        on_own_data(posterior, "diagnose")
+        if probe is None
+        else on_new_data(posterior, "diagnose", probe)
+    )
+    means = means_at(*at, MAX_PROBES)
     out = {}
     for name, value in means.items():
         flat = np.asarray(value).reshape(*value.shape[:2], -1)

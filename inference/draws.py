@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from .labels import end_to_end
-from .program import Data, Site, Values
+from .sites import Data, Site, Values
 
 BATCH_ELEMENTS = 4_000_000  # of the largest result; a batch of draws stays within the cache's reach
 

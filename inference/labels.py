@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .program import Site, Sites
+from .sites import Site, Sites
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -91,9 +91,7 @@ def apart(dims: tuple[str, ...], name: str, taken: Iterable[str]) -> tuple[str, 
     return tuple(free)
 
 
-def told_apart(
-    values: Mapping[str, Labelled], lead: tuple[str, ...] = LEAD
-) -> dict[str, Labelled]:
+def told_apart(values: Mapping[str, Labelled], lead: tuple[str, ...] = LEAD) -> dict[str, Labelled]:
     """Rename the axes that cannot stand in one Dataset as they are called.
 
     An axis called as a leading one or as a variable is, or one of two sizes (a plate that a

@@ -1,7 +1,6 @@
 """A program made linear in its sites about the nearest of some modes."""
 
 import copy
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,7 +39,7 @@ def linear(program: Program, modes: Values, sites: Sites) -> Program:
     names |= set(statements(sites).values())  # on new rows, which are not masked
     values = {name: jnp.asarray(value) for name, value in modes.items()}
     model = _Linear(program.model, values, tuple(sorted(names)))
-    return dataclasses.replace(program, model=model)
+    return program.derived(model, "linear", *model.outputs)
 
 
 class _Linear(eqx.Module):

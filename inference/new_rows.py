@@ -1,6 +1,6 @@
 """Rows, groups and times that a fit has not seen: where latent values of theirs are asked for."""
 
-from .program import Site, Sites
+from .sites import Site, Sites
 
 
 def check_rows(call: str, fitted: Sites, new: Sites, kept: frozenset[str]) -> None:

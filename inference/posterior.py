@@ -11,14 +11,16 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size, listed
 
+from .data_record import shapes_of
 from .engine import Members, Run
-from .linear import linear
+from .fingerprint import unchanged
 from .labels import Labelled, axis_names, labelled
+from .linear import linear
 from .predict import run_program
-from .program import Data, Program, Sites, Values
+from .program import Program
 from .ready import on_new_data
-from .redraw import statements_in
 from .replays import observations, replay
+from .sites import Data, Sites, Values
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -153,10 +155,11 @@ class Posterior:
             NotImplementedError: A site that has to be drawn cannot be; a variance is not known.
         """
         key = check_key("predict", key)
+        self.check_unchanged("predict")
         if batch_size is not None:
             check_size("predict", "batch_size", batch_size)
         ready = on_new_data(self, "predict", data)
-        outputs = statements_in(self.sites, ready.sites)
+        outputs = ready.sites.outputs
         if sites is None and not outputs:
             raise ValueError(
                 "`predict` expected a program with an output, an observed site on which no other "
@@ -165,13 +168,9 @@ class Posterior:
             )
         means = [f"{name}_mean" for name in outputs] if sites is None else []
         out = run_program(
-            ready.program,
-            ready.data,
-            ready.sites,
-            ready.draws,
-            [*outputs] if sites is None else list(sites),
+            *ready,
+            outputs if sites is None else sites,
             key,
-            redrawn=outputs,
             optional=means,
             batch_size=batch_size,
         )
@@ -197,6 +196,7 @@ class Posterior:
             ValueError: A latent site's plate changed its size; no observed site.
             NotImplementedError: A site's distribution has no density.
         """
+        self.check_unchanged("log_likelihood")
         ready = on_new_data(self, "log_likelihood", data, fill=False)
         observed = {site.name: site for site in ready.sites.observed}
         if not observed:
@@ -240,6 +240,7 @@ class Posterior:
         """
         from .datatree import build
 
+        self.check_unchanged("to_datatree")
         return build(self, key=key, prior=prior, trunk=trunk, dims=dims, coords=coords)
 
     def extend(self, num_samples: int, *, progress: bool = True) -> "Posterior":
@@ -261,6 +262,7 @@ class Posterior:
         """
         from .extend import extend
 
+        self.check_unchanged("extend")
         return extend(self, check_size("extend", "num_samples", num_samples), progress=progress)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -315,6 +317,16 @@ class Posterior:
         from .storage import load
 
         return cls(**load(path, model, data))
+
+    def check_unchanged(self, call: str) -> None:
+        """Refuse to go on where the program computes something else now than when it was fitted.
+
+        Raises:
+            ValueError: What the program reads from outside has changed since.
+        """
+        record = self.record if self.data is None else None
+        shapes = self.data if record is None else shapes_of(record)[0]
+        unchanged(call, self.program, shapes)
 
     def only_trunk(self, trunk: int) -> "Posterior":
         """Return the draws of one trunk: its chains, or its share of one chain.

@@ -10,9 +10,10 @@ from jaxtyping import Array, PRNGKeyArray
 from .draws import Draws, at_draws, batch_size_for, check_data
 from .labels import SUMMARIES, Labelled, axis_names, dotless, end_to_end
 from .moments import location, variance
-from .program import TRACING, Data, Program, Site, Sites, Values, innermost
-from .redraw import Redraw, statements, statements_in
+from .program import TRACING, Program, innermost
+from .redraw import redrawing, statements, statements_in
 from .replays import Replay, means_at, replay
+from .sites import Data, Site, Sites, Values
 
 __all__ = [
     "Replay",
@@ -104,7 +105,7 @@ def _run(
     batch_size: int,
 ) -> Values:
     def run(values: Values, key: PRNGKeyArray) -> Values:
-        with Redraw(redrawn):
+        with redrawing(redrawn):
             trace = program.trace(data, values, key, replicates=True)
         found = {}
         for name, site, summary in asked:

@@ -8,9 +8,10 @@ import numpy as np
 from .binding import bind
 from .draws import Draws, check_data
 from .new_rows import check_rows
-from .program import Data, Program, Sites
-from .redraw import imputed
+from .program import Program
+from .redraw import imputed, statements_in
 from .replays import observations
+from .sites import Data, Sites
 
 if TYPE_CHECKING:
     from .posterior import Posterior
@@ -45,6 +46,7 @@ def on_new_data(
             all of its rows.
     """
     program, arrays, new = _bound(posterior, call, data, fill)
+    new = new._replace(outputs=(*statements_in(posterior.sites, new),))
     given = {site.name for site in new.observed} | {*posterior.sites.replicates}
     missing = imputed(posterior.sites)
     kept = frozenset(posterior.draws) - given - {*missing}
@@ -71,19 +73,23 @@ def on_own_data(posterior: "Posterior", call: str) -> Ready:
     if not posterior.sites.subsampled:
         return Ready(posterior.predictive, posterior.data, posterior.sites, _draws(posterior))
     data = posterior.program.arguments(posterior.data)
-    return Ready(*_bound(posterior, call, data, fill=True), _draws(posterior))
+    program, arrays, sites = _bound(posterior, call, data, fill=True)
+    return Ready(
+        program, arrays, sites._replace(outputs=posterior.sites.outputs), _draws(posterior)
+    )
 
 
 def _bound(
     posterior: "Posterior", call: str, data: Mapping[str, Any], fill: bool
 ) -> tuple[Program, Data, Sites]:
     model, settings = posterior.predictive.model, {"allow_nan": (*data,), "fill": fill}
+    bound = bind(model, data, **settings)
+    plates = {name: bound[2].plates[name][0] for name in bound[2].subsampled}
+    if not plates:
+        return bound
     try:
         return bind(model, data, whole_plates=True, **settings)
     except (TypeError, ValueError) as error:
-        plates = _subsampled(model, data, settings)
-        if not plates:
-            raise
         raise ValueError(
             f"`{call}` expected `data` with every row of the plates that subsample, {plates}: it "
             f"runs the program with all of them, and that fails ({error}). Give the arguments "
@@ -91,15 +97,6 @@ def _bound(
             "or, for the rows of one batch alone, arguments with which the plate does not "
             "subsample."
         ) from error
-
-
-def _subsampled(model: Any, data: Mapping[str, Any], settings: dict[str, Any]) -> dict[str, int]:
-    """Return the plates that take a part of their rows, with their sizes, as the program is."""
-    try:
-        sites = bind(model, data, **settings)[2]
-    except (TypeError, ValueError):
-        return {}
-    return {name: sites.plates[name][0] for name in sites.subsampled}
 
 
 def _draws(posterior: "Posterior", kept: frozenset[str] | None = None) -> Draws:

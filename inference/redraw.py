@@ -5,6 +5,7 @@ Every other observed site keeps its value: one that is fixed (`handlers.conditio
 covariate with a density.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,17 +13,21 @@ import numpyro
 from jaxtyping import PRNGKeyArray
 from numpyro.primitives import Messenger
 
-from .program import Sites, innermost
+from .program import innermost
+from .sites import Sites
 
 
-class Redraw(Messenger):
+def redrawing(names: Iterable[str]) -> Messenger:
     """Draw the values of some observed sites anew, in place: what reads them reads the new ones.
 
-    It stands outside of all other handlers, those of a model among them, and acts last. Unlike
+    The handler stands outside of all others, those of a model among them, and acts last. Unlike
     NumPyro's `uncondition` it draws as many values as were observed where the distribution itself
     has fewer, acts within `scan`, and leaves every other observed site alone.
     """
+    return _Redraw(frozenset(names))
 
+
+class _Redraw(Messenger):
     def __init__(self, names: frozenset[str]):
         super().__init__()
         self.names = names

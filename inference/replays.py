@@ -12,8 +12,9 @@ from jaxtyping import Array, PRNGKeyArray
 
 from .draws import Draws, at_draws, batch_size_for, check_data
 from .moments import knows_mean, location
-from .program import TRACING, WRAPPERS, Data, Program, Sites, Values
+from .program import TRACING, WRAPPERS, Program
 from .redraw import as_wide, draw
+from .sites import Data, Sites, Values
 
 BATCH_SIZE = 32  # draws at a time, by default
 KEPT_ELEMENTS = 1_000_000  # of a batch of draws of which little is kept
@@ -133,10 +134,10 @@ def means_at(
     """
     check_data(data)
     draws = Draws.of(values)
-    outputs = [site for site in sites.observed if site.name in sites.outputs]
-    names, batch_size = tuple(site.name for site in outputs), batch_size_for(outputs, KEPT_ELEMENTS)
+    outputs = [s for s in (*sites.latent, *sites.observed) if s.name in sites.outputs]
+    batch_size = batch_size_for(outputs, KEPT_ELEMENTS)
     with TRACING:
-        out = _means_at(program, data, draws.arrays(), names, num_rows, batch_size)
+        out = _means_at(program, data, draws.arrays(), sites.outputs, num_rows, batch_size)
     return {n: np.asarray(v).reshape(*draws.lead, -1) for n, v in out.items()}
 
 

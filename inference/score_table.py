@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .labels import Labelled, told_apart
-from .program import Site
+from .sites import Site
 
 if TYPE_CHECKING:
     import xarray as xr

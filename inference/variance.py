@@ -68,6 +68,7 @@ def variance_split(
     import xarray as xr
 
     key = check_key("variance_split", key)
+    posterior.check_unchanged("variance_split")
     if not posterior.sites.outputs:
         raise ValueError(
             "`variance_split` expected a posterior of a program with an observed site that no "
@@ -76,8 +77,7 @@ def variance_split(
     ready = on_new_data(posterior, "variance_split", data)
     stems = statements_in(posterior.sites, ready.sites)
     asked = [f"{name}_{what}" for name in stems for what in ("mean", "variance")]
-    at = ready.program, ready.data, ready.sites, ready.draws
-    ran = run_program(*at, asked, key, redrawn=stems)
+    ran = run_program(*ready, asked, key)
 
     variables, coords = {}, {"source": ["within", "between", "noise"]}
     means = {name: ran[f"{name}_mean"]._replace(site=stem) for name, stem in stems.items()}
