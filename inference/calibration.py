@@ -15,7 +15,7 @@ from .binding import bind
 from .engine import AbstractEngine
 from .findings import ConvergenceWarning
 from .fit import fit_posterior
-from .posterior import sample_prior
+from .prior import sample_prior
 from .predict import dotless, replay
 from .program import Program, Values
 
