@@ -206,7 +206,14 @@ class Posterior:
         items = {}
         for name, (y, seen) in observations(*at, observed).items():
             axes = tuple(range(y.ndim - observed[name].event_dim, y.ndim))
-            value = np.where(seen.any(axes), np.asarray(found[name]), np.nan)
+            seen = seen.any(axes)
+            value = np.asarray(found[name])
+            if np.isnan(value[:, :, seen]).any():
+                raise ValueError(
+                    f"`log_likelihood` expected densities of `{name}` that are numbers; got NaN. "
+                    "Does `data` hold NaN outside of the observations?"
+                )
+            value = np.where(seen, value, np.nan)
             items[name] = Labelled(value, axis_names(observed[name], value.ndim - 2), name)
         return labelled(items)
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_key
+from bayesfield.checks import check_key, check_size
 
 from .labels import Labelled, axis_names, dotless, end_to_end
 from .ready import on_new_data
@@ -107,6 +107,8 @@ def score(
     key_draw, key_rank = jax.random.split(check_key("score", key))
     posterior.check_unchanged("score")
     chosen = _check_levels(levels)
+    if batch_size is not None:
+        check_size("score", "batch_size", batch_size)
     ready = on_new_data(posterior, "score", data, fill=False)
     stems = statements_in(posterior.sites, ready.sites)
     sites = [site for site in ready.sites.observed if site.name in stems]
