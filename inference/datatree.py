@@ -81,13 +81,13 @@ def _on_data(posterior: "Posterior", key: PRNGKeyArray | None) -> dict[str, Grou
         "posterior": {n: _of_site(deterministic[n], v) for n, v in at_draws.deterministic.items()},
         "log_likelihood": {},
         "log_prior": {n: Labelled(np.asarray(v), (), n) for n, v in at_draws.log_prior.items()},
-        "observed_data": {n: _of_site(observed[n], y, lead=0) for n, (y, _) in values.items()},
+        "observed_data": {n: _of_site(s, values[n][0], lead=0) for n, s in observed.items()},
         "constant_data": _constants(ready, observed),
     }
-    for name, density in at_draws.log_likelihood.items():
+    for name, site in observed.items():
         seen = values[name][1]
-        seen = seen.any(tuple(range(seen.ndim - observed[name].event_dim, seen.ndim)))
-        item = _of_site(observed[name], density)
+        seen = seen.any(tuple(range(seen.ndim - site.event_dim, seen.ndim)))
+        item = _of_site(site, at_draws.log_likelihood[name])
         if seen.any():
             groups["log_likelihood"][name] = item if seen.all() else _seen(item, seen)
     if key is not None and sites.outputs:

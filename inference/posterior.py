@@ -203,8 +203,9 @@ class Posterior:
             raise ValueError("`log_likelihood` expected observations in `data`; no site has any.")
         at = ready.program, ready.data, ready.draws
         found = replay(*at, parts=("log_likelihood",)).log_likelihood
-        items = {}
-        for name, (y, seen) in observations(*at, observed).items():
+        items, values = {}, observations(*at, observed)
+        for name in observed:
+            y, seen = values[name]
             axes = tuple(range(y.ndim - observed[name].event_dim, y.ndim))
             seen = seen.any(axes)
             value = np.asarray(found[name])

@@ -138,7 +138,7 @@ def means_at(
     batch_size = batch_size_for(outputs, KEPT_ELEMENTS)
     with TRACING:
         out = _means_at(program, data, draws.arrays(), sites.outputs, num_rows, batch_size)
-    return {n: np.asarray(v).reshape(*draws.lead, -1) for n, v in out.items()}
+    return {n: np.asarray(out[n]).reshape(*draws.lead, -1) for n in sites.outputs if n in out}
 
 
 @eqx.filter_jit
