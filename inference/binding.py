@@ -335,7 +335,7 @@ def _describe(message: dict) -> Site:
         fn = message["fn"]
         if not message["is_observed"]:
             if not fn.support.is_discrete:
-                real = isinstance(biject_to(fn.support), IdentityTransform)
+                real = _is_real(fn.support)
             support = spelt_support(fn.support)
         family = type(innermost(fn)).__name__
     elif message["type"] == "param":
@@ -350,6 +350,13 @@ def _describe(message: dict) -> Site:
         real,
         support,
     )
+
+
+def _is_real(support: Any) -> bool:
+    try:
+        return isinstance(biject_to(support), IdentityTransform)
+    except NotImplementedError:  # a sphere, say: no engine moves there, and an output may lie there
+        return False
 
 
 def _as_array(leaf: Any) -> Any:

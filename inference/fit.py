@@ -24,6 +24,7 @@ from .described import described
 from .diagnostics import warn_about
 from .engine import AbstractEngine, Members, Run, Start
 from .fingerprint import program_digest
+from .labels import check_clashes
 from .posterior import Posterior
 from .program import TRACING, Program
 from .replicates import with_replicates
@@ -89,6 +90,7 @@ def fit_posterior(
     program, arrays, whole = bind(model, data, allow_nan=tuple(allow_nan))
     whole = with_outputs(whole, outputs)
     check_fittable(whole)
+    check_clashes(whole)
     sites = whole.inferred
     key_init, key_start, key_run, key_result = jax.random.split(key, 4)
     if isinstance(init, str | AbstractEngine):

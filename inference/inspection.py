@@ -205,13 +205,16 @@ class _Drawn(Messenger):
             return
         try:
             default_process_message(msg)
-        except NotImplementedError:
+        except (NotImplementedError, ImportError):
             msg["value"] = any_value(msg["fn"])
 
 
 def any_value(fn: Any) -> Any:
     """Return some value of a distribution that cannot be drawn from."""
-    transform = biject_to(fn.support)
+    try:
+        transform = biject_to(fn.support)
+    except NotImplementedError:  # a support that is no image of the real line, a sphere say
+        return jnp.zeros(fn.shape())
     return transform(jnp.zeros(transform.inverse_shape(fn.shape())))
 
 

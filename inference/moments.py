@@ -73,7 +73,14 @@ def variance(fn: Any) -> Array:
     if is_categorical(fn):
         probs = jnp.asarray(location(fn))
         return probs * (1.0 - probs)
-    found = _asked(lambda: (base.base_dist if isinstance(base, CENSORED) else base).variance, fn)
+    if isinstance(base, CENSORED):
+        return jnp.broadcast_to(variance(base.base_dist), fn.shape())
+    found = _asked(lambda: base.variance, fn)
+    if found is None and _is_made_by(base, _is_affine):
+        found = variance(base.base_dist)
+        for transform in map(_of_one, base.transforms):
+            found = found * jnp.square(getattr(transform, "scale", 1.0))
+        found = _spread(found, fn)
     if found is None:
         raise NotImplementedError(
             f"NumPyro knows no variance of a {type(base).__name__}, which an observed site has."

@@ -105,12 +105,13 @@ def _run(
     batch_size: int,
 ) -> Values:
     def run(values: Values, key: PRNGKeyArray) -> Values:
-        with redrawing(redrawn):
+        with redrawing(redrawn) as drawn:
             trace = program.trace(data, values, key, replicates=True)
         found = {}
         for name, site, summary in asked:
             message = trace[site]
             if summary is None:
+                _check_drawn(drawn.failed, message)
                 found[name] = message["value"]
             elif summary == "variance":
                 found[name] = _variance(site, message["fn"])
@@ -123,6 +124,14 @@ def _run(
         return found
 
     return at_draws(run, draws, key, batch_size)
+
+
+def _check_drawn(failed: dict[str, NotImplementedError], message: dict) -> None:
+    """Refuse a value that could not be drawn, and what may be computed from one."""
+    if message["name"] in failed:
+        raise failed[message["name"]]
+    if failed and message["type"] == "deterministic":
+        raise next(iter(failed.values()))
 
 
 def _variance(site: str, fn: Any) -> Array:

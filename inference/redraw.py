@@ -5,7 +5,8 @@ Every other observed site keeps its value: one that is fixed (`handlers.conditio
 covariate with a density.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,43 +18,61 @@ from .program import innermost
 from .sites import Sites
 
 
-def redrawing(names: Iterable[str]) -> Messenger:
+class Redrawn:
+    """What became of the sites that were drawn.
+
+    Attributes:
+        failed: From a site that was to be drawn and could not be to what was raised.
+    """
+
+    def __init__(self) -> None:
+        self.failed: dict[str, NotImplementedError] = {}
+
+
+@contextmanager
+def redrawing(names: Iterable[str]) -> Iterator[Redrawn]:
     """Draw the values of some observed sites anew, in place: what reads them reads the new ones.
 
     The handler stands outside of all others, those of a model among them, and acts last. Unlike
     NumPyro's `uncondition` it draws as many values as were observed where the distribution itself
-    has fewer, acts within `scan`, and leaves every other observed site alone.
+    has fewer, acts within `scan`, and leaves every other observed site alone. One of the sites that
+    cannot be drawn is recorded: whoever asks for its mean has no need of its value.
     """
-    return _Redraw(frozenset(names))
+    redrawn = Redrawn()
+    with _Redraw(frozenset(names), redrawn.failed):
+        yield redrawn
 
 
 class _Redraw(Messenger):
-    def __init__(self, names: frozenset[str]):
+    def __init__(self, names: frozenset[str], failed: dict[str, NotImplementedError]):
         super().__init__()
-        self.names = names
+        self.names, self.failed = names, failed
 
     def process_message(self, msg: dict) -> None:
         if msg["type"] == "control_flow":  # what stands inside of it meets no other handler
             msg["kwargs"]["substitute_stack"].append(("substitute", self._drawn_inside))
         elif msg["type"] == "sample" and not msg.get("_control_flow_done", False):
-            if msg["is_observed"] and msg["name"] in self.names:
-                msg["value"], msg["is_observed"] = _drawn(msg), False
-            elif msg["value"] is None:
-                msg["value"] = _drawn(msg)
+            if msg["value"] is None or (msg["is_observed"] and msg["name"] in self.names):
+                msg["value"], msg["is_observed"] = self._drawn(msg), False
 
     def _drawn_inside(self, msg: dict) -> Any:
         if msg["is_observed"] and msg["name"] in self.names:
-            return _drawn(msg)
+            return self._drawn(msg)
         return None
 
-
-def _drawn(msg: dict) -> Any:
-    """Draw a site, as wide as what was observed."""
-    if msg["value"] is not None:
-        msg["fn"] = as_wide(msg["fn"], jnp.shape(msg["value"]))
-    key = msg["kwargs"]["rng_key"]
-    key = numpyro.prng_key() if key is None else key
-    return draw(msg["name"], msg["fn"], key, msg["kwargs"]["sample_shape"])
+    def _drawn(self, msg: dict) -> Any:
+        """Draw a site, as wide as what was observed."""
+        if msg["value"] is not None:
+            msg["fn"] = as_wide(msg["fn"], jnp.shape(msg["value"]))
+        key = msg["kwargs"]["rng_key"]
+        key = numpyro.prng_key() if key is None else key
+        try:
+            return draw(msg["name"], msg["fn"], key, msg["kwargs"]["sample_shape"])
+        except NotImplementedError as error:
+            if msg["name"] not in self.names:
+                raise
+            self.failed[msg["name"]] = error
+            return jnp.zeros(msg["fn"].shape())
 
 
 def draw(name: str, fn: Any, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Any:
