@@ -15,8 +15,8 @@ from .binding import bind
 from .engine import AbstractEngine
 from .findings import ConvergenceWarning
 from .fit import fit_posterior
-from .prior import sample_prior
 from .predict import dotless, replay
+from .prior import sample_prior
 from .program import Program, Values
 
 if TYPE_CHECKING:

@@ -3,11 +3,14 @@
 from .sites import Site, Sites
 
 
-def check_rows(call: str, fitted: Sites, new: Sites, kept: frozenset[str]) -> None:
+def check_rows(
+    call: str, argument: str, fitted: Sites, new: Sites, kept: frozenset[str]
+) -> None:
     """Refuse data on which a latent site has other rows than in the fit.
 
     Args:
         call: The public function that was called.
+        argument: Its argument that is to be changed.
         fitted: The sites of the fit.
         new: Those of the program on the new data.
         kept: Names of the latent sites whose draws are to be used.
@@ -20,11 +23,11 @@ def check_rows(call: str, fitted: Sites, new: Sites, kept: frozenset[str]) -> No
         now = shapes.get(site.name)
         if site.name in kept and now is not None and now.shape != site.shape:
             raise ValueError(
-                f"`{call}` expected `data` with the rows of the fit where a latent site has "
-                f"values of its own: `{site.name}` was fitted with shape {site.shape} and has "
-                f"{now.shape} on this data: {_changed(site, now)} changed. Its draws say nothing "
-                "of new rows: keep the size, and give new rows, groups or times no latent values "
-                "of their own, or fit again with them in `data` and their observations masked."
+                f"`{call}` expected `{argument}` with the same rows, groups and times as before "
+                f"where they have latent values of their own; got others: `{site.name}` was fitted "
+                f"with shape {site.shape} and has {now.shape} on this data: {_changed(site, now)} "
+                "changed. Its draws say nothing of new ones: keep the size, model what they share, "
+                "or fit with the new ones in `data`, their observations masked."
             )
 
 

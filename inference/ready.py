@@ -50,7 +50,7 @@ def on_new_data(
     given = {site.name for site in new.observed} | {*posterior.sites.replicates}
     missing = imputed(posterior.sites)
     kept = frozenset(posterior.draws) - given - {*missing}
-    check_rows(call, posterior.sites, new, kept)
+    check_rows(call, "data", posterior.sites, new, kept)
     draws = _draws(posterior, kept)
     own = [name for name in missing if _same_rows(posterior, missing[name], new)]
     if own:

@@ -30,35 +30,41 @@ class Redrawn:
 
 
 @contextmanager
-def redrawing(names: Iterable[str]) -> Iterator[Redrawn]:
+def redrawing(names: Iterable[str], *, given: bool = False) -> Iterator[Redrawn]:
     """Draw the values of some observed sites anew, in place: what reads them reads the new ones.
 
     The handler stands outside of all others, those of a model among them, and acts last. Unlike
     NumPyro's `uncondition` it draws as many values as were observed where the distribution itself
     has fewer, acts within `scan`, and leaves every other observed site alone. One of the sites that
     cannot be drawn is recorded: whoever asks for its mean has no need of its value.
+
+    Args:
+        names: The sites.
+        given: Whether they keep what was observed, and are drawn only where they have no value.
     """
     redrawn = Redrawn()
-    with _Redraw(frozenset(names), redrawn.failed):
+    with _Redraw(frozenset(names), given, redrawn.failed):
         yield redrawn
 
 
 class _Redraw(Messenger):
-    def __init__(self, names: frozenset[str], failed: dict[str, NotImplementedError]):
+    def __init__(self, names: frozenset[str], given: bool, failed: dict[str, NotImplementedError]):
         super().__init__()
-        self.names, self.failed = names, failed
+        self.names, self.given, self.failed = names, given, failed
 
     def process_message(self, msg: dict) -> None:
         if msg["type"] == "control_flow":  # what stands inside of it meets no other handler
             msg["kwargs"]["substitute_stack"].append(("substitute", self._drawn_inside))
-        elif msg["type"] == "sample" and not msg.get("_control_flow_done", False):
-            if msg["value"] is None or (msg["is_observed"] and msg["name"] in self.names):
-                msg["value"], msg["is_observed"] = self._drawn(msg), False
+        elif msg["type"] != "sample" or msg.get("_control_flow_done", False):
+            return
+        elif msg["value"] is None or self._is_redrawn(msg):
+            msg["value"], msg["is_observed"] = self._drawn(msg), False
+
+    def _is_redrawn(self, msg: dict) -> bool:
+        return msg["is_observed"] and msg["name"] in self.names and not self.given
 
     def _drawn_inside(self, msg: dict) -> Any:
-        if msg["is_observed"] and msg["name"] in self.names:
-            return self._drawn(msg)
-        return None
+        return self._drawn(msg) if self._is_redrawn(msg) else None
 
     def _drawn(self, msg: dict) -> Any:
         """Draw a site, as wide as what was observed."""

@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from .draws import Draws, at_draws, batch_size_for, check_data
 from .moments import knows_mean, location
 from .program import TRACING, WRAPPERS, Program
-from .redraw import as_wide, draw
+from .redraw import as_wide, draw, redrawing
 from .sites import Data, Sites, Values
 
 BATCH_SIZE = 32  # draws at a time, by default
@@ -88,7 +88,8 @@ def _replay(
 ) -> Replay:
     def run(values: Values, key: PRNGKeyArray) -> Replay:
         key_trace, key_draw = jax.random.split(key)
-        trace = program.trace(data, values, key_trace, replicates=True)
+        with redrawing((), given=True):
+            trace = program.trace(data, values, key_trace, replicates=True)
         sampled = _sampled(trace)
         observed = {n: s for n, s in sampled.items() if s["is_observed"]}
         for message in observed.values():
@@ -151,7 +152,8 @@ def _means_at(
     batch_size: int,
 ) -> Values:
     def run(values: Values, key: PRNGKeyArray) -> Values:
-        trace = program.trace(data, values, key, replicates=True)
+        with redrawing(names, given=True):
+            trace = program.trace(data, values, key, replicates=True)
         found = {}
         for name in names:
             fn = as_wide(trace[name]["fn"], jnp.shape(trace[name]["value"]))
