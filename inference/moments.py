@@ -38,21 +38,26 @@ def location(fn: Any) -> Array | None:
         return jnp.broadcast_to(probs, (*fn.batch_shape, probs.shape[-1]))
     found = mean(fn)
     if found is None:
-        return _median(fn)
+        return _median(fn, fn)
     if fn.event_dim or _is_discrete(fn):
         return found
-    middle = _median(fn)
+    middle = _median(fn, fn)
     return found if middle is None else jnp.where(jnp.isfinite(found), found, middle)
 
 
-def mean(fn: Any) -> Array | None:
-    """Return the mean of each value of a distribution; None if it is not known."""
-    base = innermost(fn)
+def mean(fn: Any, like: Any = None) -> Array | None:
+    """Return the mean of each value of a distribution; None if it is not known.
+
+    Args:
+        fn: The distribution.
+        like: A wider one that it is the base of, and whose shape the mean is to have.
+    """
+    base, like = innermost(fn), fn if like is None else like
     if isinstance(base, CENSORED):
-        return _spread(mean(base.base_dist), fn)
-    found = _asked(lambda: base.mean, fn)
+        return mean(base.base_dist, like)
+    found = _asked(lambda: base.mean, like)
     if found is None and _is_made_by(base, _is_affine):
-        found = _spread(_transformed(base, mean(base.base_dist)), fn)
+        found = _transformed(base, mean(base.base_dist, like))
     return found
 
 
@@ -73,18 +78,23 @@ def variance(fn: Any) -> Array:
     if is_categorical(fn):
         probs = jnp.asarray(location(fn))
         return probs * (1.0 - probs)
-    if isinstance(base, CENSORED):
-        return jnp.broadcast_to(variance(base.base_dist), fn.shape())
-    found = _asked(lambda: base.variance, fn)
-    if found is None and _is_made_by(base, _is_affine):
-        found = variance(base.base_dist)
-        for transform in map(_of_one, base.transforms):
-            found = found * jnp.square(getattr(transform, "scale", 1.0))
-        found = _spread(found, fn)
+    found = _variance(base, fn)
     if found is None:
         raise NotImplementedError(
             f"NumPyro knows no variance of a {type(base).__name__}, which an observed site has."
         )
+    return found
+
+
+def _variance(fn: Any, like: Any) -> Array | None:
+    base = innermost(fn)
+    if isinstance(base, CENSORED):
+        return _variance(base.base_dist, like)
+    found = _asked(lambda: base.variance, like)
+    if found is None and _is_made_by(base, _is_affine):
+        found = _variance(base.base_dist, like)
+        for transform in map(_of_one, base.transforms) if found is not None else ():
+            found = found * jnp.square(getattr(transform, "scale", 1.0))
     return found
 
 
@@ -93,16 +103,16 @@ def is_categorical(fn: Any) -> bool:
     return isinstance(innermost(fn), dist.CategoricalProbs | dist.CategoricalLogits)
 
 
-def _median(fn: Any) -> Array | None:
+def _median(fn: Any, like: Any) -> Array | None:
     """Return the median of each value of a distribution; None if it is not known."""
     base = innermost(fn)
     if isinstance(base, CENSORED):
-        return _spread(_median(base.base_dist), fn)
+        return _median(base.base_dist, like)
     found = None
     if not base.event_dim and not _is_discrete(base):
-        found = _asked(lambda: base.icdf(jnp.asarray(0.5)), fn)
+        found = _asked(lambda: base.icdf(jnp.asarray(0.5)), like)
     if found is None and _is_made_by(base, _is_monotone):
-        found = _spread(_transformed(base, _median(base.base_dist)), fn)
+        found = _transformed(base, _median(base.base_dist, like))
     return found
 
 
@@ -145,7 +155,7 @@ def _is_discrete(fn: Any) -> bool:
         return False
 
 
-def _asked(ask: Callable[[], Any], fn: Any) -> Array | None:
+def _asked(ask: Callable[[], Any], like: Any) -> Array | None:
     """Return what a distribution says of itself, None where it does not know.
 
     Whatever it raises means that: nothing that a fit has drawn is to be lost by asking. NumPyro
@@ -153,10 +163,6 @@ def _asked(ask: Callable[[], Any], fn: Any) -> Array | None:
     comes of a shape that it did not think of.
     """
     try:
-        return _spread(ask(), fn)
+        return jnp.broadcast_to(jnp.asarray(ask()), like.shape())
     except Exception:
         return None
-
-
-def _spread(value: Any, fn: Any) -> Array | None:
-    return None if value is None else jnp.broadcast_to(jnp.asarray(value), fn.shape())

@@ -3,9 +3,7 @@
 from .sites import Site, Sites
 
 
-def check_rows(
-    call: str, argument: str, fitted: Sites, new: Sites, kept: frozenset[str]
-) -> None:
+def check_rows(call: str, argument: str, fitted: Sites, new: Sites, kept: frozenset[str]) -> None:
     """Refuse data on which a latent site has other rows than in the fit.
 
     Args:

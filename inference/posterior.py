@@ -212,7 +212,8 @@ class Posterior:
             if np.isnan(value[:, :, seen]).any():
                 raise ValueError(
                     f"`log_likelihood` expected densities of `{name}` that are numbers; got NaN. "
-                    "Does `data` hold NaN outside of the observations?"
+                    "Does `data` hold NaN outside of the observations, or values outside of their "
+                    "support?"
                 )
             value = np.where(seen, value, np.nan)
             items[name] = Labelled(value, axis_names(observed[name], value.ndim - 2), name)

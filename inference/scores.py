@@ -147,6 +147,11 @@ def score(
                 "Does `data` hold NaN outside of the observations?"
             )
         density = end_to_end(np.asarray(said.log_likelihood[site.name]))
+        if np.isnan(density[:, seen.any(tuple(range(y.ndim - site.event_dim, y.ndim)))]).any():
+            raise ValueError(
+                f"`score` expected observations of `{stems[site.name]}` that have a density; got "
+                "some whose density is NaN. Are they outside of the distribution's support?"
+            )
         of_values = {"nll": log_score(density, seen, site)[seen]}
         if not site.family.startswith("Categorical"):
             mean = drawn.mean(0, dtype=float)
