@@ -12,7 +12,6 @@ from at_draws import TINY, at_draws
 from scipy import stats
 
 from bayesfield.inference import (
-    NUTS,
     diagnose,
     fit_posterior,
     sample_prior,
@@ -236,7 +235,7 @@ def test_log_likelihood_refuses_what_is_missing_elsewhere_than_in_the_observatio
     holes = np.where(X > 0, Y, np.nan)
     found = posterior.log_likelihood({"x": X, "y": holes})["y"]
     np.testing.assert_array_equal(np.isnan(found).any("draw")[0], X <= 0)
-    with pytest.raises(ValueError, match="`log_likelihood` expected densities of `y`.*got NaN"):
+    with pytest.raises(ValueError, match=r"`log_likelihood` expected densities of `y`.*got NaN"):
         posterior.log_likelihood({"x": np.where(X > 0, X, np.nan), "y": Y})
 
 
@@ -288,17 +287,6 @@ def test_to_judge_a_few_rows_the_memory_of_a_few_draws_is_enough(monkeypatch):
     everything = S * size * 4  # of one site's means
     assert memory.temp_size_in_bytes < everything / 4
     assert memory.output_size_in_bytes < everything / 100
-
-
-@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
-def test_a_check_of_the_fit_asks_for_no_deterministic_site():
-    """What is judged is the means: a deterministic site that is costly is not computed for it."""
-    engine = NUTS(num_chains=2, num_warmup=10, num_samples=10)
-    posterior = fit_posterior(
-        two_outputs, DATA | {"label": np.zeros(8, int)}, engine, key=jr.key(0)
-    )
-    quantities = diagnose(posterior)["quantity"].values.tolist()
-    assert quantities == ["y_mean"] * 8 + ["label_mean"] * 16 + ["s"]
 
 
 def test_the_outputs_of_a_program_are_bound_with_its_sites():
