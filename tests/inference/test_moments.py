@@ -181,7 +181,7 @@ def test_a_transformed_distribution_has_every_result():
     with pytest.raises(NotImplementedError, match=r"variance of `y` is not known.*draws of `y`"):
         variance_split(posterior, {"x": X}, key=jr.key(0))
     with pytest.raises(ValueError, match="`score` expected observations of `y` that have a dens"):
-        score(posterior, {"x": X, "y": np.full(8, 2.0)}, key=jr.key(0))
+        score(posterior, {"x": X, "y": np.zeros(8)}, key=jr.key(0))
 
 
 def test_an_affine_one_has_its_variance_too():
