@@ -16,7 +16,7 @@ from .engine import AbstractEngine
 from .findings import ConvergenceWarning
 from .fit import fit_posterior
 from .predict import dotless, replay
-from .prior import sample_prior
+from .prior import prior_draws
 from .program import Program, Values
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ def sbc(
             'Freeze them (`bf.freeze`) or sample them (`with_prior(field, where="all")`).'
         )
     feeds = {s.name: dict(arguments or {}).get(s.name, s.name) for s in sites.observed}
+    # an observed site that nothing feeds, and that is no output, is fixed by the program
+    feeds = {site: name for site, name in feeds.items() if name in data or site in sites.outputs}
     if not feeds:
         raise ValueError("`sbc` expected an observed site; the program has none with `data`.")
     missing = {site: name for site, name in feeds.items() if name not in data}
@@ -102,7 +104,7 @@ def sbc(
             f"`sbc` expected `arguments` to name the argument that feeds {[*missing]}; got "
             f"{missing}, and `data` holds {sorted(data)}."
         )
-    prior = sample_prior(model, data, key=key_prior, num_samples=num_simulations)
+    prior = prior_draws(model, data, key=key_prior, num_samples=num_simulations, redrawn=feeds)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key_ties)))
     ranks = []
     names: list[str] = []

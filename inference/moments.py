@@ -1,5 +1,6 @@
 """Mean, median and variance of a distribution, where they are known."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -93,8 +94,8 @@ def _variance(fn: Any, like: Any) -> Array | None:
     found = _asked(lambda: base.variance, like)
     if found is None and _is_made_by(base, _is_affine):
         found = _variance(base.base_dist, like)
-        for transform in map(_of_one, base.transforms) if found is not None else ():
-            found = found * jnp.square(getattr(transform, "scale", 1.0))
+        scales = [getattr(_of_one(transform), "scale", 1.0) for transform in base.transforms]
+        return None if found is None else found * jnp.square(math.prod(scales))
     return found
 
 

@@ -12,18 +12,21 @@ from .labels import SUMMARIES, Labelled, axis_names, dotless, end_to_end
 from .moments import location, variance
 from .program import TRACING, Program, innermost
 from .redraw import redrawing, statements, statements_in
-from .replays import Replay, means_at, replay
+from .replays import Replay, means_at, probed, replay
 from .sites import Data, Site, Sites, Values
 
 __all__ = [
     "Replay",
     "dotless",
     "end_to_end",
+    "location",
     "means_at",
+    "probed",
     "replay",
     "run_program",
     "statements",
     "statements_in",
+    "variance",
 ]
 
 

@@ -1,6 +1,6 @@
 """Draws from a program's prior."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,9 +36,25 @@ def sample_prior(
     """
     key = check_key("sample_prior", key)
     num_samples = check_size("sample_prior", "num_samples", num_samples)
+    return prior_draws(model, data, key=key, num_samples=num_samples)
+
+
+def prior_draws(
+    model: Any,
+    data: Mapping[str, Any],
+    *,
+    key: PRNGKeyArray,
+    num_samples: int,
+    redrawn: Iterable[str] | None = None,
+) -> "xr.Dataset":
+    """Draw from a program's prior, the observed sites `redrawn` among what is drawn.
+
+    By default those are the outputs. To simulate whole data sets they are all that `data` feed: an
+    observed site that another one reads is as random as the other.
+    """
     program, arrays, sites = bind(model, data, fill=True)
     check_clashes(sites)
     names = [s.name for s in (*sites.latent, *sites.observed, *sites.deterministic)]
     draws = Draws({}, {}, np.zeros((1, num_samples), int))
-    out = run_program(program, arrays, sites, draws, names, key)
+    out = run_program(program, arrays, sites, draws, names, key, redrawn=redrawn)
     return labelled(out).assign_attrs(observed=[s.name for s in sites.observed])

@@ -81,7 +81,7 @@ class _Redraw(Messenger):
             return jnp.zeros(msg["fn"].shape())
 
 
-def draw(name: str, fn: Any, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Any:
+def draw(name: str, fn: Any, key: PRNGKeyArray | None, sample_shape: tuple[int, ...] = ()) -> Any:
     """Draw of a site's distribution; say by its name where it cannot be sampled."""
     try:
         return fn(rng_key=key, sample_shape=sample_shape)

@@ -114,6 +114,11 @@ def _replay(
     return at_draws(run, draws, key, batch_size)
 
 
+def probed(size: int, num_rows: int) -> np.ndarray:
+    """Return the places of at most `num_rows` of `size` values, evenly spread over them."""
+    return np.linspace(0, size - 1, min(num_rows, size)).round().astype(int)
+
+
 def means_at(
     program: Program,
     data: Data,
@@ -159,8 +164,7 @@ def _means_at(
             fn = as_wide(trace[name]["fn"], jnp.shape(trace[name]["value"]))
             where = location(fn)
             if where is not None:
-                rows = np.linspace(0, where.size - 1, min(num_rows, where.size)).round()
-                found[name] = where.reshape(-1)[rows.astype(int)]
+                found[name] = where.reshape(-1)[probed(where.size, num_rows)]
         return found
 
     return at_draws(run, draws, jax.random.key(0), batch_size)

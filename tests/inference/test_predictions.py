@@ -17,9 +17,11 @@ from scipy import stats
 from bayesfield.inference import (
     SVI,
     EnsembleMAP,
+    Laplace,
     diagnose,
     fit_posterior,
     sample_prior,
+    sbc,
     score,
     variance_split,
 )
@@ -540,3 +542,36 @@ def test_draws_of_several_trunks_and_few_draws_are_each_predicted_from_their_own
     drawn = np.repeat(mean[0], 400, 0)
     drawn = drawn + 0.5 * np.random.default_rng(0).normal(size=drawn.shape)
     assert found["crps"].item() == pytest.approx(stats_crps(drawn, Y), rel=0.05)
+
+
+@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+def test_laplace_puts_what_is_masked_together_of_its_replicates():
+    def model(x, seen, y=None):
+        b = numpyro.sample("b", dist.Normal(0, 1))
+        with numpyro.plate("rows", x.shape[0]):
+            numpyro.sample("y", dist.Normal(jnp.sin(b * x), 0.1), obs=y, obs_mask=seen)
+
+    data = DATA | {"seen": MASK}
+    engine = Laplace(num_steps=100, num_samples=50)
+    posterior = fit_posterior(model, data, engine, key=jr.key(0))
+    group = posterior.to_datatree()["posterior"]
+    np.testing.assert_array_equal(group["y"][..., ~MASK], group["y_unobserved"][..., ~MASK])
+    np.testing.assert_allclose(group["y"][0, 0, MASK], Y[MASK], rtol=1e-6)
+    got = posterior.predict(data, key=jr.key(0), sites=["y", "y_observed", "y_unobserved"])
+    together = np.where(MASK, got["y_observed"], got["y_unobserved"])
+    np.testing.assert_array_equal(got["y"], together)
+
+
+def test_simulated_data_sets_draw_all_that_the_data_feed():
+    """Of a program with a lag the first series is as random as the second."""
+
+    def lagged(y1=None, y2=None):
+        s = numpyro.sample("s", dist.Normal(0, 1))
+        with numpyro.plate("rows", 3):
+            first = numpyro.sample("y1", dist.Normal(s, 1), obs=y1)
+            numpyro.sample("y2", dist.Normal(first + s, 1), obs=y2)
+
+    data = {"y1": np.full(3, 5.0), "y2": np.zeros(3)}
+    engine = SVI(num_steps=500, learning_rate=0.05, num_samples=100)
+    found = sbc(lagged, data, engine, key=jr.key(0), num_simulations=32)
+    assert found.attrs["smallest_p"] > 1e-3
