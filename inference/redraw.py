@@ -68,12 +68,13 @@ class _Redraw(Messenger):
 
     def _drawn(self, msg: dict) -> Any:
         """Draw a site, as wide as what was observed."""
+        sample_shape = msg["kwargs"]["sample_shape"]
         if msg["value"] is not None:
-            msg["fn"] = as_wide(msg["fn"], jnp.shape(msg["value"]))
+            msg["fn"], sample_shape = as_wide(msg["fn"], jnp.shape(msg["value"])), ()
         key = msg["kwargs"]["rng_key"]
         key = numpyro.prng_key() if key is None else key
         try:
-            return draw(msg["name"], msg["fn"], key, msg["kwargs"]["sample_shape"])
+            return draw(msg["name"], msg["fn"], key, sample_shape)
         except NotImplementedError as error:
             if msg["name"] not in self.names:
                 raise

@@ -95,9 +95,6 @@ def _replay(
         for message in observed.values():
             message["fn"] = as_wide(message["fn"], jnp.shape(message["value"]))
         observed = {n: s for n, s in observed.items() if sites is None or n in sites}
-        where = {
-            n: location(s["fn"]) for n, s in observed.items() if medians or knows_mean(s["fn"])
-        }
         inferred = [n for n in sampled if n in values and n not in program.code.replicates]
         keys = dict(zip(observed, jax.random.split(key_draw, len(observed)), strict=True))
         found = {
@@ -106,7 +103,11 @@ def _replay(
             "deterministic": lambda: {
                 n: s["value"] for n, s in trace.items() if s["type"] == "deterministic"
             },
-            "mean": lambda: {n: value for n, value in where.items() if value is not None},
+            "mean": lambda: {
+                n: where
+                for n, s in observed.items()
+                if (where := location(s["fn"])) is not None and (medians or knows_mean(s["fn"]))
+            },
             "drawn": lambda: {n: draw(n, s["fn"], keys[n]) for n, s in observed.items()},
         }
         return Replay(*(found[part]() if part in parts else {} for part in Replay._fields))

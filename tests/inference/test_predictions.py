@@ -387,6 +387,26 @@ def test_observations_wider_than_their_distribution(event):
     assert variance_split(posterior, {}, key=jr.key(0))["y"].shape == (3, *y.shape)
 
 
+def test_classes_and_repeated_draws_without_a_plate():
+    def model(x=None, label=None, y=None):
+        s = numpyro.sample("s", dist.Normal(0, 1))
+        numpyro.sample("label", dist.Categorical(logits=jnp.stack([s, 0.0])), obs=label)
+        numpyro.sample("y", dist.Normal(s, 1), obs=y, sample_shape=(8,))
+
+    data = {"label": np.arange(8) % 2, "y": Y}
+    posterior = at_draws(model, data, s=G)
+    share = 1 / (1 + np.exp(-G))
+    got = posterior.predict(data, key=jr.key(0))
+    assert got["label"].shape == got["y"].shape == got["y_mean"].shape == (1, S, 8)
+    assert got["label_mean"].shape == (1, S, 8, 2)
+    np.testing.assert_allclose(got["label_mean"][0, :, 3, 0], share, rtol=1e-5)
+    assert float((got["label"] == 0).mean()) == pytest.approx(share.mean(), abs=0.02)
+    assert float((got["y"][0] - G[:, None]).std()) == pytest.approx(1.0, rel=NOISE_OF_SD)
+    assert posterior.predict({}, key=jr.key(0))["y"].shape == (1, S, 8)
+    found = score(posterior, data, key=jr.key(0))["num_values"]
+    assert found.values.tolist() == [8, 8]
+
+
 # Rows
 
 
