@@ -115,10 +115,7 @@ def _dataset(
     """Make a group, its axes named as the user says or as the plates are."""
     import arviz
 
-    items = {
-        name: item._replace(dims=_first(said.get(dotless(name), ()), item))
-        for name, item in items.items()
-    }
+    items = {name: _named(item, said.get(dotless(name), ())) for name, item in items.items()}
     items = told_apart(items, () if group.endswith("_data") else LEAD)
     coords, beside = dict(given), {}
     for name, item in items.items():
@@ -136,11 +133,13 @@ def _dataset(
     return tree[group].to_dataset().assign_coords(beside)
 
 
-def _first(names: tuple[str, ...], item: Labelled) -> tuple[str, ...]:
-    """Return a site's axes, those that the user named first."""
+def _named(item: Labelled, names: tuple[str, ...]) -> Labelled:
+    """Name a site's axes as the user does, from the first."""
     if len(item.places) > 1:
-        return item.dims
-    return (*names[: len(item.dims)], *item.dims[len(names) :])
+        return item
+    dims = (*names[: len(item.dims)], *item.dims[len(names) :])
+    places = tuple((dim, at) for dim, (_, at) in zip(dims, item.places, strict=False))
+    return item._replace(dims=dims, places=places)
 
 
 def attributes(posterior: "Posterior") -> dict[str, str]:

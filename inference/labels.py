@@ -36,8 +36,8 @@ def check_clashes(sites: Sites) -> None:
     """Refuse names of sites that would be taken for each other in a result.
 
     Raises:
-        ValueError: Two sites are one when `/` is written as a dot; a site is called `chain` or
-            `draw`, or `<site>_mean` or `<site>_variance` of an observed one.
+        ValueError: Two sites are one as results spell them; a site is called `<site>_mean` or
+            `<site>_variance` of an output.
     """
     mine = [s.name for s in (*sites.latent, *sites.observed, *sites.deterministic)]
     spelt = defaultdict(list)
@@ -46,14 +46,8 @@ def check_clashes(sites: Sites) -> None:
     for names in spelt.values():
         if len(names) > 1:
             raise ValueError(
-                f"The program has the sites {names}, which are one name where `/` is written as "
-                "a dot, as ArviZ needs it: rename one of them."
-            )
-    for name in LEAD:
-        if name in mine:
-            raise ValueError(
-                f"The program has a site `{name}`, and that is the name of an axis of every "
-                "result: rename the site."
+                f"The program has the sites {names}, which are one name as ArviZ needs it, "
+                f"`{dotless(names[0])}`: rename one of them."
             )
     stems = {s.name: s.name.removesuffix("_observed") for s in sites.observed}
     for site in sites.outputs:
@@ -67,13 +61,14 @@ def check_clashes(sites: Sites) -> None:
 
 
 def dotless(name: str) -> str:
-    """Spell a site's name as a DataTree takes it."""
-    return name.replace("/", ".")
+    """Spell a site's name as a DataTree takes it: dots for slashes, and no axis's name."""
+    name = name.replace("/", ".")
+    return f"{name}_" if name in LEAD else name
 
 
 def axis_names(site: Site, ndim: int) -> tuple[str, ...]:
     """Name a site's axes: plates by their names, the others `<site>_dim_<i>`."""
-    names = {axis: dotless(plate) for plate, axis in site.plates}
+    names = {axis: plate.replace("/", ".") for plate, axis in site.plates}
     free = iter(range(ndim))
     return tuple(
         names[axis] if axis in names else f"{dotless(site.name)}_dim_{next(free)}"

@@ -22,22 +22,22 @@ def check_rows(call: str, argument: str, fitted: Sites, new: Sites, kept: frozen
         if site.name in kept and now is not None and now.shape != site.shape:
             raise ValueError(
                 f"`{call}` expected `{argument}` with the same rows, groups and times as before "
-                f"where they have latent values of their own; got others: `{site.name}` was fitted "
-                f"with shape {site.shape} and has {now.shape} on this data: {_changed(site, now)} "
-                "changed. Its draws say nothing of new ones: keep the size, model what they share, "
-                "or fit with the new ones in `data`, their observations masked."
+                f"where they have latent values of their own; got {site.name} {now.shape}: "
+                f"`{site.name}` was fitted with shape {site.shape}, and these data take "
+                f"{_changed(site, now)}. Its draws say nothing of new ones: keep the size, model "
+                "what they share, or fit with the new ones in `data`, their observations masked."
             )
 
 
 def _changed(site: Site, now: Site) -> str:
     """Say which axis of a site changed: a plate by its name."""
     plates = [
-        f"{name!r} from {site.shape[axis]} to {now.shape[axis]}"
+        f"{name!r} from {site.shape[axis]} to {now.shape[axis]} rows"
         for name, axis in site.plates
         if axis < len(now.shape) and now.shape[axis] != site.shape[axis]
     ]
     if plates:
         return f"the plate {', '.join(plates)}"
     if now.shape[1:] == site.shape[1:]:
-        return f"its length (of a scan or a walk, say) from {site.shape[0]} to {now.shape[0]}"
-    return "its shape"
+        return f"its length (of a scan or a walk, say) from {site.shape[0]} to {now.shape[0]} steps"
+    return "another shape"

@@ -151,7 +151,7 @@ class Posterior:
 
         Raises:
             TypeError: `data` holds an argument that the model does not take; an old-style key.
-            ValueError: A latent site's plate changed its size; an unknown site; no output.
+            ValueError: A latent site's plate changed its size; an unknown site.
             NotImplementedError: A site that has to be drawn cannot be; a variance is not known.
         """
         key = check_key("predict", key)
@@ -160,12 +160,6 @@ class Posterior:
             check_size("predict", "batch_size", batch_size)
         ready = on_new_data(self, "predict", data)
         outputs = ready.sites.outputs
-        if sites is None and not outputs:
-            raise ValueError(
-                "`predict` expected a program with an output, an observed site on which no other "
-                "one depends; got none. Name `sites` to return, or say in `fit_posterior` which "
-                "are its `outputs`."
-            )
         means = [f"{name}_mean" for name in outputs] if sites is None else []
         out = run_program(
             *ready,
@@ -179,6 +173,8 @@ class Posterior:
         if unknown:
             note = f"neither the mean nor the median is known to NumPyro: no {', '.join(unknown)}"
             result = result.assign_attrs(note=note)
+        if not out:
+            result = result.assign_attrs(note="the program has no output: name `sites` to return")
         return result
 
     def log_likelihood(self, data: Mapping[str, Any]) -> "xr.Dataset":

@@ -123,8 +123,7 @@ def named(*latent, deterministic=()):
         (named("s", "y_variance"), r"site `y_variance`.*the variance of `y`: rename"),
         (named("a/b", "a.b"), r"\['a/b', 'a.b'\], which are one name.*rename one"),
         (named("a/b", deterministic=["a.b"]), r"which are one name.*rename one"),
-        (named("draw"), r"site `draw`.*an axis of every result: rename"),
-        (named("s", deterministic=["chain"]), r"site `chain`.*an axis of every result: rename"),
+        (named("draw", "draw_"), r"\['draw', 'draw_'\], which are one name.*rename one"),
     ],
 )
 @pytest.mark.parametrize("masked", [False, True])
@@ -141,6 +140,21 @@ def test_names_like_those_are_no_clash():
     np.testing.assert_array_equal(got["s_mean"], posterior.draws["s_mean"])
     slope = posterior.draws["s"] + posterior.draws["s_mean"]
     np.testing.assert_allclose(got["y_mean"], slope[..., None] * X, rtol=1e-5)
+
+
+def test_sites_called_as_axes_are_written_with_a_stroke():
+    model = named("chain", deterministic=["draw"])
+    posterior = at_draws(model, DATA, chain=G)
+    got = posterior.predict({"x": X}, key=jr.key(0), sites=["chain", "draw", "y_mean"])
+    np.testing.assert_allclose(got["chain_"][0], G, rtol=1e-6)
+    np.testing.assert_allclose(got["draw_"][0], 100 + G[:, None] * X, rtol=1e-5)
+    tree = posterior.to_datatree(key=jr.key(0))
+    np.testing.assert_allclose(tree["posterior"]["chain_"][0], G, rtol=1e-6)
+    assert set(tree["log_prior"].data_vars) == {"chain_"}
+    assert az.summary(tree, var_names=["chain_"]).index.tolist() == ["chain_"]
+    prior = sample_prior(model, DATA, key=jr.key(0), num_samples=7)
+    assert prior["chain_"].shape == (1, 7)
+    assert diagnose(posterior)["quantity"].values.tolist() == ["y_mean"] * 8 + ["chain_"]
 
 
 # Rows that were not seen
@@ -180,6 +194,8 @@ def test_rows_that_are_masked_are_no_rows_to_leave_one_out_of(model):
     np.testing.assert_allclose(density["rows"], X[SEEN])
     assert posterior.to_datatree()["log_likelihood"]["rows"].values.tolist() == [1, 2, 4, 5, 7]
     assert tree["observed_data"][name].sizes["rows"] == 8
+    own = posterior.to_datatree(dims={name: ["at"]}, coords={"at": X})["log_likelihood"][name]
+    np.testing.assert_allclose(own["at"], X[SEEN])
     loo = az.loo(tree, var_name=name)
     assert loo.n_data_points == SEEN.sum()
     rows = at_draws(named("s"), {"x": X[SEEN], "y": Y[SEEN]}, s=G).to_datatree()
