@@ -142,7 +142,7 @@ def test_names_like_those_are_no_clash():
     np.testing.assert_allclose(got["y_mean"], slope[..., None] * X, rtol=1e-5)
 
 
-def test_sites_called_as_axes_are_written_with_a_stroke():
+def test_sites_called_as_axes_are_written_with_an_underscore():
     model = named("chain", deterministic=["draw"])
     posterior = at_draws(model, DATA, chain=G)
     got = posterior.predict({"x": X}, key=jr.key(0), sites=["chain", "draw", "y_mean"])
