@@ -11,7 +11,7 @@ from bayesfield.checks import check_key, check_size
 
 from .labels import Labelled, axis_names, dotless, end_to_end
 from .ready import on_new_data
-from .redraw import statements, statements_in
+from .redraw import statements_in
 from .replays import observations, replay
 from .score_table import assemble, summarise
 from .scoring_rules import log_score, score_values
@@ -112,10 +112,12 @@ def score(
     ready = on_new_data(posterior, "score", data, fill=False)
     stems = statements_in(posterior.sites, ready.sites)
     sites = [site for site in ready.sites.observed if site.name in stems]
+    if not stems:
+        raise ValueError("`score` expected a program that observes an output; got one without.")
     if not sites:
         raise ValueError(
-            f"`score` expected observations of {sorted(statements(posterior.sites).values())} in "
-            f"`data`; no site has any: it holds {sorted(data)}."
+            f"`score` expected observations of {sorted(stems.values())} in `data`; no site has "
+            f"any: it holds {sorted(data)}."
         )
     tasks, row_task = _check_by(by, {stems[site.name]: site.shape for site in sites})
 
