@@ -37,8 +37,9 @@ def linear(program: Program, modes: Values, sites: Sites) -> Program:
     """
     names = {site.name for site in (*sites.observed, *sites.deterministic)}
     names |= set(statements(sites).values())  # on new rows, which are not masked
+    names |= set(sites.replicates)
     values = {name: jnp.asarray(value) for name, value in modes.items()}
-    model = _Linear(program.model, values, tuple(sorted(names)))
+    model = _Linear(program.model, values, tuple(sorted(names)), sites.masked)
     return program.derived(model, "linear", *model.outputs)
 
 
@@ -49,11 +50,14 @@ class _Linear(eqx.Module):
         model: The program.
         modes: Unconstrained values of the sites that it is linear in, `(start, *shape)`.
         outputs: Names of the sites that are linearised.
+        masked: Names of those that are given an `obs_mask`: on the same rows they are put together
+            of two others.
     """
 
     model: Callable
     modes: Values
     outputs: tuple[str, ...] = eqx.field(static=True)
+    masked: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -115,6 +119,8 @@ class _Expansion(Messenger):
                     continue
                 site = trace[name]
                 if site["type"] == "deterministic":
+                    if name in self.linear.masked:  # put together of what is seen and what is not
+                        continue
                     if jnp.issubdtype(jnp.result_type(site["value"]), jnp.floating):
                         found[name] = jnp.asarray(site["value"])
                     continue
