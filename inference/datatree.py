@@ -13,6 +13,7 @@ from bayesfield.checks import check_key, check_names, check_texts, described
 from .arguments import check_not_traced
 from .labels import LEAD, Labelled, axis_names, dotless, told_apart
 from .predict import run_program
+from .program import tracing
 from .ready import Ready, on_own_data
 from .replays import observations, replay
 from .sites import Site
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Group = dict[str, Labelled]
 
 
+@tracing
 def build(
     posterior: "Posterior",
     *,

@@ -21,6 +21,7 @@ from .held_params import param_findings
 from .judged_table import table_of
 from .labels import dotless
 from .mixing import mixing
+from .program import tracing
 from .ready import on_new_data, on_own_data
 from .replays import means_at
 from .safely import Hold, after_the_draws
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 MAX_PROBES = 64
 
 
+@tracing
 def diagnose(
     posterior: "Posterior",
     *,
@@ -83,6 +85,7 @@ def diagnose(
     return examine(posterior, probe=probe, sites=sites)
 
 
+@tracing
 def examine(
     posterior: "Posterior",
     *,
@@ -165,12 +168,17 @@ def _quantities(
     sites: "Iterable[str]",
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return what is judged by its name in a Dataset; and the means alone, by their sites."""
-    at = (
-        on_own_data(posterior, "diagnose")
-        if probe is None
-        else on_new_data(posterior, "diagnose", probe)
-    )
-    means = means_at(*at, MAX_PROBES)
+    try:
+        at = (
+            on_own_data(posterior, "diagnose")
+            if probe is None
+            else on_new_data(posterior, "diagnose", probe)
+        )
+        means = means_at(*at, MAX_PROBES)
+    except ValueError:
+        if probe is not None or not posterior.sites.subsampled:
+            raise
+        means = {}  # the data are of one batch: there is no function of all rows to judge
     out = {f"{dotless(name)}_mean": value for name, value in means.items()}
     asked = set(sites)
     for site in posterior.sites.latent:

@@ -64,7 +64,9 @@ def explained(posterior: "Posterior", means: Mapping[str, np.ndarray]) -> dict[s
     """Judge each observed numeric site by its means `(chain, draw, row)` at the judged rows."""
     if posterior.data is None:
         return {}
-    values = {name: jnp.asarray(value[0, 0]) for name, value in posterior.values().items()}
+    values = {name: jnp.asarray(value[0, 0]) for name, value in posterior.draws.items()}
+    at = posterior.trunk[0, 0]
+    values |= {name: jnp.asarray(value[at]) for name, value in posterior.params.items()}
     names = tuple(
         site.name
         for site in posterior.sites.observed

@@ -26,7 +26,7 @@ from .fingerprint import unchanged
 from .labels import Labelled, axis_names, labelled
 from .linear import linear
 from .predict import run_program
-from .program import Program
+from .program import Program, tracing
 from .ready import on_new_data
 from .replays import observations, replay
 from .sites import Data, Sites, Values
@@ -123,6 +123,7 @@ class Posterior:
         """
         return self.draws | {name: value[self.trunk] for name, value in self.params.items()}
 
+    @tracing
     def predict(
         self,
         data: Mapping[str, Any],
@@ -191,6 +192,7 @@ class Posterior:
             result = result.assign_attrs(note="the program has no output: name `sites` to return")
         return result
 
+    @tracing
     def log_likelihood(self, data: Mapping[str, Any]) -> "xr.Dataset":
         """Return the log density of new observations, for each draw.
 
@@ -341,6 +343,7 @@ class Posterior:
         check_path("load", "path", path)
         return cls(**load(path, model, data))
 
+    @tracing
     def check_unchanged(self, call: str) -> None:
         """Refuse to go on where the program computes something else now than when it was fitted.
 

@@ -13,11 +13,13 @@ from .binding import bind
 from .draws import Draws
 from .labels import check_clashes, labelled
 from .predict import run_program
+from .program import tracing
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
+@tracing
 def sample_prior(
     model: Any, data: Mapping[str, Any], *, key: PRNGKeyArray, num_samples: int = 500
 ) -> "xr.Dataset":
@@ -41,6 +43,7 @@ def sample_prior(
     return prior_draws(model, data, key=key, num_samples=num_samples)
 
 
+@tracing
 def prior_draws(
     model: Any,
     data: Mapping[str, Any],

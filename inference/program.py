@@ -4,6 +4,7 @@ Everything here is a function of `(program, data, ...)` that may be traced anew 
 carries hidden state is built inside a trace and dropped with it.
 """
 
+import functools
 import inspect
 import threading
 from collections.abc import Callable
@@ -26,6 +27,17 @@ __all__ = ["TRACING", "Code", "Data", "Program", "Site", "Sites", "Values"]
 WRAPPERS = (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)
 # NumPyro has one stack of handlers for all threads: who runs or compiles a program holds this.
 TRACING = threading.RLock()
+
+
+def tracing[**P, T](function: Callable[P, T]) -> Callable[P, T]:
+    """Let one thread at a time run a function that traces programs."""
+
+    @functools.wraps(function)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> T:
+        with TRACING:
+            return function(*args, **kwargs)
+
+    return alone
 
 
 class Code:

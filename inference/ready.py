@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .arguments import check_data_mapping
 from .binding import bind
 from .draws import Draws, check_data
 from .new_rows import check_rows
@@ -45,6 +46,7 @@ def on_new_data(
         ValueError: A latent site has other rows than in the fit; a subsampled plate cannot take
             all of its rows.
     """
+    check_data_mapping(call, data)
     program, arrays, new = _bound(posterior, call, data, fill)
     new = new._replace(outputs=(*statements_in(posterior.sites, new),))
     given = {site.name for site in new.observed} | {*posterior.sites.replicates}

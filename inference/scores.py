@@ -11,6 +11,7 @@ from bayesfield.checks import check_key, check_size
 
 from .arguments import check_not_traced, check_posterior
 from .labels import Labelled, axis_names, dotless, end_to_end
+from .program import tracing
 from .ready import on_new_data
 from .redraw import statements_in
 from .replays import observations, replay
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MIN_PREDICTIVE = 1000  # draws of the observations: the quantiles of a 95 % interval need as many
 
 
+@tracing
 def score(
     posterior: "Posterior",
     data: Mapping[str, Any],

@@ -17,6 +17,7 @@ from .data_record import check_data, check_working, record_of, shapes_of
 from .engine import Members, Run, Start
 from .extend import can_go_on, restored, stored
 from .fingerprint import describe_sites, fingerprint, unchanged
+from .program import tracing
 from .same_program import check_program, environment
 from .saved_arrays import check_arrays, check_run
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .posterior import Posterior
 
 
+@tracing
 def save(posterior: "Posterior", path: str | os.PathLike[str]) -> None:
     """Write a posterior; see `Posterior.save`."""
     start = posterior.members.start
@@ -62,6 +64,7 @@ def save(posterior: "Posterior", path: str | os.PathLike[str]) -> None:
     archive.write(path, header, arrays)
 
 
+@tracing
 def load(
     path: str | os.PathLike[str], model: Callable[..., Any], data: Mapping[str, Any] | None
 ) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from bayesfield.checks import check_key
 from .arguments import check_not_traced, check_posterior
 from .labels import dotless, end_to_end, told_apart
 from .predict import run_program
+from .program import tracing
 from .ready import on_new_data
 from .redraw import statements_in
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .posterior import Posterior
 
 
+@tracing
 def variance_split(
     posterior: "Posterior", data: Mapping[str, Any], *, key: PRNGKeyArray
 ) -> "xr.Dataset":

@@ -550,8 +550,6 @@ JUDGED = {
     "likelihood, none": (post("log_likelihood", {"x": X}), ValueError, "expected observations"),
     "likelihood, list": (post("log_likelihood", [X]), TypeError,
                         "`log_likelihood` expected `data`"),
-    "likelihood, NaN": (post("log_likelihood", {"x": X, "y": np.full(8, np.nan)}), ValueError,
-                        "`log_likelihood` expected `y` to be finite"),
     "extend a mode": (post("extend", 5), TypeError, "`extend` goes on with the chains"),
     "extend, progress": (post("extend", 5, progress="no"), TypeError, "`progress` to be True or F"),
     "trunk": (post("only_trunk", 1), ValueError, "`trunk` must be below 1"),

@@ -89,7 +89,7 @@ def test_an_engine_that_there_is_not_is_refused_before_anything_is_drawn(monkeyp
     def no_prior(*_args, **_options):
         pytest.fail("the prior was drawn")
 
-    monkeypatch.setattr(calibration, "sample_prior", no_prior)
+    monkeypatch.setattr(calibration, "prior_draws", no_prior)
     data = {"y": np.zeros(4)}
     with pytest.raises(ValueError, match=r"`sbc` expected `backend` to be one of"):
         sbc(normal, data, "hmc", key=KEY)
