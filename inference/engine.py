@@ -115,6 +115,11 @@ class AbstractEngine(eqx.Module):
         """How params are fitted: to the `"spread"` of the sites, to a `"point"`, or `"held"`."""
         return "spread"
 
+    @property
+    def draws_are(self) -> str:
+        """What draws are: of `"chains"` that go on, a `"sample"` of one density, or `"modes"`."""
+        return "sample"
+
     def lanes_at_once(self) -> int | None:
         """How many lanes are mapped at once; by default so many that their arrays stay in cache."""
         return None

@@ -1,5 +1,6 @@
 """Optimisers as settings: what compares by value and is built inside a trace."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from bayesfield.checks import check_size
+from bayesfield.checks import check_positive, check_size
 
 
 class CosineCycles(eqx.Module):
@@ -52,9 +53,7 @@ def cosine_cycles(num_steps: int, *, peak: float = 3e-3, num_cycles: int = 5) ->
     """
     check_size("cosine_cycles", "num_cycles", num_cycles)
     check_size("cosine_cycles", "num_steps", num_steps, least=4 * num_cycles)
-    if not peak > 0:
-        raise ValueError(f"`cosine_cycles` expected `peak` to be greater than zero; got {peak}.")
-    return CosineCycles(num_steps, float(peak), num_cycles)
+    return CosineCycles(num_steps, check_positive("cosine_cycles", "peak", peak), num_cycles)
 
 
 def check_optimizer(call: str, optimizer: Any, learning_rate: Any) -> None:
@@ -74,7 +73,8 @@ def check_optimizer(call: str, optimizer: Any, learning_rate: Any) -> None:
         )
     if learning_rate is None or callable(learning_rate):
         return
-    if not (isinstance(learning_rate, int | float) and learning_rate > 0):
+    positive = isinstance(learning_rate, int | float) and not isinstance(learning_rate, bool)
+    if not (positive and 0 < learning_rate < math.inf):
         raise ValueError(
             f"`{call}` expected `learning_rate` to be a positive number or a schedule; got "
             f"{learning_rate!r}."

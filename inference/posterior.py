@@ -9,10 +9,19 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_key, check_size, listed
+from bayesfield.checks import (
+    check_flag,
+    check_key,
+    check_path,
+    check_size,
+    check_texts,
+    listed,
+)
 
+from .arguments import check_data_mapping, check_not_traced
 from .data_record import check_precision, shapes_of
 from .engine import Members, Run
+from .findings import verdict
 from .fingerprint import unchanged
 from .labels import Labelled, axis_names, labelled
 from .linear import linear
@@ -88,7 +97,7 @@ class Posterior:
         return self.settings["cut_short"] is not None
 
     def __repr__(self) -> str:
-        """Say in three lines what it is."""
+        """Say in a few lines what it is, and what was found wrong with it."""
         size = sum(int(np.prod(site.shape)) for site in self.sites.latent)
         names = [site.name for site in self.sites.latent]
         trunks = f", {self.num_trunks} trunks" if self.num_trunks > 1 else ""
@@ -104,6 +113,7 @@ class Posterior:
             f"  {size} latent values: {listed(names) or 'none'}; {len(self.params)} params\n"
             f"  {self.settings['run_seconds']:.1f} s running, "
             f"{self.settings['compile_seconds']:.1f} s compiling{divergences}"
+            + (f"\n  {told}" if (told := verdict(self)) else "")
         )
 
     def values(self) -> Values:
@@ -154,10 +164,15 @@ class Posterior:
             ValueError: A latent site's plate changed its size; an unknown site.
             NotImplementedError: A site that has to be drawn cannot be; a variance is not known.
         """
-        key = check_key("predict", key)
-        self.check_unchanged("predict")
+        call = "predict"
+        check_not_traced(call, data, key)
+        key = check_key(call, key)
+        self.check_unchanged(call)
         if batch_size is not None:
-            check_size("predict", "batch_size", batch_size)
+            check_size(call, "batch_size", batch_size)
+        if sites is not None:
+            sites = check_texts(call, "sites", sites)
+        check_data_mapping(call, data)
         ready = on_new_data(self, "predict", data)
         outputs = ready.sites.outputs
         means = [f"{name}_mean" for name in outputs] if sites is None else []
@@ -267,6 +282,8 @@ class Posterior:
         """
         from .extend import extend
 
+        check_not_traced("extend")
+        progress = check_flag("extend", "progress", progress)
         self.check_unchanged("extend")
         return extend(self, check_size("extend", "num_samples", num_samples), progress=progress)
 
@@ -288,6 +305,7 @@ class Posterior:
         """
         from .storage import save
 
+        check_path("save", "path", path)
         save(self, path)
 
     @classmethod
@@ -321,6 +339,7 @@ class Posterior:
         """
         from .storage import load
 
+        check_path("load", "path", path)
         return cls(**load(path, model, data))
 
     def check_unchanged(self, call: str) -> None:

@@ -8,6 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
 
+from .arguments import check_not_traced
 from .binding import bind
 from .draws import Draws
 from .labels import check_clashes, labelled
@@ -34,8 +35,10 @@ def sample_prior(
         An xarray Dataset with dims (chain, draw, ...), one chain; `to_datatree(prior=...)` takes
         it.
     """
-    key = check_key("sample_prior", key)
-    num_samples = check_size("sample_prior", "num_samples", num_samples)
+    call = "sample_prior"
+    check_not_traced(call, data, key)
+    key = check_key(call, key)
+    num_samples = check_size(call, "num_samples", num_samples)
     return prior_draws(model, data, key=key, num_samples=num_samples)
 
 
@@ -52,7 +55,7 @@ def prior_draws(
     By default those are the outputs. To simulate whole data sets they are all that `data` feed: an
     observed site that another one reads is as random as the other.
     """
-    program, arrays, sites = bind(model, data, fill=True)
+    program, arrays, sites = bind(model, data, fill=True, call="sample_prior")
     check_clashes(sites)
     names = [s.name for s in (*sites.latent, *sites.observed, *sites.deterministic)]
     draws = Draws({}, {}, np.zeros((1, num_samples), int))

@@ -82,7 +82,10 @@ def on_own_data(posterior: "Posterior", call: str) -> Ready:
 def _bound(
     posterior: "Posterior", call: str, data: Mapping[str, Any], fill: bool
 ) -> tuple[Program, Data, Sites]:
-    model, settings = posterior.predictive.model, {"allow_nan": (*data,), "fill": fill}
+    model, settings = (
+        posterior.predictive.model,
+        {"allow_nan": (*data,), "fill": fill, "call": call},
+    )
     bound = bind(model, data, **settings)
     plates = {name: bound[2].plates[name][0] for name in bound[2].subsampled}
     if not plates:

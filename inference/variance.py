@@ -8,6 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key
 
+from .arguments import check_data_mapping, check_not_traced, check_posterior
 from .labels import dotless, end_to_end, told_apart
 from .predict import run_program
 from .ready import on_new_data
@@ -67,8 +68,12 @@ def variance_split(
     """
     import xarray as xr
 
-    key = check_key("variance_split", key)
-    posterior.check_unchanged("variance_split")
+    call = "variance_split"
+    check_posterior(call, posterior)
+    check_not_traced(call, data, key)
+    key = check_key(call, key)
+    check_data_mapping(call, data)
+    posterior.check_unchanged(call)
     if not posterior.sites.outputs:
         raise ValueError(
             "`variance_split` expected a posterior of a program with an observed site that no "

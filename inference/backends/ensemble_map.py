@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_sample
 
-from bayesfield.checks import check_size
+from bayesfield.checks import check_callable, check_size
 from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first
 from bayesfield.inference.loop import Outcome
 from bayesfield.inference.optimizers import build_optimizer, check_optimizer
@@ -52,12 +52,19 @@ class EnsembleMAP(AbstractEngine):
             check_size("EnsembleMAP", "batch_size", self.batch_size)
         check_size("EnsembleMAP", "num_members", self.num_members)
         check_size("EnsembleMAP", "num_steps", self.num_steps)
+        strategy = "a NumPyro init strategy"
+        check_callable("EnsembleMAP", "init_strategy", self.init_strategy, strategy)
         check_optimizer("EnsembleMAP", self.optimizer, self.learning_rate)
 
     @property
     def params_fit(self) -> str:
         """Together with one value of the sites."""
         return "point"
+
+    @property
+    def draws_are(self) -> str:
+        """Modes, one a member."""
+        return "modes"
 
     def num_lanes(self, sites: Sites) -> int:
         """One for each member."""

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_median, init_to_sample
 
-from bayesfield.checks import check_size, warn
+from bayesfield.checks import check_callable, check_flag, check_size, warn
 from bayesfield.inference.curvature import curvature_at
 from bayesfield.inference.diagnostics import ConvergenceWarning
 from bayesfield.inference.engine import (
@@ -110,6 +110,9 @@ class Laplace(AbstractEngine):
         """Check the settings."""
         for name in ("num_starts", "num_steps", "num_updates", "num_samples"):
             check_size("Laplace", name, getattr(self, name))
+        for name in ("hold_params", "linearised"):
+            check_flag("Laplace", name, getattr(self, name))
+        check_callable("Laplace", "init_strategy", self.init_strategy, "a NumPyro init strategy")
         check_optimizer("Laplace", self.optimizer, self.learning_rate)
         names = self.hyper
         if names is not None and not (

@@ -15,7 +15,7 @@ from numpyro.infer import Trace_ELBO, init_to_median, init_to_value, svi
 from numpyro.infer.autoguide import AutoDelta
 from numpyro.infer.util import log_density
 
-from bayesfield.checks import check_size
+from bayesfield.checks import check_callable, check_positive, check_size
 from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first
 from bayesfield.inference.guides import GUIDES, AbstractGaussian
 from bayesfield.inference.loop import Outcome
@@ -82,6 +82,8 @@ class SVI(AbstractEngine):
                 "`SVI` expected `guide` to be a name, an AutoGuide class or a guide function; got "
                 f"{type(self.guide).__name__}."
             )
+        check_positive("SVI", "init_scale", self.init_scale)
+        check_callable("SVI", "init_strategy", self.init_strategy, "a NumPyro init strategy")
         check_optimizer("SVI", self.optimizer, self.learning_rate)
 
     @property
