@@ -14,9 +14,10 @@ from .arguments import check_not_traced
 from .binding import bind
 from .engine import AbstractEngine
 from .fit import check_engine, fit_unjudged
-from .predict import dotless, replay
+from .labels import dotless
 from .prior import prior_draws
 from .program import Program, Values
+from .replays import replay
 
 if TYPE_CHECKING:
     import xarray as xr

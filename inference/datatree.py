@@ -77,6 +77,39 @@ def build(
     return tree
 
 
+def _check_axes(posterior: "Posterior", dims: Any, coords: Any) -> None:
+    """Refuse names of no site, and other numbers of axes than a site has."""
+    call, sites = "to_datatree", posterior.sites
+    for name, given in (("dims", dims), ("coords", coords)):
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"`{call}` expected `{name}` to map names; got {described(given)}.")
+    known = {s.name: s for s in (*sites.latent, *sites.observed, *sites.deterministic)}
+    check_names(call, "dims", dims or (), known)
+    for site, axes in (dims or {}).items():
+        names, shape = check_texts(call, f"dims[{site!r}]", axes), known[site].shape
+        if len(names) != len(shape):
+            raise ValueError(
+                f"`{call}` expected `dims` to name each axis of `{site}`, of shape {shape}; got "
+                f"{names}."
+            )
+        if {"chain", "draw"} & set(names):
+            raise ValueError(
+                f"`{call}` expected `dims` to name axes of `{site}` other than chain and draw, "
+                f"which the tree has already; got {names}."
+            )
+    sizes: dict[str, int] = {}
+    for site in known.values():
+        names = tuple((dims or {}).get(site.name, axis_names(site, len(site.shape))))
+        sizes |= dict(zip(names, site.shape, strict=True))
+    for axis, labels in (coords or {}).items():
+        size = len(np.atleast_1d(np.asarray(labels)))
+        if axis in sizes and size != sizes[axis]:
+            raise ValueError(
+                f"`{call}` expected `coords` to hold {sizes[axis]} labels for the axis `{axis}`; "
+                f"got {size}."
+            )
+
+
 def _on_data(posterior: "Posterior", key: PRNGKeyArray | None) -> dict[str, Group]:
     """Return the groups that come of running the program on the data of the fit."""
     ready = on_own_data(posterior, "to_datatree")
@@ -149,40 +182,6 @@ def _named(item: Labelled, names: tuple[str, ...]) -> Labelled:
     dims = (*names[: len(item.dims)], *item.dims[len(names) :])
     places = tuple((dim, at) for dim, (_, at) in zip(dims, item.places, strict=False))
     return item._replace(dims=dims, places=places)
-
-
-def _check_axes(posterior: "Posterior", dims: Any, coords: Any) -> None:
-    """Refuse names of no site, and other numbers of axes than a site has."""
-    call, sites = "to_datatree", posterior.sites
-    for name, given in (("dims", dims), ("coords", coords)):
-        if given is not None and not isinstance(given, Mapping):
-            raise TypeError(f"`{call}` expected `{name}` to map names; got {described(given)}.")
-    known = {s.name: s for s in (*sites.latent, *sites.observed, *sites.deterministic)}
-    check_names(call, "dims", dims or (), known)
-    for site, axes in (dims or {}).items():
-        names, shape = check_texts(call, f"dims[{site!r}]", axes), known[site].shape
-        if len(names) != len(shape):
-            raise ValueError(
-                f"`{call}` expected `dims` to name each axis of `{site}`, of shape {shape}; got "
-                f"{names}."
-            )
-        if {"chain", "draw"} & set(names):
-            raise ValueError(
-                f"`{call}` expected `dims` to name axes of `{site}` other than chain and draw, "
-                f"which the tree has already; got {names}."
-            )
-    sizes: dict[str, set[int]] = defaultdict(set)  # a program may have a plate of two sizes
-    for site in known.values():
-        names = tuple((dims or {}).get(site.name, axis_names(site, len(site.shape))))
-        for axis, size in zip(names, site.shape, strict=True):
-            sizes[axis].add(size)
-    for axis, labels in (coords or {}).items():
-        size = len(np.atleast_1d(np.asarray(labels)))
-        if axis in sizes and size not in sizes[axis]:
-            raise ValueError(
-                f"`{call}` expected `coords` to hold {min(sizes[axis])} labels for the axis "
-                f"`{axis}`; got {size}."
-            )
 
 
 def attributes(posterior: "Posterior") -> dict[str, str]:

@@ -195,9 +195,9 @@ def _planned(
     program, arrays, sites = bind(model, data, allow_nan=allow_nan)
     sites = with_outputs(sites, outputs)
     check_fittable(sites)
-    check_clashes(sites)
     if isinstance(init, Mapping):
         check_init("fit_posterior", program, arrays, given_values(sites.inferred, init))
+    check_clashes(sites)
     if isinstance(init, str | AbstractEngine):
         init = check_engine("fit_posterior", "init", init)
         _check_order(engine, init, sites.inferred)

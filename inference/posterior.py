@@ -18,7 +18,7 @@ from bayesfield.checks import (
     listed,
 )
 
-from .arguments import check_data_mapping, check_not_traced
+from .arguments import check_not_traced
 from .data_record import check_precision, shapes_of
 from .engine import Members, Run
 from .findings import verdict
@@ -172,7 +172,6 @@ class Posterior:
             check_size(call, "batch_size", batch_size)
         if sites is not None:
             sites = check_texts(call, "sites", sites)
-        check_data_mapping(call, data)
         ready = on_new_data(self, "predict", data)
         outputs = ready.sites.outputs
         means = [f"{name}_mean" for name in outputs] if sites is None else []

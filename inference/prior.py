@@ -35,10 +35,9 @@ def sample_prior(
         An xarray Dataset with dims (chain, draw, ...), one chain; `to_datatree(prior=...)` takes
         it.
     """
-    call = "sample_prior"
-    check_not_traced(call, data, key)
-    key = check_key(call, key)
-    num_samples = check_size(call, "num_samples", num_samples)
+    check_not_traced("sample_prior", data, key)
+    key = check_key("sample_prior", key)
+    num_samples = check_size("sample_prior", "num_samples", num_samples)
     return prior_draws(model, data, key=key, num_samples=num_samples)
 
 

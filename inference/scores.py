@@ -9,7 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
 
-from .arguments import check_data_mapping, check_not_traced, check_posterior
+from .arguments import check_not_traced, check_posterior
 from .labels import Labelled, axis_names, dotless, end_to_end
 from .ready import on_new_data
 from .redraw import statements_in
@@ -112,7 +112,6 @@ def score(
     chosen = check_levels(call, levels)
     if batch_size is not None:
         check_size(call, "batch_size", batch_size)
-    check_data_mapping(call, data)
     posterior.check_unchanged(call)
     ready = on_new_data(posterior, "score", data, fill=False)
     stems = statements_in(posterior.sites, ready.sites)

@@ -8,7 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key
 
-from .arguments import check_data_mapping, check_not_traced, check_posterior
+from .arguments import check_not_traced, check_posterior
 from .labels import dotless, end_to_end, told_apart
 from .predict import run_program
 from .ready import on_new_data
@@ -72,7 +72,6 @@ def variance_split(
     check_posterior(call, posterior)
     check_not_traced(call, data, key)
     key = check_key(call, key)
-    check_data_mapping(call, data)
     posterior.check_unchanged(call)
     if not posterior.sites.outputs:
         raise ValueError(
