@@ -1,7 +1,6 @@
 """From a Posterior to ArviZ."""
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 

@@ -64,7 +64,8 @@ def explained(posterior: "Posterior", means: Mapping[str, np.ndarray]) -> dict[s
     """Judge each observed numeric site by its means `(chain, draw, row)` at the judged rows."""
     if posterior.data is None:
         return {}
-    values = {name: jnp.asarray(value[0, 0]) for name, value in posterior.values().items()}
+    values = {name: jnp.asarray(value[0, 0]) for name, value in posterior.draws.items()}
+    values |= {n: jnp.asarray(v[posterior.trunk[0, 0]]) for n, v in posterior.params.items()}
     names = tuple(
         site.name
         for site in posterior.sites.observed

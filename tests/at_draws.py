@@ -14,7 +14,7 @@ def at_draws(model, data, engine=TINY, **draws):
     """Make a posterior of draws `(S, *shape)` that are given, and of what was fitted beside."""
     fitted = {k: v for k, v in draws.items() if k in ("allow_nan", "outputs")}
     draws = {k: np.asarray(v, np.float32) for k, v in draws.items() if k not in fitted}
-    posterior = fit_posterior(model, data, engine, key=jr.key(0), **fitted)
+    posterior = fit_posterior(model, data, engine, key=jr.key(0), judge=False, **fitted)
     size = len(next(iter(draws.values())))
     assert set(draws) <= set(posterior.draws), (set(draws), set(posterior.draws))
     kept = {
