@@ -5,7 +5,8 @@ import dataclasses
 import jax.random as jr
 import numpy as np
 
-from bayesfield.inference import EnsembleMAP, fit_posterior
+from bayesfield.inference import EnsembleMAP
+from bayesfield.inference.fit import fit_unjudged
 
 TINY = EnsembleMAP(num_members=2, num_steps=1)
 
@@ -14,7 +15,7 @@ def at_draws(model, data, engine=TINY, **draws):
     """Make a posterior of draws `(S, *shape)` that are given, and of what was fitted beside."""
     fitted = {k: v for k, v in draws.items() if k in ("allow_nan", "outputs")}
     draws = {k: np.asarray(v, np.float32) for k, v in draws.items() if k not in fitted}
-    posterior = fit_posterior(model, data, engine, key=jr.key(0), judge=False, **fitted)
+    posterior = fit_unjudged(model, data, engine, key=jr.key(0), **fitted)
     size = len(next(iter(draws.values())))
     assert set(draws) <= set(posterior.draws), (set(draws), set(posterior.draws))
     kept = {
