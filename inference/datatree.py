@@ -1,6 +1,7 @@
 """From a Posterior to ArviZ."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -98,16 +99,17 @@ def _check_axes(posterior: "Posterior", dims: Any, coords: Any) -> None:
                 f"`{call}` expected `dims` to name axes of `{site}` other than chain and draw, "
                 f"which the tree has already; got {names}."
             )
-    sizes: dict[str, int] = {}
+    sizes: dict[str, set[int]] = defaultdict(set)  # a program may have a plate of two sizes
     for site in known.values():
         names = tuple((dims or {}).get(site.name, axis_names(site, len(site.shape))))
-        sizes |= dict(zip(names, site.shape, strict=True))
+        for axis, size in zip(names, site.shape, strict=True):
+            sizes[axis].add(size)
     for axis, labels in (coords or {}).items():
         size = len(np.atleast_1d(np.asarray(labels)))
-        if axis in sizes and size != sizes[axis]:
+        if axis in sizes and size not in sizes[axis]:
             raise ValueError(
-                f"`{call}` expected `coords` to hold {sizes[axis]} labels for the axis `{axis}`; "
-                f"got {size}."
+                f"`{call}` expected `coords` to hold {min(sizes[axis])} labels for the axis "
+                f"`{axis}`; got {size}."
             )
 
 
