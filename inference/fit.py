@@ -108,6 +108,7 @@ def fit_posterior(
             return first
     members, values = _members(sites, first if first is not None else init)
     engine.check(sites, members)
+    engine = engine.resolved(program, arrays, sites)
 
     begin = time.perf_counter()
     clock = Clock()

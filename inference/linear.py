@@ -1,4 +1,4 @@
-"""A program made linear in its sites about the nearest of some modes."""
+"""A program made linear in its sites about the mode of each draw's own start."""
 
 import copy
 import dataclasses
@@ -10,22 +10,29 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
-from numpyro.primitives import _PYRO_STACK, Messenger
+from numpyro.primitives import _PYRO_STACK, Messenger, apply_stack
 
+from .differentiate import pushed
 from .fisher import FAMILIES, bare
 from .predict import statements
 from .program import WRAPPERS, Program, Sites, Values, signature_of
 
+START = "_laplace_start"  # the name under which a draw's start is given, beside its sites
+
 
 def linear(program: Program, modes: Values, sites: Sites) -> Program:
-    """Return a program that is linear in some sites about the nearest of some of their values.
+    """Return a program that is linear in some sites about one of some of their values.
 
     The Gauss-Newton Hessian is that of the linear model, and a draw of the weights of a network by
     it is far outside of where the network is near that model: predictions are to be the linear
     model's. The parameters of the observed sites' distributions are linearised without their
     constraints, a Poisson rate by its logarithm; deterministic sites likewise.
+
+    The value of `START`, given as those of the sites are, says which mode; without it, of a program
+    that is run at values of one's own, it is the nearest.
 
     Args:
         program: The program.
@@ -40,11 +47,11 @@ def linear(program: Program, modes: Values, sites: Sites) -> Program:
     names |= set(statements(sites).values())  # on new rows, which are not masked
     values = {name: jnp.asarray(value) for name, value in modes.items()}
     model = _Linear(program.model, values, tuple(sorted(names)))
-    return dataclasses.replace(program, model=model)
+    return dataclasses.replace(program, model=model)  # MERGE: program.derived
 
 
 class _Linear(eqx.Module):
-    """A NumPyro program, linear about the nearest of some modes.
+    """A NumPyro program, linear about one of some modes.
 
     Attributes:
         model: The program.
@@ -61,16 +68,16 @@ class _Linear(eqx.Module):
         return signature_of(self.model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with _Expansion(self, args, kwargs):
+        with _Expansion(self, args, kwargs, _start()):
             return self.model(*args, **kwargs)
 
 
 class _Expansion(Messenger):
     """Replaces the distributions of a run of the program by linearised ones."""
 
-    def __init__(self, linear: _Linear, args: tuple, kwargs: dict):
+    def __init__(self, linear: _Linear, args: tuple, kwargs: dict, start: Array | None):
         super().__init__()
-        self.linear, self.args, self.kwargs = linear, args, kwargs
+        self.linear, self.args, self.kwargs, self.start = linear, args, kwargs, start
         self.values: Values = {}
         self.transforms: dict[str, Any] = {}
         self.expanded: dict[str, Any] | None = None
@@ -95,11 +102,11 @@ class _Expansion(Messenger):
     def _expand(self) -> dict[str, Any]:
         point = {n: self.transforms[n].inv(self.values[n]) for n in self.linear.modes}
         modes = self.linear.modes
-        distances = sum(
-            jnp.sum((modes[n] - point[n]).reshape(modes[n].shape[0], -1) ** 2, 1) for n in modes
-        )
-        nearest = jnp.argmin(distances)
-        mode = {name: value[nearest] for name, value in modes.items()}
+        start = self.start
+        if start is None:
+            squares = [(modes[n] - point[n]).reshape(modes[n].shape[0], -1) ** 2 for n in modes]
+            start = jnp.argmin(sum(jnp.sum(square, 1) for square in squares))
+        mode = {name: value[start] for name, value in modes.items()}
 
         def run(point: Values) -> dict[str, dict]:
             placed = {name: self.transforms[name](value) for name, value in point.items()}
@@ -129,7 +136,7 @@ class _Expansion(Messenger):
             return found
 
         step = {name: point[name] - mode[name] for name in mode}
-        value, tangent = jax.jvp(outputs, (mode,), (step,))
+        value, tangent = pushed(outputs, mode, step)
         linear = jax.tree.map(jnp.add, value, tangent)
         trace = run(mode)
         return {
@@ -138,6 +145,19 @@ class _Expansion(Messenger):
             else _with_parameters(trace[name]["fn"], found)
             for name, found in linear.items()
         }
+
+
+def _start() -> Array | None:
+    """Ask for the start of the draw that the program is run at, as a program asks for a site."""
+    message = {
+        "type": "mutable",  # what may be given a value, and enters no density
+        "name": START,
+        "fn": lambda: None,
+        "args": (),
+        "kwargs": {},
+        "value": None,
+    }
+    return apply_stack(message)["value"]
 
 
 def _transform(base: Any, parameter: str) -> Any:

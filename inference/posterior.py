@@ -14,7 +14,7 @@ from bayesfield.checks import check_key, check_size, listed
 
 from .binding import bind
 from .engine import Members, Run
-from .linear import linear
+from .linear import START, linear
 from .predict import (
     Labelled,
     axis_names,
@@ -113,9 +113,13 @@ class Posterior:
     def values(self) -> Values:
         """Return every latent site and param as `(chain, draw, *shape)`.
 
-        `bayesfield.realise(field, posterior.values(), name)` makes fields of them.
+        `bayesfield.realise(field, posterior.values(), name)` makes fields of them. Of a Laplace
+        fit, about whose modes predictions are linear, the number of each draw's start is beside
+        them.
         """
-        return self.draws | {name: value[self.trunk] for name, value in self.params.items()}
+        values = self.draws | {name: value[self.trunk] for name, value in self.params.items()}
+        known = self.modes and "start" in self.stats  # a file of an older version has none
+        return values | ({START: self.stats["start"]} if known else {})
 
     def predict(
         self,

@@ -183,9 +183,7 @@ class NumPyroClimb(AbstractClimb):
         return svi.SVI(model_of(program, data), guide, climb, loss)
 
 
-def _distance(
-    program: Program, data: Data, params: Values, position: Values, keys: Array
-) -> Array:
+def _distance(program: Program, data: Data, params: Values, position: Values, keys: Array) -> Array:
     """Return how far the guide that has these draws `(draw, *shape)` is from its best."""
 
     def slope(drawn: tuple[Values, PRNGKeyArray]) -> tuple[Array, Array]:
