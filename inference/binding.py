@@ -1,4 +1,4 @@
-"""Binding a NumPyro program to data: arguments checked, sites found on shapes alone."""
+"""Binding a NumPyro program to data: arguments checked, the program traced once, sites found."""
 
 import inspect
 import traceback
@@ -10,13 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import IdentityTransform
+from numpyro.primitives import Messenger
 
 from bayesfield.checks import warn
 
-from .program import Data, Program, Site, Sites, innermost, signature_of
+from .inspection import Inspection, inspect_program
+from .program import TRACING, Code, Program, innermost, is_tree, signature_of
+from .sites import Data, Site, Sites
+from .supports import spelt_support
 
 
 def bind(
@@ -25,8 +29,9 @@ def bind(
     *,
     allow_nan: tuple[str, ...] = (),
     fill: bool = False,
+    whole_plates: bool = False,
 ) -> tuple[Program, Data, Sites]:
-    """Bind a model to data: check the arguments, part arrays from what is static, find the sites.
+    """Bind a model to data: check the arguments, separate arrays from static ones, find the sites.
 
     Args:
         model: The NumPyro program.
@@ -34,6 +39,7 @@ def bind(
             are traced, floats in the working precision; ints, bools, strings and None are static.
         allow_nan: Names of the arguments that may hold NaN or infinity.
         fill: Whether a required argument that `data` leaves out is None, for predictions.
+        whole_plates: Whether plates that subsample take all of their rows.
 
     Raises:
         TypeError: The model is not callable, takes `*args`, does not take an argument, or misses
@@ -63,26 +69,27 @@ def bind(
             if isinstance(leaf, jax.Array):
                 _check_array(name, leaf, finite=name not in allow_nan)
     arrays, static = eqx.partition(converted | dict.fromkeys(missing), eqx.is_array)
-    program = Program(model, static)
-    sites, constrained = _inspect(program, arrays)
-    return Program(model, static, constrained), arrays, sites
+    if whole_plates:
+        model = whole(model)
+    program, sites, _ = trace_program(model, static, arrays)
+    return program, arrays, sites
 
 
-def part(data: Mapping[str, Any]) -> tuple[Data, dict[str, Any]]:
-    """Part arrays, floats in the working precision, from what is static, as `bind` does."""
+def split_static(data: Mapping[str, Any]) -> tuple[Data, dict[str, Any]]:
+    """Separate arrays, floats in the working precision, from what is static, as `bind` does."""
     converted = {name: jax.tree.map(_as_array, value) for name, value in data.items()}
     return eqx.partition(converted, eqx.is_array)
 
 
 def bind_shapes(
     model: Callable[..., Any], static: dict[str, Any], shapes: Data
-) -> tuple[Program, Sites]:
+) -> tuple[Program, Sites, Inspection]:
     """Bind a model to data of which the shapes are known and not the values.
 
     Args:
         model: The NumPyro program.
-        static: The arguments with None in the place of every array, `part(data)[1]`.
-        shapes: A `jax.ShapeDtypeStruct` in the place of every array of `part(data)[0]`.
+        static: The arguments with None in the place of every array, `split_static(data)[1]`.
+        shapes: A `jax.ShapeDtypeStruct` in the place of every array of `split_static(data)[0]`.
 
     Raises:
         TypeError: As `bind`.
@@ -95,45 +102,111 @@ def bind_shapes(
         raise TypeError(
             f"`data` misses {missing}, which `{name}` requires: it has {sorted(static)}."
         )
-    sites, constrained = _inspect(Program(model, static), shapes)
-    return Program(model, static, constrained), sites
+    return trace_program(model, static, shapes)
 
 
-def _inspect(program: Program, data: Data) -> tuple[Sites, tuple[str, ...]]:
-    """Run the program on shapes alone; return its sites and the params that have a constraint."""
+def trace_program(
+    model: Callable[..., Any], static: dict[str, Any], data: Data
+) -> tuple[Program, Sites, Inspection]:
+    """Trace a program anew, on arrays or on shapes, and say what it is and computes."""
+    arrays, rest = eqx.partition(model, eqx.is_array)
+    flat, structure = jax.tree_util.tree_flatten_with_path(arrays)
+    leaves = [leaf for _, leaf in flat]
+    paths = tuple(jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in flat)
     found: list[dict] = []
+    described: dict[str, Site] = {}
 
-    def run(data: Data, key: PRNGKeyArray) -> None:
-        found.extend(program.trace(data, {}, key).values())
+    def see(messages: dict[str, dict]) -> None:
+        found[:] = messages.values()
+        for message in found:
+            if message["type"] in ("sample", "deterministic") or (
+                message["type"] == "param" and not is_tree(message["value"])
+            ):
+                described[message["name"]] = _describe(message)
+            if message["type"] == "sample" and message["is_observed"]:
+                _check_observed(message)
 
-    try:
-        jax.eval_shape(run, data, jax.random.key(0))
-    except (
-        jax.errors.ConcretizationTypeError,
-        jax.errors.TracerArrayConversionError,
-        jax.errors.TracerIntegerConversionError,
-        jax.errors.NonConcreteBooleanIndexError,
-    ) as error:
-        raise TypeError(_reads_values(error)) from error
+    def placed(leaves: list, data: Data) -> Callable[[], Any]:
+        whole = eqx.combine(jax.tree.unflatten(structure, leaves), rest)
+        return lambda: whole(**eqx.combine(data, static))
 
+    def traced(values: dict[str, Any] | None = None) -> Inspection:
+        return inspect_program(placed, leaves, paths, data, see=see, values=values)
+
+    with TRACING:
+        try:
+            seen = traced()
+            if seen.unset:  # the program asks whether its params have values, and makes them
+                seen = traced(_values_of(found, seen.unset))
+        except (
+            jax.errors.ConcretizationTypeError,
+            jax.errors.TracerArrayConversionError,
+            jax.errors.TracerIntegerConversionError,
+            jax.errors.NonConcreteBooleanIndexError,
+        ) as error:
+            raise TypeError(_reads_values(error)) from error
+    sites, facts = _sorted_out(found, described, seen)
+    code = Code(
+        model,
+        static,
+        seen.digest,
+        said=seen.said,
+        params=tuple(site.name for site in sites.params),
+        masked=sites.masked,
+        replicates=sites.replicates,
+        **facts,
+    )
+    return Program(leaves, code), sites, seen
+
+
+def _values_of(found: list[dict], unset: tuple[str, ...]) -> dict[str, Any]:
+    """Return values of the shapes of params that had none when they were asked for."""
+    return {
+        message["name"]: jax.tree.map(
+            lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)), message["value"]
+        )
+        for message in found
+        if message["type"] == "param" and message["name"] in unset
+    }
+
+
+def _sorted_out(
+    found: list[dict], described: dict[str, Site], seen: Inspection
+) -> tuple[Sites, dict[str, Any]]:
+    """Sort the sites by what they are to the program."""
     groups: dict[str, list[Site]] = {"latent": [], "observed": [], "deterministic": [], "param": []}
-    discrete, plates, factors = [], {}, []
+    discrete, plates, factors, constrained, trees = [], {}, [], [], []
     for message in found:
-        kind = message["type"]
+        kind, name = message["type"], message["name"]
         if kind == "plate":
             size, subsample = message["args"]
-            plates[message["name"]] = (size, subsample or size)
+            plates[name] = (size, subsample or size)
         elif kind == "sample" and isinstance(message["fn"], dist.Unit):
-            factors.append(message["name"])  # it enters the density and is no observation
+            factors.append(name)  # it enters the density and is no observation
         elif kind == "sample":
-            site = _describe(message)
-            if message["is_observed"]:
-                _check_observed(message)
-            elif message["fn"].support.is_discrete:
-                discrete.append(site.name)
-            groups["observed" if message["is_observed"] else "latent"].append(site)
-        elif kind in groups:
-            groups[kind].append(_describe(message))
+            if not message["is_observed"] and message["fn"].support.is_discrete:
+                discrete.append(name)
+            groups["observed" if message["is_observed"] else "latent"].append(described[name])
+        elif kind == "param" and is_tree(message["value"]):
+            leaves = _tree_sites(message) if seen.is_used(name) else []
+            groups["param"] += leaves
+            structure = jax.tree.structure(message["value"])
+            if leaves:
+                trees.append((name, structure, tuple(site.name for site in leaves)))
+        elif kind == "param" and seen.is_used(name):
+            groups["param"].append(described[name])
+            if message["kwargs"].get("constraint", constraints.real) is not constraints.real:
+                constrained.append(name)
+        elif kind == "deterministic":
+            groups[kind].append(described[name])
+    masked = _masked(found)
+    replicates = [
+        name
+        for name in (f"{stem}_unobserved" for stem in masked)
+        if name in described and not seen.readers(name)
+    ]
+    outputs = [site.name for site in groups["observed"] if not seen.readers(site.name)]
+    sampled = [site.name for site in (*groups["latent"], *groups["observed"])]
     sites = Sites(
         latent=tuple(groups["latent"]),
         observed=tuple(groups["observed"]),
@@ -142,14 +215,68 @@ def _inspect(program: Program, data: Data) -> tuple[Sites, tuple[str, ...]]:
         discrete=tuple(discrete),
         plates=plates,
         factors=tuple(factors),
+        # where each reads the other, as in a vector autoregression, all of them are predictions
+        outputs=tuple(outputs or [site.name for site in groups["observed"]]),
+        masked=tuple(masked),
+        replicates=tuple(replicates),
+        reads={name: seen.reads(name) for name in (*sampled, *factors)},
     )
-    constrained = [
-        m["name"]
-        for m in found
-        if m["type"] == "param"
-        and m["kwargs"].get("constraint", constraints.real) is not constraints.real
+    return sites, {"constrained": tuple(constrained), "trees": tuple(trees)}
+
+
+def _tree_sites(message: dict) -> list[Site]:
+    """Describe the leaves of a param that is a tree."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(message["value"])
+    return [
+        Site(
+            f"{message['name']}.{jax.tree_util.keystr(path, simple=True, separator='.')}",
+            jnp.shape(leaf),
+            str(jnp.result_type(leaf)),
+            0,
+            (),
+        )
+        for path, leaf in flat
     ]
-    return sites, tuple(constrained)
+
+
+def _masked(found: list[dict]) -> list[str]:
+    """Name the sites that are given an `obs_mask`: told by what NumPyro makes of them."""
+    by_name = {message["name"]: message for message in found}
+
+    def made(name: str) -> bool:
+        message = by_name.get(name, {"type": ""})
+        return message["type"] == "sample" and _is_masked(message["fn"])
+
+    return [
+        name
+        for name, message in by_name.items()
+        if message["type"] == "deterministic"
+        and made(f"{name}_observed")
+        and made(f"{name}_unobserved")
+    ]
+
+
+def _is_masked(fn: Any) -> bool:
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, dist.MaskedDistribution):
+            return True
+        fn = fn.base_dist
+    return False
+
+
+def with_outputs(sites: Sites, outputs: Any) -> Sites:
+    """Return the sites with the outputs that the user says."""
+    if outputs is None:
+        return sites
+    observed = [site.name for site in sites.observed]
+    names = [outputs] if isinstance(outputs, str) else [*outputs]
+    unknown = [name for name in names if name not in observed]
+    if unknown or not names:
+        raise ValueError(
+            f"`fit_posterior` expected `outputs` to name observed sites, of {observed}; got "
+            f"{outputs!r}."
+        )
+    return sites._replace(outputs=tuple(names))
 
 
 def check_fittable(sites: Sites) -> None:
@@ -161,11 +288,23 @@ def check_fittable(sites: Sites) -> None:
         )
     if not sites.latent and not sites.params:
         raise ValueError("The program has no latent site and no param: there is nothing to fit.")
-    if not sites.observed:
+    if not sites.observed and not sites.factors:
         warn(
             "The program has no observed site: the result is its prior. Was an observation left "
             "out of `data`?"
         )
+
+
+def whole(model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the program with every plate that subsamples taking all of its rows, in order."""
+    return _Whole(model)
+
+
+class _Whole(Messenger):
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] == "plate":
+            size = msg["args"][0]
+            msg["args"], msg["value"] = (size, size), jnp.arange(size)
 
 
 def _describe(message: dict) -> Site:
@@ -179,14 +318,25 @@ def _describe(message: dict) -> Site:
         if batch_dim + frame.dim >= 0 and shape[batch_dim + frame.dim] == frame.size
     ]
     plates.sort(key=lambda plate: plate[1])
-    family, real = "", False
+    family, real, support = "", False, ""
     if message["type"] == "sample":
         fn = message["fn"]
-        if not message["is_observed"] and not fn.support.is_discrete:
-            real = isinstance(biject_to(fn.support), IdentityTransform)
+        if not message["is_observed"]:
+            if not fn.support.is_discrete:
+                real = isinstance(biject_to(fn.support), IdentityTransform)
+            support = spelt_support(fn.support)
         family = type(innermost(fn)).__name__
+    elif message["type"] == "param":
+        support = spelt_support(message["kwargs"].get("constraint"))
     return Site(
-        message["name"], shape, str(jnp.result_type(value)), event_dim, tuple(plates), family, real
+        message["name"],
+        shape,
+        str(jnp.result_type(value)),
+        event_dim,
+        tuple(plates),
+        family,
+        real,
+        support,
     )
 
 

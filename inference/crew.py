@@ -15,8 +15,9 @@ from jax.extend.core import jaxprs_in_params
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .clock import Clock
+from .described import spelt
 from .phase import AbstractPhase
-from .program import Data, Program
+from .program import TRACING, Data, Program
 
 CACHE = 2 * 2**20  # bytes, of the largest array of all the lanes mapped at once
 
@@ -24,19 +25,18 @@ CACHE = 2 * 2**20  # bytes, of the largest array of all the lanes mapped at once
 class Bound:
     """A phase, its program and the data, less their arrays: what a compiled function is keyed by.
 
-    Parted once for a phase and not in every call, as `eqx.filter_jit` would: a chunk may be short.
+    The phase counts by what its settings hold and do, the program by what it computes. Separated
+    once for a phase and not in every call, as `eqx.filter_jit` would: a chunk may be short.
     """
 
     def __init__(self, phase: AbstractPhase, program: Program, data: Data):
-        self.arrays, rest = eqx.partition((phase, program, data), eqx.is_array)
-        leaves, structure = jax.tree.flatten(rest)
-        self._key = (tuple(leaves), structure)
-        self._hash = hash(self._key)
+        self.arrays, self._rest = eqx.partition((phase, program, data), eqx.is_array)
+        self._key = (spelt(phase), program.code, jax.tree.structure(self._rest[2]))
+        self._hash = hash(self._key[:2])
 
     def whole(self, arrays: PyTree) -> tuple[AbstractPhase, Program, Data]:
         """Put `arrays`, traced perhaps, back in their places."""
-        leaves, structure = self._key
-        return eqx.combine(arrays, jax.tree.unflatten(structure, leaves))
+        return eqx.combine(arrays, self._rest)
 
     def __hash__(self) -> int:
         return self._hash
@@ -45,9 +45,14 @@ class Bound:
         return self is other or (isinstance(other, Bound) and self._key == other._key)
 
 
-@partial(jax.jit, static_argnums=0)
-def initial_states(bound: Bound, arrays: PyTree, lanes: PyTree, keys: Array) -> PyTree:
+def initial_states(bound: Bound, lanes: PyTree, keys: Array) -> PyTree:
     """Return each lane's state to start a phase from."""
+    with TRACING:
+        return _initial_states(bound, bound.arrays, lanes, keys)
+
+
+@partial(jax.jit, static_argnums=0)
+def _initial_states(bound: Bound, arrays: PyTree, lanes: PyTree, keys: Array) -> PyTree:
     phase, program, data = bound.whole(arrays)
     states = jax.vmap(lambda lane, key: phase.init(program, data, lane, key))(lanes, keys)
     # Without weak types, which the loop drops: the second chunk would be compiled anew.
@@ -147,7 +152,8 @@ class Crew:
         arguments = (bound.arrays, self._carries[0], self._keys[0], np.int32(0), np.int32(0))
 
         def compiled() -> Callable:
-            return _chunk.lower(bound, length, batch_size, *arguments).compile()
+            with TRACING:
+                return _chunk.lower(bound, length, batch_size, *arguments).compile()
 
         # here and not in the threads, which would each compile, and in JAX's default precision
         self._chunk = clock.call(compiled)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from bayesfield.checks import listed
 
-from .binding import part
-from .fingerprint import plain
+from .binding import split_static
+from .described import to_numpy
 from .program import Data
 
 if TYPE_CHECKING:
@@ -81,13 +81,13 @@ def _data_digest(arguments: Mapping[str, Any]) -> str:
         digest.update(json.dumps([name, _node(name, arguments[name])]).encode())
         for leaf in jax.tree.leaves(arguments[name]):
             if isinstance(leaf, jax.Array):
-                digest.update(plain(leaf).tobytes())
+                digest.update(to_numpy(leaf).tobytes())
     return digest.hexdigest()
 
 
 def check_data(path: Any, record: dict[str, Any], data: Mapping[str, Any]) -> Data:
     """Return the arrays of the data that the posterior was fitted to; refuse any other."""
-    arrays, static = part(data)
+    arrays, static = split_static(data)
     arguments = eqx.combine(arrays, static)
     own = {name: _node(name, value) for name, value in arguments.items()}
     different = [

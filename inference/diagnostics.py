@@ -71,6 +71,7 @@ def diagnose(
     import xarray as xr
     from arviz_stats.base.array import array_stats
 
+    posterior.check_unchanged("diagnose")
     quantities = judged(posterior, probe=probe, sites=sites)
     names = [name for name, values in quantities.items() for _ in range(values.shape[-1])]
     values = np.zeros((1, 1, 0))

@@ -1,20 +1,14 @@
 """What a program is, in digests: so that a file or a checkpoint of another one is refused."""
 
 import hashlib
-import json
-from collections.abc import Iterator
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jax.extend.core import Literal, jaxprs_in_params
-from jax.interpreters.partial_eval import dce_jaxpr
-from numpyro.distributions.constraints import Constraint
 
-from .program import Data, Program, Sites
+from .described import to_numpy
+from .inspection import Inspection
+from .program import Program
+from .sites import Data, Sites
 
 GROUPS = {
     "latent": "latent site",
@@ -24,9 +18,8 @@ GROUPS = {
 }
 
 
-def describe_sites(program: Program, shapes: Data, sites: Sites) -> dict[str, Any]:
+def describe_sites(sites: Sites) -> dict[str, Any]:
     """Describe the sites of a program in JSON."""
-    supports = _supports(program, shapes)
     return {
         "sites": {
             group: {
@@ -36,7 +29,7 @@ def describe_sites(program: Program, shapes: Data, sites: Sites) -> dict[str, An
                     "event_dim": site.event_dim,
                     "plates": [list(plate) for plate in site.plates],
                     "family": site.family,
-                    "support": supports.get(site.name),
+                    "support": site.support,
                 }
                 for site in getattr(sites, group)
             }
@@ -47,118 +40,72 @@ def describe_sites(program: Program, shapes: Data, sites: Sites) -> dict[str, An
     }
 
 
-def _supports(program: Program, shapes: Data) -> dict[str, str]:
-    """Spell the supports of latent sites and the constraints of params."""
-    found: dict[str, str] = {}
-
-    def run(data: Data, key: Any) -> None:
-        for name, site in program.trace(data, {}, key).items():
-            if site["type"] == "sample" and not site["is_observed"]:
-                found[name] = _spelt(site["fn"].support)
-            elif site["type"] == "param":
-                found[name] = _spelt(site["kwargs"].get("constraint"))
-
-    jax.eval_shape(run, shapes, jax.random.key(0))
-    return found
-
-
-def _spelt(value: Any) -> str:
-    """Spell a support: its class, and those of its parameters that are numbers, not traced."""
-    if isinstance(value, Constraint):
-        named = {n: _spelt(v) for n, v in sorted(vars(value).items()) if not n.startswith("_")}
-        inside = ", ".join(f"{name}={text}" for name, text in named.items())
-        return f"{type(value).__name__.strip('_')}({inside})"
-    if isinstance(value, Tracer):
-        return f"computed {value.shape}"
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return f"{np.asarray(value).tolist()}" if value.size <= 8 else f"array {value.shape}"
-    plain = value is None or isinstance(value, bool | int | float | str | tuple)
-    return repr(value) if plain else type(value).__name__
-
-
-def fingerprint(program: Program, shapes: Data, sites: Sites) -> dict[str, Any]:
-    """Digest what the program holds fixed, whatever data and sites are.
-
-    It is read off the jaxpr of the log density and of a run, less what neither uses: the start of
-    a param, say.
+def fingerprint(program: Program, seen: Inspection) -> dict[str, Any]:
+    """Digest what the program holds fixed and what it computes, wherever its sites start.
 
     Returns:
         `leaves`, digests of a Module program's arrays that are used, by path; `constants`, those
-        of the other arrays in the order of their use; `numbers`, one of all of size one;
-        `operations`, one of their names.
+        of the other arrays, in order; `computes`, by site and aspect what the program makes of
+        data and sites.
     """
-    arrays, rest = eqx.partition(program, eqx.is_array)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-
-    def structs(group: Any) -> dict[str, jax.ShapeDtypeStruct]:
-        return {s.name: jax.ShapeDtypeStruct(s.shape, jnp.dtype(s.dtype)) for s in group}
-
-    params, latent = structs(sites.params), structs(sites.latent)
-    position = jax.eval_shape(program.unconstrain, shapes, params, latent)
-
-    def run(arrays: Any, data: Data, params: Any, latent: Any, position: Any, key: Any) -> list:
-        whole: Program = eqx.combine(arrays, rest)
-        said = []
-        for site in whole.trace(data, params | latent, key).values():
-            if site["type"] == "sample":
-                said += [leaf for leaf in jax.tree.leaves(site["fn"]) if eqx.is_array_like(leaf)]
-            elif site["type"] == "deterministic":
-                said.append(site["value"])
-        return [whole.log_density(data, params, position), said]
-
-    jaxpr: Any = jax.make_jaxpr(run)(arrays, shapes, params, latent, position, key)
-    jaxpr, used = dce_jaxpr(jaxpr, True)
-    leaves = jax.tree_util.tree_flatten_with_path(arrays)[0]
-    constants, numbers, operations = [], hashlib.sha256(), hashlib.sha256()
-    for item in _walk(jaxpr):
-        if isinstance(item, str):
-            operations.update(f"{item} ".encode())
-        elif np.size(item) > 1:
-            constants.append(_digest(item))
-        else:
-            numbers.update(json.dumps(_digest(item)).encode())
+    lasting = {at: flow for at, flow in seen.facts.items() if _lasts(seen, *at)}
+    used = {name for flow in lasting.values() for name in flow.inputs}
+    computes: dict[str, dict[str, str]] = {}
+    for (site, aspect), said in seen.said.items():
+        if _lasts(seen, site, aspect):
+            computes.setdefault(site, {})[aspect] = said
     return {
         "leaves": {
-            jax.tree_util.keystr(path[1:], simple=True, separator="."): _digest(leaf)
-            for (path, leaf), is_used in zip(leaves, used, strict=False)  # `arrays` come first
-            if is_used
+            path: _digest(leaf)
+            for path, leaf in zip(seen.leaves, program.leaves, strict=True)
+            if f"leaf: {path}" in used
         },
-        "constants": constants,
-        "numbers": numbers.hexdigest(),
-        "operations": operations.hexdigest(),
+        "constants": sorted(_digest(value) for value in seen.constants),
+        "computes": computes,
     }
 
 
-def _walk(jaxpr: Any) -> Iterator[Any]:
-    """Yield names of operations and fixed operands in their order, inner jaxprs in their place.
+def _lasts(seen: Inspection, site: str, aspect: str) -> bool:
+    """Whether it is more than where a latent site or a param happens to start."""
+    started = seen.static.get((site, "type")) in (None, "'sample'", "'param'")
+    return not (started and aspect.startswith("value"))
 
-    The arguments and results of a jaxpr come in any order, sorted here: a distribution among them
-    is flattened in the order of a set of strings, which is another in another process.
-    """
-    known = dict(zip(jaxpr.constvars, jaxpr.consts, strict=True))
 
-    def fixed(operands: Any) -> list:
-        literal = [o.val if isinstance(o, Literal) else known.get(o) for o in operands]
-        return [value for value in literal if value is not None]
+def program_digest(program: Program) -> dict[str, Any]:
+    """Digest all of a program, its start and its arrays too, for a checkpoint."""
+    return {"computes": program.code.digest, "leaves": [_digest(leaf) for leaf in program.leaves]}
 
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        inner = [*jaxprs_in_params(equation.params)]
-        operands = fixed(equation.invars)
-        yield from sorted(operands, key=_digest) if inner else operands
-        for body in inner:
-            yield from _walk(body)
-    yield from sorted(fixed(jaxpr.outvars), key=_digest)
+
+def is_private(aspect: str) -> bool:
+    """Whether it is a distribution's own business, which its parameters say too."""
+    return any(part.startswith("_") for part in aspect.split("."))
 
 
 def _digest(value: Any) -> list:
     """Return shape, dtype and SHA-256 of an array."""
-    array = plain(value)
-    return [list(array.shape), str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest()]
+    array = to_numpy(value)
+    data = np.ascontiguousarray(array).tobytes()
+    return [list(array.shape), str(array.dtype), hashlib.sha256(data).hexdigest()]
 
 
-def plain(value: Any) -> np.ndarray:
-    """Return an array as NumPy's: a key as the numbers it is made of."""
-    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        value = jax.random.key_data(value)
-    return np.asarray(value)
+def unchanged(call: str, program: Program, data: Data) -> Inspection:
+    """Trace a program anew on the data of its fit, arrays or shapes; refuse it where it changed.
+
+    What it reads from outside (a global, a helper, an attribute of an object) is a part of it.
+    """
+    from .binding import trace_program
+
+    now, _, seen = trace_program(program.model, program.static, data)
+    if now.code.digest == program.code.digest:
+        return seen
+    before, after = program.code.said, seen.said
+    different = [
+        at for at in (before | after) if before.get(at) != after.get(at) and not is_private(at[1])
+    ]
+    named = ", ".join(f"the {aspect} of `{site}`" for site, aspect in different[:3])
+    raise ValueError(
+        f"`{call}` expected the program that the posterior was fitted with; it computes something "
+        f"else now ({named or 'its sites are in another order'}): a global, a helper or an object "
+        "that it reads has changed. Undo the change, or fit again; what is to vary between calls "
+        "is given as an argument, in `data`."
+    )

@@ -2,34 +2,34 @@
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, PRNGKeyArray
+from jaxtyping import ArrayLike, PRNGKeyArray
 
 from bayesfield.checks import check_key, warn
 
 from . import loop
 from .backends import ENGINES
-from .binding import bind, check_fittable
+from .binding import bind, check_fittable, with_outputs
 from .checkpoint import Checkpoint, digest
 from .clock import Clock
 from .crew import num_groups
 from .described import described
-from .diagnostics import ConvergenceWarning, warn_about
+from .diagnostics import warn_about
 from .engine import AbstractEngine, Members, Run, Start
-from .fingerprint import describe_sites, fingerprint
+from .fingerprint import program_digest
 from .posterior import Posterior
-from .program import Data, Program, Sites, Values
+from .program import TRACING, Program
+from .replicates import with_replicates
+from .sites import Data, Sites
+from .start import members_of, place
 
-TRIES = 10
 VERSIONS = ("bayesfield", "numpyro", "jax", "blackjax", "optax")
 
 
@@ -43,6 +43,8 @@ def fit_posterior(
     progress: bool = True,
     allow_nan: tuple[str, ...] = (),
     checkpoint: str | os.PathLike | None = None,
+    outputs: tuple[str, ...] | None = None,
+    judge: bool = True,
 ) -> Posterior:
     """Fit a NumPyro program to data.
 
@@ -62,6 +64,10 @@ def fit_posterior(
         checkpoint: A folder that each finished chunk is written to. A fit that was killed goes on
             from there where it is called again with the same arguments, and ends with the same
             draws, bit for bit on one machine; one that had ended is read back.
+        outputs: Names of the observed sites that are predictions, which `predict` and `score`
+            draw anew. By default those on whose values no other site's distribution depends: the
+            others (a covariate with a density, a site under `handlers.condition`) keep theirs.
+        judge: Whether the fit is diagnosed at its end, and warned of; `diagnose` does it later.
 
     Returns:
         The posterior. An interrupt (Ctrl-C) returns what there is, marked as cut short.
@@ -80,39 +86,42 @@ def fit_posterior(
     key = check_key("fit_posterior", key)
     if isinstance(allow_nan, str):
         raise TypeError("`allow_nan` must be a tuple of names: `allow_nan=('y',)`; got a string.")
-    program, arrays, sites = bind(model, data, allow_nan=tuple(allow_nan))
-    check_fittable(sites)
+    program, arrays, whole = bind(model, data, allow_nan=tuple(allow_nan))
+    whole = with_outputs(whole, outputs)
+    check_fittable(whole)
+    sites = whole.inferred
     key_init, key_start, key_run, key_result = jax.random.split(key, 4)
-    first = None
     if isinstance(init, str | AbstractEngine):
         init = _engine("init", init)
         _check_order(engine, init, sites)
+    else:
+        engine.check(sites, members_of(sites, init)[0])
     joint = _params_are_joint(engine, sites, init)
     saved = None
-    if checkpoint is not None:
+    if checkpoint is not None:  # after every check: a fit that is refused leaves no trace
         saved = Checkpoint(checkpoint, _identity(program, arrays, sites, engine, init, key))
+    first = None
     if isinstance(init, AbstractEngine):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # it is a start, no result
-            first = fit_posterior(
-                model,
-                data,
-                init,
-                key=key_init,
-                progress=progress,
-                allow_nan=allow_nan,
-                checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
-            )
+        first = fit_posterior(
+            model,
+            data,
+            init,
+            key=key_init,
+            progress=progress,
+            allow_nan=allow_nan,
+            checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
+            outputs=outputs,
+            judge=False,  # it is a start, no result
+        )
         if first.cut_short:
             warn(f"Interrupted in `init`: {engine} has not run.")
             return first
-    members, values = _members(sites, first if first is not None else init)
+    members, values = members_of(sites, first if first is not None else init)
     engine.check(sites, members)
     engine = engine.resolved(program, arrays, sites)
 
-    begin = time.perf_counter()
-    clock = Clock()
-    start = _start(engine, program, arrays, sites, members, values, key_start, clock)
+    begin, clock = time.perf_counter(), Clock()
+    start = place(engine, program, arrays, sites, members, values, key_start, clock)
     keys = jax.random.split(key_run, engine.num_lanes(sites))
     outcome = loop.run(
         engine.phases(program),
@@ -125,11 +134,13 @@ def fit_posterior(
         clock=clock,
         checkpoint=saved,
     )
-    fitted = engine.result(program, arrays, start, outcome, key_result)
+    with TRACING:
+        fitted = engine.result(program, arrays, start, outcome, key_result)
+    fitted = with_replicates(program, arrays, whole, fitted, keys[0])
     posterior = Posterior(
         program=program,
         data=arrays,
-        sites=sites,
+        sites=whole,
         draws=fitted.draws,
         params=fitted.params,
         trunk=np.asarray(fitted.trunk),
@@ -142,6 +153,7 @@ def fit_posterior(
             "settings": described(engine),
             "init": first.settings if first is not None else type(init).__name__,
             "joint_params": joint,
+            "outputs": None if outputs is None else list(whole.outputs),
             "versions": {name: version(name) for name in VERSIONS},
             "seconds": time.perf_counter() - begin,
             "compile_seconds": clock.compiling,
@@ -152,7 +164,8 @@ def fit_posterior(
         },
         run=Run(engine, start, keys, outcome.reached),
     )
-    warn_about(posterior)
+    if judge:
+        warn_about(posterior)
     return posterior
 
 
@@ -171,13 +184,12 @@ def _identity(
         init = digest({name: jnp.asarray(value) for name, value in init.items()})
     else:
         init = described(init)
-    shapes = jax.eval_shape(lambda: data)
     return {
         "data": digest(data),
         "settings": described(engine),
         "init": init,
         "key": digest(key),
-        "program": [describe_sites(program, shapes, sites), fingerprint(program, shapes, sites)],
+        "program": program_digest(program),
         "layout": [
             jax.default_backend(),
             str(jnp.result_type(float)),
@@ -224,116 +236,3 @@ def _params_are_joint(engine: AbstractEngine, sites: Sites, init: Any) -> bool:
             "1.01). `init=SVI(num_restarts=...)` fits the params to the sites' spread."
         )
     return joint
-
-
-def _members(sites: Sites, init: Any) -> tuple[Members | None, Values]:
-    """Return what `init` has to start from, and constrained values that it fixes beside it."""
-    if init is None:
-        return None, {}
-    if isinstance(init, Posterior):
-        for kind in ("latent", "params"):
-            own = {s.name: s.shape for s in getattr(sites, kind)}
-            given = {s.name: s.shape for s in getattr(init.sites, kind)}
-            if own != given:
-                differ = sorted(own.items() ^ given.items())
-                raise ValueError(
-                    f"`init` is the posterior of another program: its {kind} sites differ from "
-                    f"this one's in {[f'{name} {shape}' for name, shape in differ][:4]}."
-                )
-        return init.members, {}
-    if not isinstance(init, Mapping):
-        raise TypeError(
-            "`init` must be a Posterior, an engine to run first, or a dict of values of sites; got "
-            f"{type(init).__name__}."
-        )
-    known = {site.name: site for site in (*sites.latent, *sites.params)}
-    for name, value in init.items():
-        if name not in known:
-            raise ValueError(f"`init` holds `{name}`, which is no site of the program: {[*known]}.")
-        if jnp.shape(value) != known[name].shape:
-            raise ValueError(
-                f"`init` holds `{name}` of shape {jnp.shape(value)}; the site has "
-                f"{known[name].shape}."
-            )
-    params = {site.name for site in sites.params}
-    values = {n: np.asarray(v, jnp.result_type(float)) for n, v in init.items()}
-    start = Start({n: v[None] for n, v in values.items() if n in params}, {}, {})
-    return Members(start, np.zeros(1)), {n: v for n, v in values.items() if n not in params}
-
-
-def _start(
-    engine: AbstractEngine,
-    program: Program,
-    data: Data,
-    sites: Sites,
-    members: Members | None,
-    values: Values,
-    key: PRNGKeyArray,
-    clock: Clock,
-) -> Start:
-    """Place the lanes: at the members of `init`, or drawn, and drawn again where not finite."""
-    lanes = engine.num_lanes(sites)
-    params: Values = {}
-    if members is not None:
-        at = np.asarray(engine.assign(sites, len(members.score)))
-        placed = jax.tree.map(lambda value: jnp.asarray(np.asarray(value)[at]), members.start)
-        if placed.position or not sites.latent:
-            return placed
-        params = placed.params
-    fixed = {n: jnp.broadcast_to(v, (lanes, *v.shape)) for n, v in values.items()}
-
-    def drawn(attempt: int) -> tuple[Start, np.ndarray]:
-        keys = jax.random.split(jax.random.fold_in(key, attempt), lanes)
-        start, good = clock.call(
-            _draw_start, program, data, params, fixed, engine.init_strategy, keys
-        )
-        return start, np.asarray(good)
-
-    start, finite = drawn(0)
-    for attempt in range(1, TRIES):
-        if finite.all():
-            return start
-        again, good = drawn(attempt)
-        start, finite = _choose(finite, start, again), finite | good
-    if not finite.any():
-        raise FloatingPointError(
-            f"The log density is not finite at any of {TRIES * lanes} starts: "
-            f"{_culprits(program, data, start)}. Look at the data's scale and at the supports, or "
-            "give values to start from: `init={...}`."
-        )
-    return start
-
-
-def _choose(flags: np.ndarray, yes: Start, no: Start) -> Start:
-    return jax.tree.map(
-        lambda a, b: jnp.where(flags.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
-    )
-
-
-@eqx.filter_jit
-def _draw_start(
-    program: Program, data: Data, params: Values, values: Values, strategy: Callable, keys: Array
-) -> tuple[Start, Array]:
-    def one(params: Values, values: Values, key: PRNGKeyArray) -> tuple[Start, Array]:
-        drawn, position = program.start(data, params | values, strategy, key)
-        density = program.log_density(data, drawn, position)
-        return Start(drawn, position, {}), jnp.isfinite(density)
-
-    return jax.vmap(one)(params, values, keys)
-
-
-def _culprits(program: Program, data: Data, start: Start) -> str:
-    """Name the sites whose log density is not finite at the first lane's start."""
-    params, position, _ = jax.tree.map(lambda value: value[0], start)
-    values = program.constrain(data, params, position)
-    trace = program.trace(data, params | values, jax.random.key(0))
-    found = []
-    for name, site in trace.items():
-        if site["type"] != "sample":
-            continue
-        with warnings.catch_warnings():  # NumPyro's, of values out of the support: it is said here
-            warnings.simplefilter("ignore")
-            density = np.asarray(site["fn"].log_prob(site["value"]))
-        if not np.all(np.isfinite(density)):
-            found.append(f"`{name}` has {density.sum()}")
-    return ", ".join(found) or "its gradient or its Jacobian is not"

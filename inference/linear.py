@@ -1,7 +1,6 @@
 """A program made linear in its sites about the mode of each draw's own start."""
 
 import copy
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,7 +46,7 @@ def linear(program: Program, modes: Values, sites: Sites) -> Program:
     names |= set(statements(sites).values())  # on new rows, which are not masked
     values = {name: jnp.asarray(value) for name, value in modes.items()}
     model = _Linear(program.model, values, tuple(sorted(names)))
-    return dataclasses.replace(program, model=model)  # MERGE: program.derived
+    return program.derived(model, "linear", *model.outputs)
 
 
 class _Linear(eqx.Module):

@@ -99,7 +99,7 @@ def run(
         with _bar(phase, progress) as bar:
             bar.update(done)
             try:
-                states = clock.call(initial_states, bound, bound.arrays, states, phase_keys)
+                states = clock.call(initial_states, bound, states, phase_keys)
                 if reached is not None and number == reached.phase:
                     states = from_arrays(reached.leaves, states)
                 carry = (states, jnp.asarray(alive), jnp.asarray(died))

@@ -19,6 +19,11 @@ from .program import Data, Program
 
 MEMORY = ("prototype_trace", "_batch_shape", "_event_shape")  # None in a guide that has not run
 MEMORIES = ("_prototype_frames", "_prototype_frame_full_sizes", "_event_dims")  # empty there
+LEFT = (  # not there
+    *("_potential_fn_gen", "_potential_fn", "_postprocess_fn", "_init_locs"),
+    *("_prototype_plate_sizes", "_init_latent", "_unpack_latent", "latent_dim", "plates"),
+    *("_surrogate_potential_fn", "_surrogate_prototype_trace"),
+)
 
 
 def kind_of(guide: Any) -> type | None:
@@ -33,6 +38,25 @@ def is_point(guide: Any) -> bool:
     """Whether a guide has no spread at all."""
     kind = kind_of(guide)
     return kind is not None and issubclass(kind, autoguide.AutoDelta)
+
+
+def fresh(guide: Any) -> Any:
+    """Return a copy of an AutoGuide that remembers no model that it has run; others as they are."""
+    if not isinstance(guide, AutoGuide):
+        return guide
+    new = copy.copy(guide)
+    for name in vars(guide):
+        if name in MEMORY:
+            setattr(new, name, None)
+        elif name in MEMORIES:
+            setattr(new, name, {})
+        elif name in LEFT:
+            delattr(new, name)
+    if isinstance(guide, autoguide.AutoGuideList):
+        new._guides = [fresh(part) for part in guide._guides]
+    if isinstance(guide, autoguide.AutoSemiDAIS):
+        new.global_guide = fresh(guide.global_guide)
+    return new
 
 
 def check_guide(call: str, guide: Any) -> None:
@@ -102,14 +126,8 @@ def model_of(program: Program, data: Data) -> Callable[[], Any]:
 
 
 def _anew(guide: AutoGuide, program: Program, data: Data, strategy: Callable, model: Any) -> Any:
-    new = copy.copy(guide)
+    new = fresh(guide)
     new.model, new.init_loc_fn = model, strategy
-    for name in MEMORY:
-        if hasattr(new, name):
-            setattr(new, name, None)
-    for name in MEMORIES:
-        if hasattr(new, name):
-            setattr(new, name, {})
 
     def part(inner: Any) -> Any:
         if isinstance(inner, AutoGuide):

@@ -13,7 +13,9 @@ from jaxtyping import PRNGKeyArray
 from bayesfield.checks import check_key, check_size, listed
 
 from .binding import bind
+from .data_record import shapes_of
 from .engine import Members, Run
+from .fingerprint import unchanged
 from .linear import START, linear
 from .predict import (
     Labelled,
@@ -148,6 +150,7 @@ class Posterior:
             ValueError: A latent site's plate changed its size; an unknown site.
         """
         key = check_key("predict", key)
+        self.check_unchanged("predict")
         if batch_size is not None:
             check_size("predict", "batch_size", batch_size)
         program, arrays, new = bind(self.predictive.model, data, allow_nan=tuple(data), fill=True)
@@ -172,6 +175,7 @@ class Posterior:
         Raises:
             ValueError: A latent site's plate changed its size; no observed site.
         """
+        self.check_unchanged("log_likelihood")
         program, arrays, new = bind(self.predictive.model, data)
         fitted = without_imputed(self)
         fitted._check_plates(new)
@@ -215,6 +219,8 @@ class Posterior:
         """
         from .datatree import build
 
+        self.check_unchanged("to_datatree")
+
         return build(self, key=key, prior=prior, trunk=trunk, dims=dims, coords=coords)
 
     def extend(self, num_samples: int, *, progress: bool = True) -> "Posterior":
@@ -235,6 +241,8 @@ class Posterior:
             ValueError: The posterior was loaded without its data, or its fit was cut short.
         """
         from .extend import extend
+
+        self.check_unchanged("extend")
 
         return extend(self, check_size("extend", "num_samples", num_samples), progress=progress)
 
@@ -290,6 +298,16 @@ class Posterior:
         from .storage import load
 
         return cls(**load(path, model, data))
+
+    def check_unchanged(self, call: str) -> None:
+        """Refuse to go on where the program computes something else now than when it was fitted.
+
+        Raises:
+            ValueError: What the program reads from outside has changed since.
+        """
+        record = self.record if self.data is None else None
+        shapes = self.data if record is None else shapes_of(record)[0]
+        unchanged(call, self.program, shapes)
 
     def only_trunk(self, trunk: int) -> "Posterior":
         """Return the draws of one trunk: its chains, or its share of one chain.

@@ -1,12 +1,13 @@
-"""A NumPyro program bound to data: its sites, and its density.
+"""A NumPyro program bound to data, and its density.
 
 Everything here is a function of `(program, data, ...)` that may be traced anew at any time: what
 carries hidden state is built inside a trace and dropped with it.
 """
 
 import inspect
+import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -18,89 +19,130 @@ from numpyro.distributions import biject_to
 from numpyro.infer.util import constrain_fn, log_density, potential_energy
 from numpyro.primitives import Messenger
 
-Values = dict[str, Any]  # by site; JAX arrays inside a trace, NumPy arrays in a result
-Data = PyTree
+from .sites import Data, Site, Sites, Values
+
+__all__ = ["TRACING", "Code", "Data", "Program", "Site", "Sites", "Values"]
+
 WRAPPERS = (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)
+# NumPyro has one stack of handlers for all threads: who runs or compiles a program holds this.
+TRACING = threading.RLock()
 
 
-class Site(NamedTuple):
-    """What is known of a site without running the program.
-
-    Attributes:
-        name: As NumPyro has it.
-        shape: Of its value, plates included.
-        dtype: Of its value.
-        event_dim: How many trailing axes belong to one event.
-        plates: `(plate's name, axis of the value)`, from the left.
-        family: The class of its distribution, less its wrappers; "" where it has none.
-        real: Whether it is latent and its support the real line, in every entry.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    event_dim: int
-    plates: tuple[tuple[str, int], ...]
-    family: str = ""
-    real: bool = False
-
-
-class Sites(NamedTuple):
-    """The sites of a program, in the order of its statements.
+class Code:
+    """What of a program is no array; equal where the programs compute the same.
 
     Attributes:
-        latent: Sample sites without `obs`.
-        observed: Sample sites with `obs`.
-        deterministic: `numpyro.deterministic`.
-        params: `numpyro.param`.
-        discrete: Names of the latent sites with a discrete support.
-        plates: From a plate's name to `(size, subsample size)`.
-        factors: Names of the `factor` sites.
+        rest: The model, with None in the place of every array of a Module.
+        structure: How the model's arrays are put back.
+        static: The arguments with None in the place of every array.
+        digest: Of all that the program computes, as it was traced when it was bound.
+        said: The same by site and aspect, to name what has changed.
+        params: Names of the params; of one that is a tree, its leaves.
+        constrained: Names of the params that have a constraint.
+        trees: Of the params that are trees: name, structure, and the names of the leaves.
+        masked: See `Sites`.
+        replicates: See `Sites`.
     """
 
-    latent: tuple[Site, ...]
-    observed: tuple[Site, ...]
-    deterministic: tuple[Site, ...]
-    params: tuple[Site, ...]
-    discrete: tuple[str, ...]
-    plates: dict[str, tuple[int, int]]
-    factors: tuple[str, ...] = ()
+    def __init__(
+        self,
+        model: Any,
+        static: dict[str, Any],
+        digest: str,
+        said: dict[tuple[str, str], str] | None = None,
+        params: tuple[str, ...] = (),
+        constrained: tuple[str, ...] = (),
+        trees: tuple[tuple[str, Any, tuple[str, ...]], ...] = (),
+        masked: tuple[str, ...] = (),
+        replicates: tuple[str, ...] = (),
+    ):
+        arrays, self.rest = eqx.partition(model, eqx.is_array)
+        _, self.structure = jax.tree.flatten(arrays)
+        self.static, self.digest, self.constrained = static, digest, constrained
+        self.said, self.params = said or {}, params
+        self.trees, self.masked, self.replicates = trees, masked, replicates
 
-    @property
-    def subsampled(self) -> list[str]:
-        """Plates that take a part of their data: there the density is an estimate."""
-        return [name for name, (size, subsample) in self.plates.items() if subsample != size]
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Code) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
 
 class Program(eqx.Module):
     """A NumPyro model and those of its arguments that are not arrays.
 
-    Two programs are equal to a compiled function where their models are (the same function, or
-    Modules of the same structure) and their static arguments are.
+    Two programs are equal to a compiled function where they compute the same: where the traces
+    that were made when they were bound have the same digest.
 
     Attributes:
-        model: The NumPyro program, a function or a Module.
-        static: The arguments with None in the place of every array.
-        constrained: Names of the params that have a constraint.
+        leaves: The arrays that the model holds, where it is a Module.
+        code: The rest.
     """
 
-    model: Callable[..., Any]
-    static: dict[str, Any]
-    constrained: tuple[str, ...] = eqx.field(static=True, default=())
+    leaves: list[Array]
+    code: Code = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, model: Callable[..., Any], code: Code) -> "Program":
+        """Return the program of a model, of which `code` is the rest."""
+        return cls(jax.tree.leaves(eqx.filter(model, eqx.is_array)), code)
+
+    def derived(self, model: Callable[..., Any], *facts: str) -> "Program":
+        """Return a program made of this one: what it computes follows from this one and `facts`.
+
+        Args:
+            model: The new model, which may be a Module that holds arrays.
+            facts: What, with this program, says what the new one computes.
+        """
+        code, shapes = self.code, eqx.filter(model, eqx.is_array)
+        spelt = [str(jax.tree.map(lambda a: (a.shape, str(a.dtype)), jax.tree.leaves(shapes)))]
+        digest = " ".join([code.digest, *facts, *spelt])
+        parts = (None, code.params, code.constrained, code.trees, code.masked, code.replicates)
+        return Program.of(model, Code(model, code.static, digest, *parts))
+
+    @property
+    def model(self) -> Callable[..., Any]:
+        """The NumPyro program, a function or a Module."""
+        arrays = jax.tree.unflatten(self.code.structure, self.leaves)
+        return eqx.combine(arrays, self.code.rest)
+
+    @property
+    def static(self) -> dict[str, Any]:
+        """The arguments with None in the place of every array."""
+        return self.code.static
+
+    @property
+    def constrained(self) -> tuple[str, ...]:
+        """Names of the params that have a constraint."""
+        return self.code.constrained
 
     @property
     def proper_model(self) -> Callable[..., Any]:
-        """The model, with a density on every entry of its latent sites."""
-        return _proper(self.model)
+        """The model as it is inferred: no replicates, a density on all else that is imputed."""
+        return self._model(replicates=False)
+
+    def _model(self, *, replicates: bool) -> Callable[..., Any]:
+        code = self.code
+        if not code.masked:
+            return self.model
+        return _Imputed(self.model, code.masked, () if replicates else code.replicates)
 
     def arguments(self, data: Data) -> dict[str, Any]:
         """Put arrays and the rest together again."""
         return eqx.combine(data, self.static)
 
-    def trace(self, data: Data, values: Values, key: PRNGKeyArray) -> dict[str, dict]:
+    def run(self, model: Callable[..., Any], data: Data) -> dict[str, dict]:
+        """Trace a model that was made of this one on the program's arguments."""
+        # not `get_trace(**arguments)`: an argument may be called as one of a handler's
+        return handlers.trace(lambda: model(**self.arguments(data))).get_trace()
+
+    def trace(
+        self, data: Data, values: Values, key: PRNGKeyArray, *, replicates: bool = False
+    ) -> dict[str, dict]:
         """Run the program with `values` at its sites, params included; `key` draws the rest."""
-        model = handlers.substitute(handlers.seed(self.proper_model, key), data=values)
-        return handlers.trace(model).get_trace(**self.arguments(data))
+        seeded = handlers.seed(self._model(replicates=replicates), key)
+        return self.run(handlers.substitute(seeded, data=self.join(values)), data)
 
     def log_density(
         self,
@@ -121,17 +163,15 @@ class Program(eqx.Module):
                 or of the constrained ones, as a MAP has it.
             key: For programs that ask for one: which rows a subsampling plate takes.
         """
-        model = handlers.substitute(self._placed(key), data=params)
-        arguments = self.arguments(data)
+        model = self._placed(data, params, key)
         if jacobian:
-            return jnp.asarray(-potential_energy(model, (), arguments, position))
+            return jnp.asarray(-potential_energy(model, (), {}, position))
         placed = handlers.substitute(model, substitute_fn=_constrained_at(position))
-        return jnp.asarray(log_density(placed, (), arguments, {})[0])
+        return jnp.asarray(log_density(placed, (), {}, {})[0])
 
     def constrain(self, data: Data, params: Values, position: Values) -> Values:
         """Return the values of the latent sites at an unconstrained `position`."""
-        model = handlers.substitute(self._placed(), data=params)
-        return constrain_fn(model, (), self.arguments(data), position)
+        return constrain_fn(self._placed(data, params), (), {}, position)
 
     def unconstrain(self, data: Data, params: Values, values: Values) -> Values:
         """Return the unconstrained position of constrained `values`."""
@@ -145,9 +185,9 @@ class Program(eqx.Module):
     ) -> tuple[Values, Values]:
         """Draw a start, `(params, unconstrained position)`, but for the sites `given`."""
         seeded = handlers.seed(self.proper_model, key)
-        placed = handlers.substitute(handlers.substitute(seeded, substitute_fn=strategy), given)
-        trace = handlers.trace(placed).get_trace(**self.arguments(data))
-        drawn = {n: s["value"] for n, s in trace.items() if s["type"] == "param"}
+        placed = handlers.substitute(seeded, substitute_fn=strategy)
+        trace = self.run(handlers.substitute(placed, data=self.join(given)), data)
+        drawn = self.split({n: s["value"] for n, s in trace.items() if s["type"] == "param"})
         position = {
             name: biject_to(site["fn"].support).inv(site["value"])
             for name, site in trace.items()
@@ -165,15 +205,36 @@ class Program(eqx.Module):
         transforms = self._param_transforms(data, free)
         return {n: transforms[n](v) if n in transforms else v for n, v in free.items()}
 
+    def join(self, values: Values) -> Values:
+        """Put the leaves of params that are trees together, as the model takes them."""
+        joined = dict(values)
+        for name, structure, leaves in self.code.trees:
+            if all(leaf in joined for leaf in leaves):
+                tree = jax.tree.unflatten(structure, [joined.pop(leaf) for leaf in leaves])
+                joined[name] = tree
+        return joined
+
+    def split(self, values: Values) -> Values:
+        """Take params that are trees apart, and leave out those that nothing depends on."""
+        parted = dict(values)
+        for name, _, leaves in self.code.trees:
+            if name in parted:
+                parted |= zip(leaves, jax.tree.leaves(parted.pop(name)), strict=True)
+        return {name: parted[name] for name in self.code.params}
+
     def _param_transforms(self, data: Data, params: Values) -> dict[str, Any]:
         if not self.constrained or not params:
             return {}
         trace = self.trace(data, params, jax.random.key(0))
         return {n: biject_to(trace[n]["kwargs"]["constraint"]) for n in self.constrained}
 
-    def _placed(self, key: PRNGKeyArray | None = None) -> Callable[..., Any]:
+    def _placed(
+        self, data: Data, params: Values, key: PRNGKeyArray | None = None
+    ) -> Callable[[], Any]:
         # A key for programs that ask for one beside their sites; every site has its value.
-        return handlers.seed(self.proper_model, jax.random.key(0) if key is None else key)
+        seeded = handlers.seed(self.proper_model, jax.random.key(0) if key is None else key)
+        model = handlers.substitute(seeded, data=self.join(params))
+        return lambda: model(**self.arguments(data))
 
 
 def signature_of(model: Callable[..., Any]) -> inspect.Signature:
@@ -212,18 +273,42 @@ def _constrained_at(position: Values) -> Callable[[dict], Any]:
     return value
 
 
-class _proper(handlers.substitute):  # noqa: N801 -- a handler, named as NumPyro names its own
-    """Drop the mask of the sites `*_unobserved` that `obs_mask` makes.
+class _Imputed(Messenger):
+    """Gives what `obs_mask` imputes a density, and leaves out what nothing depends on.
 
-    NumPyro masks their density where an observation stands, which leaves those entries without
-    any: a flat direction, on which no engine converges. Without the mask they are replicates of
-    the observations, independent of everything else given the latent sites, and integrate to one.
+    NumPyro masks the density of `*_unobserved` where an observation stands, which leaves those
+    entries without any: a flat direction, on which no engine converges. Without the mask they are
+    drawn from their distribution, independent of everything else, and integrate to one. A site
+    that nothing depends on integrates to one in all of its entries: it is no site at all.
     """
 
-    def __init__(self, fn: Callable[..., Any]):
-        super().__init__(fn, data={})
+    def __init__(self, fn: Callable[..., Any], masked: tuple[str, ...], dropped: tuple[str, ...]):
+        super().__init__(fn)
+        self.imputed = {f"{stem}_unobserved" for stem in masked}
+        self.dropped = dropped
 
     def process_message(self, msg: dict) -> None:
-        imputed = msg["type"] == "sample" and msg["name"].endswith("_unobserved")
-        if imputed and isinstance(msg["fn"], dist.MaskedDistribution):
-            msg["fn"] = msg["fn"].base_dist
+        if msg["type"] != "sample" or msg["name"] not in self.imputed:
+            return
+        if msg["name"] in self.dropped and not msg["is_observed"]:
+            fn = msg["fn"]
+            msg["value"] = jnp.zeros(fn.shape(), jnp.result_type(_example(fn)))
+            msg["stop"] = True
+        elif isinstance(msg["fn"], dist.MaskedDistribution):
+            msg["fn"] = _without_mask(msg["fn"])
+
+
+def _without_mask(fn: Any) -> Any:
+    """Take off the mask of `obs_mask`, the first that was put on, and leave the user's own."""
+    if isinstance(fn.base_dist, dist.MaskedDistribution):
+        return _without_mask(fn.base_dist).mask(fn._mask)
+    return fn.base_dist
+
+
+def _example(fn: Any) -> Any:
+    return jax.eval_shape(lambda: fn.sample(jax.random.key(0)))
+
+
+def is_tree(value: PyTree) -> bool:
+    """Whether a param's value is a tree and not one array."""
+    return not jax.tree_util.all_leaves([value])

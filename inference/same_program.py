@@ -7,35 +7,31 @@ import jax
 
 from bayesfield.checks import listed, warn
 
-from .fingerprint import GROUPS, describe_sites, fingerprint
-from .program import Data, Program, Sites
+from .fingerprint import GROUPS, describe_sites, fingerprint, is_private
+from .inspection import Inspection
+from .program import Program, Sites
 
 LIBRARIES = ("bayesfield", "numpyro", "jax", "equinox")
 
 
 def check_program(
-    path: Any, header: dict[str, Any], program: Program, shapes: Data, sites: Sites
+    path: Any, header: dict[str, Any], program: Program, sites: Sites, seen: Inspection
 ) -> None:
     """Refuse another program than the saved one, and name every difference."""
     saved, was, now = header["program"], header["environment"], environment()
-    different = _site_differences(saved, describe_sites(program, shapes, sites))
+    different = _site_differences(saved, describe_sites(sites))
     doubt = ""
     if not different:  # else its density need not even run on the saved sites
-        own = fingerprint(program, shapes, sites)
+        own = fingerprint(program, seen)
         different = _array_differences(saved, own, alike=was == now)
-        if was == now and saved["numbers"] != own["numbers"]:
-            different += ["numbers that it fixes have changed (the scale of a prior, say)"]
-        elif saved["numbers"] != own["numbers"]:
+        changed = _computed_differences(saved["computes"], own["computes"])
+        if was == now:
+            different += changed
+        elif changed:
             doubt = (
                 f"`{path}` was saved with {_spoken(was)}, and this is {_spoken(now)}. Sites and "
-                "fixed arrays of the program are the same; numbers in it (the scale of a prior, "
-                "say) cannot be compared. Compare a prediction."
-            )
-        elif was == now and saved["operations"] != own["operations"]:
-            doubt = (
-                f"The program has the sites, arrays and numbers of the one that `{path}` was saved "
-                "with and other operations: it computes something else, or the same in another "
-                "way. Compare a prediction."
+                "fixed arrays of the program are the same; what it computes of them (the scale of "
+                "a prior, say) cannot be compared. Compare a prediction."
             )
     if different:
         raise ValueError(
@@ -73,6 +69,19 @@ def _site_differences(saved: dict[str, Any], own: dict[str, Any]) -> list[str]:
             if name in after and after[name] != size
         ]
     return found
+
+
+def _computed_differences(saved: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Name what is computed otherwise, from other numbers or by other operations."""
+    if saved == own:
+        return []
+    found = [
+        f"the {aspect} of `{site}` is computed otherwise (another number, or another formula)"
+        for site, aspects in own.items()
+        for aspect, said in aspects.items()
+        if saved.get(site, {}).get(aspect) != said and not is_private(aspect)
+    ]
+    return found or ["it computes something else of the same sites"]
 
 
 def _array_differences(saved: dict[str, Any], own: dict[str, Any], *, alike: bool) -> list[str]:

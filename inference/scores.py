@@ -105,6 +105,7 @@ def score(
             models. Biometrika 73, 13-22.
     """
     key_draw, key_rank = jax.random.split(check_key("score", key))
+    posterior.check_unchanged("score")
     chosen = _check_levels(levels)
     program, arrays, new = bind(posterior.predictive.model, data, allow_nan=tuple(data))
     if not new.observed:

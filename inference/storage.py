@@ -15,7 +15,7 @@ from .binding import bind_shapes
 from .data_record import check_data, record_of, shapes_of
 from .engine import Members, Start
 from .extend import can_go_on, restored, stored
-from .fingerprint import describe_sites, fingerprint
+from .fingerprint import describe_sites, fingerprint, unchanged
 from .same_program import check_program, environment
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ def save(posterior: "Posterior", path: str | os.PathLike[str]) -> None:
         arrays |= more
     record = posterior.record if posterior.data is None else record_of(posterior)
     assert record is not None
-    program, sites, (shapes, _) = posterior.program, posterior.sites, shapes_of(record)
+    program, (shapes, _) = posterior.program, shapes_of(record)
     with jax.enable_x64(record["precision"] == "float64"):  # that of the fit, wherever this is run
         described = {
             "model": getattr(program.model, "__name__", type(program.model).__name__),
-            **describe_sites(program, shapes, sites),
-            **fingerprint(program, shapes, sites),
+            **describe_sites(posterior.sites),
+            **fingerprint(program, unchanged("save", program, shapes)),
         }
     header = {
         "environment": environment(),
@@ -82,13 +82,13 @@ def load(
     shapes, static = shapes_of(record)
     given = None if data is None else check_data(path, record, data)
     try:
-        program, sites = bind_shapes(model, static, shapes)
+        program, sites, seen = bind_shapes(model, static, shapes)
     except Exception as error:
         raise ValueError(
             f"`load` expected the program that `{path}` was saved with; got one that does not run "
             f"on data of the saved shapes: {error}"
         ) from error
-    check_program(path, header, program, shapes, sites)
+    check_program(path, header, program, sites, seen)
     result = arrays["result"]
     start = Start(*(arrays[f"members/{name}"] for name in Start._fields))
     run = header["run"]

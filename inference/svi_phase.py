@@ -134,9 +134,8 @@ class NumPyroClimb(AbstractClimb):
     def init(self, program: Program, data: Data, lane: Any, key: PRNGKeyArray):
         """Start the guide at the lane's position, a guide function where it says itself."""
         values = program.constrain(data, lane.params, lane.position)
-        return self._svi(program, data, init_to_value(values=values)).init(
-            key, init_params=lane.params
-        )
+        numpyro_svi = self._svi(program, data, init_to_value(values=values))
+        return numpyro_svi.init(key, init_params=program.join(lane.params))
 
     def step(self, program: Program, data: Data, state: Any, index: Array, key: PRNGKeyArray):
         """Take a step of the optimiser."""
@@ -153,7 +152,7 @@ class NumPyroClimb(AbstractClimb):
         numpyro_svi.init(jax.random.key(0))
         found = numpyro_svi.get_params(state)
         model = handlers.trace(handlers.seed(model_of(program, data), 0)).get_trace()
-        params = {n: found[n] for n, site in model.items() if site["type"] == "param"}
+        params = program.split(found)
         latent = [n for n, s in model.items() if s["type"] == "sample" and not s["is_observed"]]
 
         def draw(key: PRNGKeyArray) -> tuple[Values, Values, Array]:

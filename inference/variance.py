@@ -65,6 +65,7 @@ def variance_split(
     import xarray as xr
 
     key = check_key("variance_split", key)
+    posterior.check_unchanged("variance_split")
     if not posterior.sites.observed:
         raise ValueError(
             "`variance_split` expected a posterior of a program with an observed site; got none."

@@ -12,10 +12,11 @@ from numpyro.infer import init_to_median
 from numpyro.infer.autoguide import AutoGuide
 
 from bayesfield.checks import check_positive, check_size
+from bayesfield.inference.described import Keyed
 from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first, check_strategy
 from bayesfield.inference.guides import GUIDES
 from bayesfield.inference.loop import Outcome
-from bayesfield.inference.numpyro_guides import check_guide, is_point
+from bayesfield.inference.numpyro_guides import check_guide, fresh, is_point
 from bayesfield.inference.optimizers import check_optimizer
 from bayesfield.inference.program import Data, Program, Sites
 from bayesfield.inference.svi_phase import AbstractClimb, Drawn, GaussianClimb, NumPyroClimb
@@ -46,7 +47,9 @@ class SVI(AbstractEngine):
         init_strategy: Where guides start without `init`.
     """
 
-    guide: str | type | Callable | AutoGuide = eqx.field(static=True, default="normal")
+    guide: str | type | Callable | AutoGuide = eqx.field(
+        static=True, default="normal", converter=fresh
+    )
     num_steps: int = eqx.field(static=True, default=4000)
     optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
     learning_rate: float | Callable | None = eqx.field(static=True, default=None)
@@ -120,7 +123,7 @@ class SVI(AbstractEngine):
         keys = jax.random.split(key, self.num_restarts)
         share = -(-self.num_samples // self.num_trunks)
         (phase,) = self.phases(program)
-        drawn = _draw(phase, program, data, outcome.states, keys, max(share, 200))
+        drawn = _draw(Keyed(phase), program, data, outcome.states, keys, max(share, 200))
         drawn = Drawn(*jax.tree.map(np.asarray, drawn))
         ends = Start(drawn.params, drawn.centre, drawn.spread)
         alive = np.flatnonzero(outcome.alive)
@@ -143,9 +146,9 @@ class SVI(AbstractEngine):
 
 @eqx.filter_jit
 def _draw(
-    phase: AbstractClimb, program: Program, data: Data, states: Any, keys: Array, num_draws: int
+    phase: Keyed, program: Program, data: Data, states: Any, keys: Array, num_draws: int
 ) -> Drawn:
     def one(state: Any, key: PRNGKeyArray) -> Drawn:
-        return phase.draws(program, data, state, jax.random.split(key, num_draws))
+        return phase.value.draws(program, data, state, jax.random.split(key, num_draws))
 
     return jax.vmap(one)(states, keys)

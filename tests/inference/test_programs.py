@@ -78,7 +78,7 @@ def test_draws_lead_with_chain_and_draw_and_lie_within_their_supports(engine, pr
         name: (*LEADS[engine], *shape) for name, shape in latent.items()
     }
     at = {name: jnp.asarray(value[0, 0]) for name, value in posterior.values().items()}
-    trace = posterior.program.trace(posterior.data, at, jr.key(0))
+    trace = posterior.program.trace(posterior.data, at, jr.key(0), replicates=True)
     for name, value in posterior.draws.items():
         assert np.isfinite(value).all(), name
         assert np.all(trace[name]["fn"].support(jnp.asarray(value))), name

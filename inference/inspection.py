@@ -1,0 +1,273 @@
+"""A program traced once on shapes: its messages, a digest of all it computes, what reads what."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.distributions.constraints import Constraint
+from numpyro.distributions.transforms import Transform
+from numpyro.primitives import Messenger, default_process_message
+
+from .dataflow import TAG, Flow, constants, digest_of, flows, input_flow, tag
+from .described import of_library, spelt
+
+KEY = "key"
+TRIED = ("mean", "variance")
+
+
+class Inspection(NamedTuple):
+    """What a trace says of a program.
+
+    Attributes:
+        facts: From a site and one of its aspects ("loc", "value", "scale", ...) to what it is.
+        static: The same of what is no array, spelt.
+        order: Names of the sites, in the order of the program.
+        constants: The arrays that the program holds fixed.
+        unset: Names of the params that the program asked for before they had a value.
+        leaves: Paths of the arrays that the model holds.
+    """
+
+    facts: dict[tuple[str, str], Flow]
+    static: dict[tuple[str, str], str]
+    order: list[str]
+    constants: list[np.ndarray]
+    unset: tuple[str, ...]
+    leaves: tuple[str, ...]
+
+    @property
+    def said(self) -> dict[tuple[str, str], str]:
+        """All that the program computes: by site and aspect, a digest or the thing itself."""
+        return self.static | {at: flow.digest.hex() for at, flow in self.facts.items()}
+
+    @property
+    def digest(self) -> str:
+        """One digest of everything that the program computes."""
+        return digest_of([*self.order, *sorted(self.said.items())])
+
+    def readers(self, site: str) -> set[str]:
+        """Return the sample sites whose distribution or observation is computed from a site."""
+        return {
+            name
+            for (name, aspect), flow in self.facts.items()
+            if site in flow.inputs and not aspect.startswith("value")
+        } - {site}
+
+    def is_used(self, site: str) -> bool:
+        """Whether anything at all is computed from a site."""
+        return any(site in flow.inputs for (name, _), flow in self.facts.items() if name != site)
+
+    def reads(self, site: str) -> dict[str, tuple[str, ...]]:
+        """Return by parameter what a sample site's distribution is computed from directly."""
+        known = set(self.order)
+        return {
+            aspect: tuple(sorted((flow.inputs & known) - {site}))
+            for (name, aspect), flow in self.facts.items()
+            if name == site and not aspect.startswith("value")
+        }
+
+
+def inspect_program(
+    model: Callable[[list, Any], Any],
+    leaves: list,
+    paths: tuple[str, ...],
+    data: Any,
+    *,
+    see: Callable[[dict[str, dict]], None],
+    values: dict[str, Any] | None = None,
+) -> Inspection:
+    """Trace a program on shapes.
+
+    Args:
+        model: From arrays and data, traced, to a call without arguments.
+        leaves: The arrays that the model holds; shapes serve.
+        paths: Their names.
+        data: The arrays of the data; shapes serve.
+        see: Called inside the trace with the program's messages, so that whoever describes sites
+            does it where their arrays live.
+        values: Values of params, where it is to be traced with them.
+    """
+    static: dict[tuple[str, str], str] = {}
+    places: list[tuple[str, str]] = []
+    order: list[str] = []
+    unset: set[str] = set()
+
+    def run(leaves: Any, data: Any, key: Any) -> list[Any]:
+        tagger = _Tag()
+        with handlers.trace() as found, _Drawn(), handlers.seed(rng_seed=key), tagger:
+            if values is None:
+                model(leaves, data)()
+            else:
+                handlers.substitute(model(leaves, data), data=values)()
+        see(found)
+        unset.update(tagger.unset)
+        order.extend(found)
+        results: list[Any] = []
+        said = set()
+        for name, message in found.items():
+            for aspect, value in _aspects(message, tagger.marked.get(name)):
+                while (name, aspect) in said:  # of two wrappers of a kind
+                    aspect += "'"
+                said.add((name, aspect))
+                if isinstance(value, jax.Array | np.ndarray | np.generic):
+                    places.append((name, aspect))
+                    results.append(value)
+                else:
+                    static[name, aspect] = spelt(value)
+        return results
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    closed: Any = jax.make_jaxpr(run)(leaves, data, key)
+    flat, _ = jax.tree_util.tree_flatten_with_path(data)
+    names = [f"leaf: {path}" for path in paths]
+    names += [f"data: {jax.tree_util.keystr(p, simple=True, separator='.')}" for p, _ in flat]
+    jaxpr = getattr(closed, "jaxpr", closed)
+    inputs = [
+        input_flow(name, variable.aval)
+        for name, variable in zip([*names, KEY], jaxpr.invars, strict=True)
+    ]
+    marked: dict[str, Flow] = {}
+    found = flows(_with_constants(closed), inputs, marked)
+    facts = dict(zip(places, found, strict=True))
+    facts |= {(label.removeprefix(TAG), "value"): flow for label, flow in marked.items()}
+    return Inspection(facts, static, order, constants(_with_constants(closed)), tuple(unset), paths)
+
+
+class _Closed(NamedTuple):
+    invars: Any
+    outvars: Any
+    eqns: Any
+    constvars: Any
+    consts: Any
+
+
+def _with_constants(closed: Any) -> Any:
+    """Return a closed jaxpr with its constants beside their names, in every version of JAX."""
+    jaxpr = getattr(closed, "jaxpr", closed)
+    return _Closed(jaxpr.invars, jaxpr.outvars, jaxpr.eqns, jaxpr.constvars, closed.consts)
+
+
+class _Tag(Messenger):
+    """Marks the value that each site hands to the rest of the program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marked: dict[str, Any] = {}
+        self.unset: set[str] = set()
+
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] == "control_flow":  # what stands inside is seen by substitutions alone
+            msg["kwargs"]["substitute_stack"].append(("substitute", self._inside))
+
+    def _inside(self, msg: dict) -> Any:
+        if msg["type"] != "sample":
+            return None
+        if msg["value"] is not None:
+            return tag(msg["name"], jnp.asarray(msg["value"]))
+        try:
+            value = msg["fn"].sample(jax.random.key(0))
+        except NotImplementedError:
+            value = any_value(msg["fn"])
+        return tag(msg["name"], value)
+
+    def postprocess_message(self, msg: dict) -> None:
+        if msg["type"] not in ("sample", "param"):
+            return
+        if msg["value"] is None:
+            self.unset.add(msg["name"])
+            return
+        leaves = jax.tree.leaves(msg["value"])
+        if all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves):
+            msg["value"] = self.marked[msg["name"]] = tag(msg["name"], msg["value"])
+
+
+class _Drawn(Messenger):
+    """Gives a value to a site whose distribution cannot be drawn from: any value has its shape."""
+
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] != "sample" or msg["value"] is not None:
+            return
+        try:
+            default_process_message(msg)
+        except NotImplementedError:
+            msg["value"] = any_value(msg["fn"])
+
+
+def any_value(fn: Any) -> Any:
+    """Return some value of a distribution that cannot be drawn from."""
+    transform = biject_to(fn.support)
+    return transform(jnp.zeros(transform.inverse_shape(fn.shape())))
+
+
+def _aspects(message: dict, marked: Any) -> Iterator[tuple[str, Any]]:
+    """Yield all that a message says, by name."""
+    kind = message["type"]
+    yield "type", kind
+    if kind == "plate":
+        yield "size", message["args"]
+        return
+    observed = kind == "sample" and message["is_observed"]
+    for i, leaf in enumerate(jax.tree.leaves(message["value"])):
+        yield f"{'obs' if observed else 'value'}{i or ''}", leaf
+    if kind == "sample":
+        yield "observed", message["is_observed"]
+        yield "plates", [(f.name, f.dim, f.size) for f in message["cond_indep_stack"]]
+        yield "weight", message["scale"]
+        yield from _fields(message["fn"], "")
+        if not _known(message["fn"]):
+            yield from _asked(message["fn"], marked)
+    elif kind == "param":
+        for name, value in message["kwargs"].items():
+            yield from _fields(value, name)
+
+
+def _fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield what a distribution, transform or constraint is made of; wrappers have no name."""
+    if isinstance(value, dist.Distribution):
+        kind = type(value)
+        yield f"{path} class".strip(), kind
+        wraps = isinstance(value, dist.Independent | dist.ExpandedDistribution)
+        wraps = wraps or isinstance(value, dist.MaskedDistribution)
+        fields = {*kind.gather_pytree_data_fields(), *kind.gather_pytree_aux_fields()}
+        yield f"{path} shape".strip(), (value.batch_shape, value.event_shape)
+        for name in sorted(fields - {"_validate_args", "_batch_shape", "_event_shape"}):
+            inside = value.__dict__.get(name)
+            if wraps and name == "base_dist":
+                yield from _fields(inside, path)
+            else:
+                name = "mask" if name == "_mask" else name
+                yield from _fields(inside, f"{path}.{name}".strip("."))
+    elif isinstance(value, Transform | Constraint):
+        yield f"{path} class", type(value)
+        for name, inside in sorted(vars(value).items()):
+            if not name.startswith("_"):
+                yield from _fields(inside, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for i, inside in enumerate(value):
+            yield from _fields(inside, f"{path}.{i}")
+    else:
+        yield path, value
+
+
+def _known(fn: Any) -> bool:
+    """Whether a distribution and all that is inside are of a library: its fields say it all."""
+    inside = [value for name, value in _fields(fn, "") if name.endswith("class")]
+    return all(of_library(kind) for kind in inside)
+
+
+def _asked(fn: Any, marked: Any) -> Iterator[tuple[str, Any]]:
+    """Ask a distribution of the user's own for all that may be asked of it."""
+    asked: dict[str, Callable[[], Any]] = {
+        "log_prob": lambda: fn.log_prob(marked),
+        "sample": lambda: fn.sample(jax.random.key(0)),
+        **{name: lambda name=name: getattr(fn, name) for name in TRIED},
+    }
+    for name, ask in asked.items():
+        try:
+            yield name, jnp.asarray(ask())
+        except (NotImplementedError, AttributeError, TypeError, ValueError) as error:
+            yield name, type(error).__name__

@@ -1,0 +1,134 @@
+"""Where the lanes of a fit start: at the members of `init`, or at a draw."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from .clock import Clock
+from .described import Keyed
+from .engine import AbstractEngine, Members, Start
+from .posterior import Posterior
+from .program import TRACING, Program
+from .sites import Data, Sites, Values
+
+TRIES = 10
+
+
+def members_of(sites: Sites, init: Any) -> tuple[Members | None, Values]:
+    """Return what `init` has to start from, and constrained values that it fixes beside it."""
+    if init is None:
+        return None, {}
+    if isinstance(init, Posterior):
+        for kind in ("latent", "params"):
+            own = {s.name: s.shape for s in getattr(sites, kind)}
+            given = {s.name: s.shape for s in getattr(init.sites.inferred, kind)}
+            if own != given:
+                differ = sorted(own.items() ^ given.items())
+                raise ValueError(
+                    f"`init` is the posterior of another program: its {kind} sites differ from "
+                    f"this one's in {[f'{name} {shape}' for name, shape in differ][:4]}."
+                )
+        return init.members, {}
+    if not isinstance(init, Mapping):
+        raise TypeError(
+            "`init` must be a Posterior, an engine to run first, or a dict of values of sites; got "
+            f"{type(init).__name__}."
+        )
+    known = {site.name: site for site in (*sites.latent, *sites.params)}
+    for name, value in init.items():
+        if name not in known:
+            raise ValueError(f"`init` holds `{name}`, which is no site of the program: {[*known]}.")
+        if jnp.shape(value) != known[name].shape:
+            raise ValueError(
+                f"`init` holds `{name}` of shape {jnp.shape(value)}; the site has "
+                f"{known[name].shape}."
+            )
+    params = {site.name for site in sites.params}
+    values = {n: np.asarray(v, jnp.result_type(float)) for n, v in init.items()}
+    start = Start({n: v[None] for n, v in values.items() if n in params}, {}, {})
+    return Members(start, np.zeros(1)), {n: v for n, v in values.items() if n not in params}
+
+
+def place(
+    engine: AbstractEngine,
+    program: Program,
+    data: Data,
+    sites: Sites,
+    members: Members | None,
+    values: Values,
+    key: PRNGKeyArray,
+    clock: Clock,
+) -> Start:
+    """Place the lanes: at the members of `init`, or drawn, and drawn again where not finite."""
+    lanes = engine.num_lanes(sites)
+    params: Values = {}
+    if members is not None:
+        at = np.asarray(engine.assign(sites, len(members.score)))
+        placed = jax.tree.map(lambda value: jnp.asarray(np.asarray(value)[at]), members.start)
+        if placed.position or not sites.latent:
+            return placed
+        params = placed.params
+    fixed = {n: jnp.broadcast_to(v, (lanes, *v.shape)) for n, v in values.items()}
+
+    def drawn(attempt: int) -> tuple[Start, np.ndarray]:
+        keys = jax.random.split(jax.random.fold_in(key, attempt), lanes)
+        strategy = Keyed(engine.init_strategy)
+        with TRACING:
+            start, good = clock.call(_draw, program, data, params, fixed, strategy, keys)
+        return start, np.asarray(good)
+
+    start, finite = drawn(0)
+    for attempt in range(1, TRIES):
+        if finite.all():
+            return start
+        again, good = drawn(attempt)
+        start, finite = _choose(finite, start, again), finite | good
+    if not finite.any():
+        with TRACING:
+            culprits = _culprits(program, data, start)
+        raise FloatingPointError(
+            f"The log density is not finite at any of {TRIES * lanes} starts: {culprits}. Look at "
+            "the data's scale and at the supports, or give values to start from: `init={...}`."
+        )
+    return start
+
+
+def _choose(flags: np.ndarray, yes: Start, no: Start) -> Start:
+    return jax.tree.map(
+        lambda a, b: jnp.where(flags.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
+    )
+
+
+@eqx.filter_jit
+def _draw(
+    program: Program, data: Data, params: Values, values: Values, strategy: Keyed, keys: Array
+) -> tuple[Start, Array]:
+    def one(params: Values, values: Values, key: PRNGKeyArray) -> tuple[Start, Array]:
+        drawn, position = program.start(data, params | values, strategy.value, key)
+        density = program.log_density(data, drawn, position)
+        return Start(drawn, position, {}), jnp.isfinite(density)
+
+    return jax.vmap(one)(params, values, keys)
+
+
+def _culprits(program: Program, data: Data, start: Start) -> str:
+    """Name the sites whose log density is not finite at the first lane's start."""
+    params, position, _ = jax.tree.map(lambda value: value[0], start)
+    values = program.constrain(data, params, position)
+    trace = program.trace(data, params | values, jax.random.key(0))
+    found = []
+    for name, site in trace.items():
+        if site["type"] != "sample":
+            continue
+        with warnings.catch_warnings():  # NumPyro's, of values out of the support: it is said here
+            warnings.simplefilter("ignore")
+            density = np.asarray(site["fn"].log_prob(site["value"]))
+        if not np.all(np.isfinite(density)):
+            found.append(f"`{name}` has {density.sum()}")
+    return ", ".join(found) or "its gradient or its Jacobian is not"
