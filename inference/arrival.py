@@ -83,7 +83,7 @@ def _decrement(energy: Callable[[Array], Array], flat: Array, moving: Array) -> 
     rest = -jax.grad(energy)(flat) * moving
     start = (rest, rest, jnp.zeros((), flat.dtype), jnp.asarray(True))
 
-    def step(_: int, state: tuple) -> tuple:
+    def step(_: Array, state: tuple) -> tuple:
         rest, along, total, going = state
         image = curve_along(energy, flat, along) * moving
         size, curve = rest @ rest, along @ image

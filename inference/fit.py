@@ -22,7 +22,7 @@ from .clock import Clock
 from .crew import num_groups
 from .described import described
 from .diagnostics import warn_about
-from .engine import AbstractEngine, Members, Run, Start
+from .engine import AbstractEngine, Members, Run, Start, check_subsampling
 from .fingerprint import program_digest
 from .posterior import Posterior
 from .program import TRACING, Program
@@ -90,6 +90,7 @@ def fit_posterior(
     whole = with_outputs(whole, outputs)
     check_fittable(whole)
     sites = whole.inferred
+    check_subsampling(sites)
     key_init, key_start, key_run, key_result = jax.random.split(key, 4)
     if isinstance(init, str | AbstractEngine):
         init = _engine("init", init)

@@ -66,7 +66,7 @@ class _Linear(eqx.Module):
     def __signature__(self) -> inspect.Signature:
         return signature_of(self.model)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         with _Expansion(self, args, kwargs, _start()):
             return self.model(*args, **kwargs)
 

@@ -11,11 +11,17 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from numpyro.infer import autoguide
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+from numpyro import handlers
+from numpyro.infer import autoguide, init_to_median
 from numpyro.infer.autoguide import AutoGuide
 from numpyro.primitives import Messenger
 
-from .program import Data, Program
+from bayesfield.checks import listed
+
+from .program import TRACING, Data, Program, Sites
 
 MEMORY = ("prototype_trace", "_batch_shape", "_event_shape")  # None in a guide that has not run
 MEMORIES = ("_prototype_frames", "_prototype_frame_full_sizes", "_event_dims")  # empty there
@@ -99,6 +105,43 @@ def check_guide(call: str, guide: Any) -> None:
         raise TypeError(
             f"`{call}` expected `guide` to be an instance of AutoGuideList, with its parts "
             "appended; got the class itself."
+        )
+
+
+def check_covers(call: str, guide: Any, program: Program, data: Data, sites: Sites) -> None:
+    """Refuse a guide that does not draw just the program's latent sites, by running it on shapes.
+
+    Raises:
+        ValueError: It misses a site, draws another one, or gives one another shape.
+    """
+    kind = kind_of(guide)
+    if kind is not None and not issubclass(kind, autoguide.AutoGuideList):
+        return  # it reads its sites off the program
+    found: dict[str, tuple[int, ...]] = {}
+
+    def run(key: PRNGKeyArray) -> None:
+        made = rebuilt(guide, program, data, init_to_median)
+        for name, site in handlers.trace(handlers.seed(made, key)).get_trace().items():
+            if site["type"] != "sample" or site["is_observed"]:
+                continue
+            if not site["infer"].get("is_auxiliary"):
+                found[name] = jnp.shape(site["value"])
+
+    with TRACING:
+        jax.eval_shape(run, jax.random.key(0))
+    latent = {site.name: site.shape for site in sites.latent}
+    wrong = [f"misses {name!r}" for name in latent if name not in found]
+    wrong += [f"draws {name!r} besides" for name in found if name not in latent]
+    wrong += [
+        f"draws {name!r} of shape {found[name]} for {shape}"
+        for name, shape in latent.items()
+        if name in found and found[name] != shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"`{call}` expected `guide` to draw the program's latent sites, {[*latent]}; got one "
+            f"that {listed(wrong)}. What a guide draws for itself alone is marked "
+            '`infer={"is_auxiliary": True}`.'
         )
 
 

@@ -215,7 +215,7 @@ class Laplace(AbstractEngine):
         kept = weigh(evidence, distance, doubt, self.num_samples)
         share = counts(kept.shares, self.num_samples)
         flat = [
-            gaussians[lane].draw(keys[lane, 0], keys[lane, 1], count)
+            gaussians[lane].draw(keys[lane, 0], keys[lane, 1], int(count))
             for lane, count in zip(kept.starts, share, strict=True)
         ]
         lane_of = np.repeat(kept.starts, share)

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_uniform
 
-from bayesfield.checks import check_size
+from bayesfield.checks import check_positive, check_size
 from bayesfield.inference.engine import (
     AbstractEngine,
     Fitted,
@@ -20,6 +20,7 @@ from bayesfield.inference.engine import (
     Start,
     best_first,
     check_held,
+    check_strategy,
 )
 from bayesfield.inference.loop import Outcome
 from bayesfield.inference.nuts_phase import METRICS, Sampler
@@ -36,10 +37,8 @@ class NUTS(AbstractEngine):
     each trunk. A program without params has one trunk. Chains start at the members of `init`, at
     a draw of its guide where it is an SVI fit, whose scales are then the first metric too.
 
-    The defaults are short. At them the bands of a field with every weight random were seen to cover
-    (0.91 of f in bands of 90 %, benchmarks/BELIEVABLE.md), with a median R-hat of f of 1.011; it
-    reached 1.13 at single points, where chains stayed on modes of their own for all of 600 draws.
-    For a posterior whose every parameter is to be read off ask for more.
+    The defaults are short (benchmarks/BELIEVABLE.md says what they are good for). Ask for more
+    draws if you will report individual parameters.
 
     Attributes:
         num_chains: Chains on each trunk; None for 4, or for 2 on each of several trunks.
@@ -54,8 +53,7 @@ class NUTS(AbstractEngine):
             of the warm-up estimates the metric; 0 forgets them after the first window.
         batch_size: How many chains are mapped at once; None for all of them on an accelerator and
             one on a CPU, where a mapped chain waits for the longest trajectory and copies its tree
-            at each step: four to 64 chains took 0.5 to 1 of the time by themselves, from the eight
-            schools to a FiLM-SIREN at 512 points.
+            at each step.
         init_strategy: Where chains start without `init`.
 
     References:
@@ -75,21 +73,22 @@ class NUTS(AbstractEngine):
 
     def __check_init__(self) -> None:
         """Check the settings."""
-        if not self.guide_weight >= 0:
-            raise ValueError(
-                f"`NUTS` expected `guide_weight` to be at least zero; got {self.guide_weight}."
-            )
+        check_strategy("NUTS", self.init_strategy)
+        if self.guide_weight != 0:
+            check_positive("NUTS", "guide_weight", self.guide_weight)
         for name in ("num_warmup", "num_trunks", "max_tree_depth"):
             check_size("NUTS", name, getattr(self, name))
         for name in ("num_chains", "num_samples", "batch_size"):
             if getattr(self, name) is not None:
                 check_size("NUTS", name, getattr(self, name))
+        if self.target_accept_prob != 0:
+            check_positive("NUTS", "target_accept_prob", self.target_accept_prob)
         if not 0 < self.target_accept_prob < 1:
             raise ValueError(
                 "`NUTS` expected `target_accept_prob` between 0 and 1; got "
                 f"{self.target_accept_prob}."
             )
-        if self.metric not in METRICS:
+        if not isinstance(self.metric, str) or self.metric not in METRICS:
             raise ValueError(
                 f"`NUTS` expected `metric` to be one of {[*METRICS]}; got {self.metric!r}."
             )

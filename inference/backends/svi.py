@@ -16,7 +16,7 @@ from bayesfield.inference.described import Keyed
 from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first, check_strategy
 from bayesfield.inference.guides import GUIDES
 from bayesfield.inference.loop import Outcome
-from bayesfield.inference.numpyro_guides import check_guide, fresh, is_point
+from bayesfield.inference.numpyro_guides import check_covers, check_guide, fresh, is_point
 from bayesfield.inference.optimizers import check_optimizer
 from bayesfield.inference.program import Data, Program, Sites
 from bayesfield.inference.svi_phase import AbstractClimb, Drawn, GaussianClimb, NumPyroClimb
@@ -82,6 +82,12 @@ class SVI(AbstractEngine):
                 f"`SVI` expected `guide` to be one of {[*GUIDES]}; got {self.guide!r}."
             )
         check_optimizer("SVI", self.optimizer, self.learning_rate)
+
+    def resolved(self, program: Program, data: Data, sites: Sites) -> "SVI":
+        """As it is; a guide of other sites than the program's is refused."""
+        if not isinstance(self.guide, str):
+            check_covers("SVI", self.guide, program, data, sites)
+        return self
 
     @property
     def params_fit(self) -> str:
