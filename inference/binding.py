@@ -22,6 +22,13 @@ from .program import TRACING, Code, Program, innermost, is_tree, signature_of
 from .sites import Data, Site, Sites
 from .supports import spelt_support
 
+READ = (  # what JAX raises where Python reads the value of an array
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
 
 def bind(
     model: Callable[..., Any],
@@ -130,21 +137,22 @@ def trace_program(
         whole = eqx.combine(jax.tree.unflatten(structure, leaves), rest)
         return lambda: whole(**eqx.combine(data, static))
 
-    def traced(values: dict[str, Any] | None = None) -> Inspection:
-        return inspect_program(placed, leaves, paths, data, see=see, values=values)
+    def traced(*, fixed: bool) -> Inspection:
+        def once(values: dict[str, Any] | None) -> Inspection:
+            return inspect_program(placed, leaves, paths, data, see=see, values=values, fixed=fixed)
+
+        seen = once(None)
+        # the program may ask whether its params have values, and make them
+        return once(_values_of(found, seen.unset)) if seen.unset else seen
 
     with TRACING:
         try:
-            seen = traced()
-            if seen.unset:  # the program asks whether its params have values, and makes them
-                seen = traced(_values_of(found, seen.unset))
-        except (
-            jax.errors.ConcretizationTypeError,
-            jax.errors.TracerArrayConversionError,
-            jax.errors.TracerIntegerConversionError,
-            jax.errors.NonConcreteBooleanIndexError,
-        ) as error:
-            raise TypeError(_reads_values(error)) from error
+            seen = traced(fixed=True)
+        except READ:
+            try:  # what it reads may be a value that a handler fixes
+                seen = traced(fixed=False)
+            except READ as error:
+                raise TypeError(_reads_values(error)) from error
     sites, facts = _sorted_out(found, described, seen)
     code = Code(
         model,
@@ -205,7 +213,11 @@ def _sorted_out(
         for name in (f"{stem}_unobserved" for stem in masked)
         if name in described and not seen.readers(name)
     ]
-    outputs = [site.name for site in groups["observed"] if not seen.readers(site.name)]
+    outputs = [
+        site.name
+        for site in groups["observed"]
+        if not seen.readers(site.name) and site.name not in seen.unmarked
+    ]
     sampled = [site.name for site in (*groups["latent"], *groups["observed"])]
     sites = Sites(
         latent=tuple(groups["latent"]),

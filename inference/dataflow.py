@@ -40,6 +40,18 @@ class Flow(NamedTuple):
     inputs: frozenset[str]
 
 
+class Walk(NamedTuple):
+    """What is remembered on the way through a jaxpr.
+
+    Attributes:
+        tagged: What the values were that `tag` has marked, by label.
+        rules: The derivative rules that are being read, which may call their own function.
+    """
+
+    tagged: dict[str, Flow]
+    rules: frozenset[str]
+
+
 def tag(name: str, value: Any) -> Any:
     """Mark a value, arrays inside a trace: what is computed from it depends on `name` alone."""
 
@@ -61,15 +73,15 @@ def digest_of(parts: Iterable[Any]) -> str:
     return _hash(*parts).hex()
 
 
-def flows(jaxpr: Any, inputs: Sequence[Flow], tagged: dict[str, Flow] | None = None) -> list[Flow]:
+def flows(jaxpr: Any, inputs: Sequence[Flow], walk: Walk | None = None) -> list[Flow]:
     """Return what each result of a jaxpr is, given what its inputs are.
 
     Args:
         jaxpr: With its constants.
         inputs: One for each of its inputs.
-        tagged: Is told what the values were that `tag` has marked, by label.
+        walk: What is remembered on the way.
     """
-    tagged = {} if tagged is None else tagged
+    walk = Walk({}, frozenset()) if walk is None else walk
     known: dict[Any, Flow] = dict(zip(jaxpr.invars, inputs, strict=True))
     known |= {
         variable: _constant(value)
@@ -80,7 +92,7 @@ def flows(jaxpr: Any, inputs: Sequence[Flow], tagged: dict[str, Flow] | None = N
         return _constant(atom.val) if isinstance(atom, Literal) else known[atom]
 
     for equation in jaxpr.eqns:
-        found = _equation(equation, [read(atom) for atom in equation.invars], tagged)
+        found = _equation(equation, [read(atom) for atom in equation.invars], walk)
         known.update(zip(equation.outvars, found, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
@@ -95,48 +107,49 @@ def constants(jaxpr: Any) -> list[np.ndarray]:
     return [value for value in found if value.size > 1]
 
 
-def _equation(equation: Any, operands: list[Flow], tagged: dict[str, Flow]) -> list[Flow]:
+def _equation(equation: Any, operands: list[Flow], walk: Walk) -> list[Flow]:
     name, parameters = equation.primitive.name, equation.params
     if name == "name":
         label = parameters["name"]
         if not label.startswith(TAG):
             return operands
-        (tagged[label],) = operands
+        (walk.tagged[label],) = operands
         site = label.removeprefix(TAG).split("\n")[0]
         return [Flow(_hash(label, str(equation.outvars[0].aval)), frozenset((site,)))]
     if name in CALLS:
         (body,) = jaxprs_in_params(parameters)
-        return _with_rule(name, parameters, flows(body, operands, tagged))
+        return _with_rule(name, parameters, flows(body, operands, walk), walk)
     if name == "scan":
-        return _scan(parameters, operands, tagged)
+        return _scan(parameters, operands, walk)
     if name == "while":
-        return _while(parameters, operands, tagged)
+        return _while(parameters, operands, walk)
     if name == "cond":
-        return _cond(parameters, operands, tagged)
-    bodies = [_body_digest(body) for body in jaxprs_in_params(parameters)]
+        return _cond(parameters, operands, walk)
+    bodies = [_body_digest(body, walk) for body in jaxprs_in_params(parameters)]
     core = _hash(name, _parameters(parameters), *bodies, *(flow.digest for flow in operands))
     return _results(core, len(equation.outvars), _union(operands))
 
 
-def _with_rule(name: str, parameters: dict[str, Any], found: list[Flow]) -> list[Flow]:
+def _with_rule(name: str, parameters: dict[str, Any], found: list[Flow], walk: Walk) -> list[Flow]:
     """Count a derivative that the user has written as a part of the function."""
     if not name.startswith("custom"):
         return found
     rule: Any = parameters.get("jvp_jaxpr_fun") or parameters.get("bwd")
     source = getattr(getattr(rule, "debug_info", None), "func_src_info", "") or ""
-    if is_library(source.rsplit(" at ", 1)[-1].rsplit(":", 1)[0]):
+    if is_library(source.rsplit(" at ", 1)[-1].rsplit(":", 1)[0]) or source in walk.rules:
         return found
+    walk = Walk(walk.tagged, walk.rules | {source})
     if name == "custom_jvp_call":
         body, *_ = rule.call_wrapped(*[False] * len(parameters["call_jaxpr"].invars))
-        digest = _body_digest(body)
+        digest = _body_digest(body, walk)
     else:
         forward = parameters["fwd_jaxpr_thunk"]
         body, *_ = forward.call_wrapped(*[False] * len(parameters["call_jaxpr"].invars))
-        digest = _hash(_body_digest(body), spelt(rule.f))
+        digest = _hash(_body_digest(body, walk), spelt(rule.f))
     return [Flow(_hash("rule", digest, flow.digest), flow.inputs) for flow in found]
 
 
-def _scan(parameters: dict[str, Any], operands: list[Flow], tagged: dict[str, Flow]) -> list[Flow]:
+def _scan(parameters: dict[str, Any], operands: list[Flow], walk: Walk) -> list[Flow]:
     body = parameters["jaxpr"]
     if "ft_in" in parameters:
         num_consts, num_carry, _ = (len(part) for part in parameters["ft_in"].unpack())
@@ -146,7 +159,7 @@ def _scan(parameters: dict[str, Any], operands: list[Flow], tagged: dict[str, Fl
     rows = [
         Flow(_hash("row", flow.digest), flow.inputs) for flow in operands[num_consts + num_carry :]
     ]
-    out, carried = _loop(body, carry, lambda inside: [*fixed, *inside, *rows], tagged)
+    out, carried = _loop(body, carry, lambda inside: [*fixed, *inside, *rows], walk)
     core = _hash("scan", parameters["length"], parameters["reverse"], *carried)
     return [
         Flow(_hash(core, "carry", i) if i < num_carry else _hash(core, flow.digest), flow.inputs)
@@ -154,27 +167,25 @@ def _scan(parameters: dict[str, Any], operands: list[Flow], tagged: dict[str, Fl
     ]
 
 
-def _while(parameters: dict[str, Any], operands: list[Flow], tagged: dict[str, Flow]) -> list[Flow]:
+def _while(parameters: dict[str, Any], operands: list[Flow], walk: Walk) -> list[Flow]:
     of_cond, of_body = parameters["cond_nconsts"], parameters["body_nconsts"]
     fixed = operands[of_cond : of_cond + of_body]
     carry = operands[of_cond + of_body :]
-    out, carried = _loop(parameters["body_jaxpr"], carry, lambda inside: [*fixed, *inside], tagged)
+    out, carried = _loop(parameters["body_jaxpr"], carry, lambda inside: [*fixed, *inside], walk)
     inside = [
         Flow(_hash("carried", i, start.digest), flow.inputs)
         for i, (start, flow) in enumerate(zip(carry, out, strict=True))
     ]
-    (test,) = flows(parameters["cond_jaxpr"], [*operands[:of_cond], *inside], tagged)
+    (test,) = flows(parameters["cond_jaxpr"], [*operands[:of_cond], *inside], walk)
     core = _hash("while", test.digest, *carried)
     return [Flow(_hash(core, i), flow.inputs | test.inputs) for i, flow in enumerate(out)]
 
 
-def _loop(
-    body: Any, carry: list[Flow], whole: Any, tagged: dict[str, Flow]
-) -> tuple[list[Flow], list[bytes]]:
+def _loop(body: Any, carry: list[Flow], whole: Any, walk: Walk) -> tuple[list[Flow], list[bytes]]:
     """Run a body until what its carry depends on grows no more."""
     inside = [Flow(_hash("carried", i, f.digest), f.inputs) for i, f in enumerate(carry)]
     while True:
-        out = flows(body, whole(inside), tagged)
+        out = flows(body, whole(inside), walk)
         grown = [
             Flow(now.digest, now.inputs | new.inputs)
             for now, new in zip(inside, out, strict=False)  # results that are no carry come last
@@ -191,9 +202,9 @@ def _loop(
     return out, digests
 
 
-def _cond(parameters: dict[str, Any], operands: list[Flow], tagged: dict[str, Flow]) -> list[Flow]:
+def _cond(parameters: dict[str, Any], operands: list[Flow], walk: Walk) -> list[Flow]:
     which, *rest = operands
-    branches = [flows(body, rest, tagged) for body in parameters["branches"]]
+    branches = [flows(body, rest, walk) for body in parameters["branches"]]
     return [
         Flow(
             _hash("cond", which.digest, *(flow.digest for flow in results)),
@@ -203,10 +214,10 @@ def _cond(parameters: dict[str, Any], operands: list[Flow], tagged: dict[str, Fl
     ]
 
 
-def _body_digest(body: Any) -> bytes:
+def _body_digest(body: Any, walk: Walk) -> bytes:
     """Return a digest of a jaxpr by itself, its inputs known by their places."""
     places = [input_flow(str(i), variable.aval) for i, variable in enumerate(body.invars)]
-    return _hash(*(flow.digest for flow in flows(body, places)))
+    return _hash(*(flow.digest for flow in flows(body, places, walk)))
 
 
 def _results(core: bytes, number: int, inputs: frozenset[str]) -> list[Flow]:

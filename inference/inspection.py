@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.core import Tracer
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.transforms import Transform
 from numpyro.primitives import Messenger, default_process_message
 
-from .dataflow import TAG, Flow, constants, digest_of, flows, input_flow, tag
+from .dataflow import TAG, Flow, Walk, constants, digest_of, flows, input_flow, tag
 from .described import of_library, spelt
 
 KEY = "key"
@@ -29,6 +30,7 @@ class Inspection(NamedTuple):
         order: Names of the sites, in the order of the program.
         constants: The arrays that the program holds fixed.
         unset: Names of the params that the program asked for before they had a value.
+        unmarked: Names of the sites whose fixed values the program reads in Python.
         leaves: Paths of the arrays that the model holds.
     """
 
@@ -37,6 +39,7 @@ class Inspection(NamedTuple):
     order: list[str]
     constants: list[np.ndarray]
     unset: tuple[str, ...]
+    unmarked: frozenset[str]
     leaves: tuple[str, ...]
 
     @property
@@ -79,6 +82,7 @@ def inspect_program(
     *,
     see: Callable[[dict[str, dict]], None],
     values: dict[str, Any] | None = None,
+    fixed: bool = True,
 ) -> Inspection:
     """Trace a program on shapes.
 
@@ -90,20 +94,25 @@ def inspect_program(
         see: Called inside the trace with the program's messages, so that whoever describes sites
             does it where their arrays live.
         values: Values of params, where it is to be traced with them.
+        fixed: Whether values that are fixed are marked too; Python can then not read them.
     """
     static: dict[tuple[str, str], str] = {}
     places: list[tuple[str, str]] = []
     order: list[str] = []
     unset: set[str] = set()
+    unmarked: set[str] = set()
 
     def run(leaves: Any, data: Any, key: Any) -> list[Any]:
-        tagger = _Tag()
+        tagger = _Tag(fixed)
         with handlers.trace() as found, _Drawn(), handlers.seed(rng_seed=key), tagger:
             if values is None:
                 model(leaves, data)()
             else:
                 handlers.substitute(model(leaves, data), data=values)()
         see(found)
+        unmarked.update(
+            n for n, m in found.items() if m["type"] == "sample" and n not in tagger.marked
+        )
         unset.update(tagger.unset)
         order.extend(found)
         results: list[Any] = []
@@ -130,11 +139,12 @@ def inspect_program(
         input_flow(name, variable.aval)
         for name, variable in zip([*names, KEY], jaxpr.invars, strict=True)
     ]
-    marked: dict[str, Flow] = {}
-    found = flows(_with_constants(closed), inputs, marked)
+    walk = Walk({}, frozenset())
+    found = flows(_with_constants(closed), inputs, walk)
     facts = dict(zip(places, found, strict=True))
-    facts |= {(label.removeprefix(TAG), "value"): flow for label, flow in marked.items()}
-    return Inspection(facts, static, order, constants(_with_constants(closed)), tuple(unset), paths)
+    facts |= {(label.removeprefix(TAG), "value"): flow for label, flow in walk.tagged.items()}
+    held = constants(_with_constants(closed))
+    return Inspection(facts, static, order, held, tuple(unset), frozenset(unmarked), paths)
 
 
 class _Closed(NamedTuple):
@@ -154,8 +164,9 @@ def _with_constants(closed: Any) -> Any:
 class _Tag(Messenger):
     """Marks the value that each site hands to the rest of the program."""
 
-    def __init__(self) -> None:
+    def __init__(self, fixed: bool) -> None:
         super().__init__()
+        self.fixed = fixed
         self.marked: dict[str, Any] = {}
         self.unset: set[str] = set()
 
@@ -181,8 +192,9 @@ class _Tag(Messenger):
             self.unset.add(msg["name"])
             return
         leaves = jax.tree.leaves(msg["value"])
-        if all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves):
-            msg["value"] = self.marked[msg["name"]] = tag(msg["name"], msg["value"])
+        if self.fixed or any(isinstance(leaf, Tracer) for leaf in leaves):
+            value = jax.tree.map(jnp.asarray, msg["value"])
+            msg["value"] = self.marked[msg["name"]] = tag(msg["name"], value)
 
 
 class _Drawn(Messenger):
