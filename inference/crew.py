@@ -30,13 +30,15 @@ class Bound:
     """
 
     def __init__(self, phase: AbstractPhase, program: Program, data: Data):
-        self.arrays, self._rest = eqx.partition((phase, program, data), eqx.is_array)
+        arrays, self._rest = eqx.partition((phase, program, data), eqx.is_array)
+        # leaves alone: the structure holds the settings as they are
+        self.arrays, self._structure = jax.tree.flatten(arrays)
         self._key = (spelt(phase), program.code, jax.tree.structure(self._rest[2]))
         self._hash = hash(self._key[:2])
 
     def whole(self, arrays: PyTree) -> tuple[AbstractPhase, Program, Data]:
         """Put `arrays`, traced perhaps, back in their places."""
-        return eqx.combine(arrays, self._rest)
+        return eqx.combine(jax.tree.unflatten(self._structure, arrays), self._rest)
 
     def __hash__(self) -> int:
         return self._hash

@@ -99,10 +99,9 @@ def unchanged(call: str, program: Program, data: Data) -> Inspection:
     if now.code.digest == program.code.digest:
         return seen
     before, after = program.code.said, seen.said
-    different = [
-        at for at in (before | after) if before.get(at) != after.get(at) and not is_private(at[1])
-    ]
-    named = ", ".join(f"the {aspect} of `{site}`" for site, aspect in different[:3])
+    changed = [at for at in (before | after) if before.get(at) != after.get(at)]
+    clear = [at for at in changed if _lasts(seen, *at) and not is_private(at[1])]
+    named = ", ".join(f"the {aspect} of `{site}`" for site, aspect in (clear or changed)[:3])
     raise ValueError(
         f"`{call}` expected the program that the posterior was fitted with; it computes something "
         f"else now ({named or 'its sites are in another order'}): a global, a helper or an object "

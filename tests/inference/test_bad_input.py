@@ -30,9 +30,9 @@ from bayesfield.inference import (
     Laplace,
     cosine_cycles,
     crew,
-    fit,
     fit_posterior,
     loop,
+    start,
 )
 
 KEY = jr.key(0)
@@ -87,7 +87,7 @@ def nothing_run(monkeypatch):
         pytest.fail("the fit began before its input was refused")
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "_draw_start", fail)
+        patch.setattr(start, "_draw", fail)
         patch.setattr(loop, "initial_states", fail)
         patch.setattr(crew, "_chunk", fail)
         yield
