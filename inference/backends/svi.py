@@ -1,5 +1,6 @@
 """Stochastic variational inference with NumPyro's guides, several restarts side by side."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ class SVI(AbstractEngine):
         guide: `"normal"` (mean field), `"low_rank"`, `"multivariate_normal"` (full covariance);
             a NumPyro AutoGuide as a class, an instance, `AutoNormal(model)`, or a partial; or a
             guide function of the model's arguments. An instance keeps its settings and starts
-            anew; its model is the program's.
+            anew, where its `init_loc_fn` says; its model is the program's.
         num_steps: Optimiser steps.
         optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
         learning_rate: A number, which is held, or a schedule; None for a cosine one-cycle with its
@@ -84,10 +85,12 @@ class SVI(AbstractEngine):
         check_optimizer("SVI", self.optimizer, self.learning_rate)
 
     def resolved(self, program: Program, data: Data, sites: Sites) -> "SVI":
-        """As it is; a guide of other sites than the program's is refused."""
-        if not isinstance(self.guide, str):
-            check_covers("SVI", self.guide, program, data, sites)
-        return self
+        """With the start that an AutoGuide says; a guide of other sites is refused."""
+        if isinstance(self.guide, str):
+            return self
+        check_covers("SVI", self.guide, program, data, sites)
+        own = getattr(self.guide, "init_loc_fn", None)
+        return self if own is None else dataclasses.replace(self, init_strategy=own)
 
     @property
     def params_fit(self) -> str:
