@@ -18,22 +18,23 @@ def jacobian(fn: Callable[[Array], Array], flat: Array, size: int) -> Array:
     """Return the Jacobian `(size, d)` of `fn: (d,) -> (size,)`, a batch at a time."""
     if size > flat.size:
         try:
-            _, push = jax.linearize(fn, flat)
+            return _by_columns(fn, flat)
         except TypeError as error:
             _check_forward(error)
-        else:
-            columns = jax.lax.map(
-                lambda i: push(jnp.zeros_like(flat).at[i].set(1.0)),
-                jnp.arange(flat.size),
-                batch_size=BATCH,
-            )
-            return columns.T
     _, pull = jax.vjp(fn, flat)
     return jax.lax.map(
         lambda i: pull(jnp.zeros(size, flat.dtype).at[i].set(1.0))[0],
         jnp.arange(size),
         batch_size=BATCH,
     )
+
+
+def _by_columns(fn: Callable[[Array], Array], flat: Array) -> Array:
+    _, push = jax.linearize(fn, flat)
+    columns = jax.lax.map(
+        lambda i: push(jnp.zeros_like(flat).at[i].set(1.0)), jnp.arange(flat.size), batch_size=BATCH
+    )
+    return columns.T
 
 
 def pushed(fn: Callable[[Any], Any], point: Any, step: Any) -> tuple[Any, Any]:

@@ -71,5 +71,5 @@ def counts(shares: np.ndarray, number: int) -> np.ndarray:
 
 def spread_of(log_weights: np.ndarray) -> float:
     """Return the spread of log weights `(start, draw)` that is typical of a start, in nats."""
-    finite = np.where(np.isfinite(log_weights), log_weights, np.nan)
-    return float(np.nanmedian(np.nanstd(finite, axis=1)))
+    known = (row[np.isfinite(row)] for row in log_weights)
+    return float(np.median([np.std(row) for row in known if row.size > 1] or [np.inf]))
