@@ -1,7 +1,6 @@
 """Optimisers as settings: what compares by value and is built inside a trace."""
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -74,10 +73,10 @@ def check_optimizer(call: str, optimizer: Any, learning_rate: Any) -> None:
         )
     if learning_rate is None or callable(learning_rate):
         return
-    number = isinstance(learning_rate, numbers.Real) and not isinstance(learning_rate, bool)
-    if not (number and 0 < learning_rate < math.inf):
+    positive = isinstance(learning_rate, int | float) and not isinstance(learning_rate, bool)
+    if not (positive and 0 < learning_rate < math.inf):
         raise ValueError(
-            f"`{call}` expected `learning_rate` to be a positive, finite number or a schedule; got "
+            f"`{call}` expected `learning_rate` to be a positive number or a schedule; got "
             f"{learning_rate!r}."
         )
 

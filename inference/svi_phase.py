@@ -184,6 +184,8 @@ class NumPyroClimb(AbstractClimb):
 
 def _distance(program: Program, data: Data, params: Values, position: Values, keys: Array) -> Array:
     """Return how far the guide that has these draws `(draw, *shape)` is from its best."""
+    if not position:  # a program of params alone
+        return jnp.zeros(())
 
     def slope(drawn: tuple[Values, PRNGKeyArray]) -> tuple[Array, Array]:
         flat, unravel = ravel_pytree(drawn[0])
