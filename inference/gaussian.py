@@ -32,7 +32,7 @@ class Gaussian(NamedTuple):
 
     Attributes:
         mode: `(d,)`.
-        draw: From two keys and a number to draws `(number, d)`.
+        draw: From a key and a number to draws `(number, d)`.
         log_density: Of draws `(number, d)`, less that of the mode.
         log_evidence: Laplace's.
         distance: To the mode that the quadratic model has, in posterior sds: root mean square
@@ -40,7 +40,7 @@ class Gaussian(NamedTuple):
     """
 
     mode: np.ndarray
-    draw: Callable[[PRNGKeyArray, PRNGKeyArray, int], np.ndarray]
+    draw: Callable[[PRNGKeyArray, int], np.ndarray]
     log_density: Callable[[np.ndarray], np.ndarray]
     log_evidence: float
     distance: float
@@ -74,10 +74,12 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
         half = solve_triangular(lower, right, lower=True)
         return solve_triangular(lower, half, lower=True, trans=1)
 
-    def draw(key: PRNGKeyArray, key_rows: PRNGKeyArray, number: int) -> np.ndarray:
-        noise = np.asarray(jax.random.normal(key, (size, number)), np.float64)
+    def draw(key: PRNGKeyArray, number: int) -> np.ndarray:
+        # NumPy's, in double precision: JAX would compile it anew for every number of draws
+        random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+        noise = random.standard_normal((size, number))
         if short:  # Matheron's rule: a draw of the prior, corrected by what it says of the data
-            more = np.asarray(jax.random.normal(key_rows, (rows, number)), np.float64)
+            more = random.standard_normal((rows, number))
             moved = noise - features.T @ inverse(features @ noise + more)
         else:
             moved = solve_triangular(lower, noise, lower=True, trans=1)

@@ -47,7 +47,7 @@ def log_weights(
     first = next(iter(gaussians.values()))
     flat = np.stack(
         [
-            gaussians[lane].draw(keys[lane, 1], keys[lane, 2], TRIED)
+            gaussians[lane].draw(keys[lane], TRIED)
             if lane in gaussians
             else np.tile(first.mode, (TRIED, 1))
             for lane in range(len(keys))

@@ -49,6 +49,11 @@ def linear(program: Program, modes: Values, sites: Sites) -> Program:
     return program.derived(model, "linear", *model.outputs)
 
 
+def starts_of(modes: Values, stats: dict[str, Any]) -> Values:
+    """Return what a linear program is told beside its sites: each draw's start, `(chain, draw)`."""
+    return {START: stats["start"]} if modes and "start" in stats else {}
+
+
 class _Linear(eqx.Module):
     """A NumPyro program, linear about one of some modes.
 

@@ -16,7 +16,7 @@ from .binding import bind
 from .data_record import shapes_of
 from .engine import Members, Run
 from .fingerprint import unchanged
-from .linear import START, linear
+from .linear import linear, starts_of
 from .predict import (
     Labelled,
     axis_names,
@@ -115,13 +115,9 @@ class Posterior:
     def values(self) -> Values:
         """Return every latent site and param as `(chain, draw, *shape)`.
 
-        `bayesfield.realise(field, posterior.values(), name)` makes fields of them. Of a Laplace
-        fit, about whose modes predictions are linear, the number of each draw's start is beside
-        them.
+        `bayesfield.realise(field, posterior.values(), name)` makes fields of them.
         """
-        values = self.draws | {name: value[self.trunk] for name, value in self.params.items()}
-        known = self.modes and "start" in self.stats  # a file of an older version has none
-        return values | ({START: self.stats["start"]} if known else {})
+        return self.draws | {name: value[self.trunk] for name, value in self.params.items()}
 
     def predict(
         self,
@@ -159,7 +155,8 @@ class Posterior:
         names = [*statements_in(self.sites, new)] if sites is None else list(sites)
         if sites is None:
             names += [f"{name}_mean" for name in names]
-        out = run_program(program, arrays, new, fitted.values(), names, key, batch_size=batch_size)
+        values = fitted.values() | starts_of(self.modes, self.stats)
+        out = run_program(program, arrays, new, values, names, key, batch_size=batch_size)
         return labelled(out, lead=("chain", "draw"))
 
     def log_likelihood(self, data: Mapping[str, Any]) -> "xr.Dataset":

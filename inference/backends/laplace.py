@@ -208,14 +208,14 @@ class Laplace(AbstractEngine):
         evidence, distance = np.full(number, np.nan), np.full(number, np.inf)
         for lane, gaussian in gaussians.items():
             evidence[lane], distance[lane] = gaussian.log_evidence, gaussian.distance
-        keys = jax.random.split(key, (number, 3))
+        keys, tried = jax.random.split(key, (2, number))
         doubt = None
         if len(gaussians) > 1 and not start.params:
-            doubt = spread_of(log_weights(program, data, outcome.states, gaussians, keys))
+            doubt = spread_of(log_weights(program, data, outcome.states, gaussians, tried))
         kept = weigh(evidence, distance, doubt, self.num_samples)
         share = counts(kept.shares, self.num_samples)
         flat = [
-            gaussians[lane].draw(keys[lane, 0], keys[lane, 1], int(count))
+            gaussians[lane].draw(keys[lane], int(count))
             for lane, count in zip(kept.starts, share, strict=True)
         ]
         lane_of = np.repeat(kept.starts, share)
