@@ -13,6 +13,7 @@ import fits
 import loop_overhead
 import memory_and_growth
 import nuts
+import tracing
 import training_step
 from machine import describe, interleaved, rate_cases, rates
 
@@ -24,6 +25,7 @@ SUITES = {
     "NUTS": nuts,
     "Contexts, predictions, memory, growth": memory_and_growth,
     "Chunks of the loop": loop_overhead,
+    "Tracing a program": tracing,
 }
 
 

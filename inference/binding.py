@@ -9,18 +9,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jaxtyping import Array
-from numpyro.distributions import biject_to, constraints
-from numpyro.distributions.transforms import IdentityTransform
 from numpyro.primitives import Messenger
 
 from bayesfield.checks import warn
 
 from .inspection import Inspection, inspect_program
-from .program import TRACING, Code, Program, innermost, is_tree, signature_of
+from .program import TRACING, Code, Program, Proper, is_tree, signature_of
 from .sites import Data, Site, Sites
-from .supports import spelt_support
+from .statements import Statement, statement
 
 READ = (  # what JAX raises where Python reads the value of an array
     jax.errors.ConcretizationTypeError,
@@ -120,21 +117,13 @@ def trace_program(
     flat, structure = jax.tree_util.tree_flatten_with_path(arrays)
     leaves = [leaf for _, leaf in flat]
     paths = tuple(jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in flat)
-    found: list[dict] = []
-    described: dict[str, Site] = {}
+    found: list[Statement] = []
 
     def see(messages: dict[str, dict]) -> None:
-        found[:] = messages.values()
-        for message in found:
-            if message["type"] in ("sample", "deterministic") or (
-                message["type"] == "param" and not is_tree(message["value"])
-            ):
-                described[message["name"]] = _describe(message)
-            if message["type"] == "sample" and message["is_observed"]:
-                _check_observed(message)
+        found[:] = [statement(message) for message in messages.values()]
 
     def placed(leaves: list, data: Data) -> Callable[[], Any]:
-        whole = eqx.combine(jax.tree.unflatten(structure, leaves), rest)
+        whole = Proper(eqx.combine(jax.tree.unflatten(structure, leaves), rest))
         return lambda: whole(**eqx.combine(data, static))
 
     def traced(*, fixed: bool) -> Inspection:
@@ -153,7 +142,7 @@ def trace_program(
                 seen = traced(fixed=False)
             except READ as error:
                 raise TypeError(_reads_values(error)) from error
-    sites, facts = _sorted_out(found, described, seen)
+    sites, facts = _sorted_out(found, seen)
     code = Code(
         model,
         static,
@@ -167,113 +156,68 @@ def trace_program(
     return Program(leaves, code), sites, seen
 
 
-def _values_of(found: list[dict], unset: tuple[str, ...]) -> dict[str, Any]:
+def _values_of(found: list[Statement], unset: tuple[str, ...]) -> dict[str, Any]:
     """Return values of the shapes of params that had none when they were asked for."""
     return {
-        message["name"]: jax.tree.map(
-            lambda leaf: jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)), message["value"]
-        )
-        for message in found
-        if message["type"] == "param" and message["name"] in unset
+        said.name: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), said.value)
+        for said in found
+        if said.kind == "param" and said.name in unset
     }
 
 
-def _sorted_out(
-    found: list[dict], described: dict[str, Site], seen: Inspection
-) -> tuple[Sites, dict[str, Any]]:
+def _sorted_out(found: list[Statement], seen: Inspection) -> tuple[Sites, dict[str, Any]]:
     """Sort the sites by what they are to the program."""
-    groups: dict[str, list[Site]] = {"latent": [], "observed": [], "deterministic": [], "param": []}
-    discrete, plates, factors, constrained, trees = [], {}, [], [], []
-    for message in found:
-        kind, name = message["type"], message["name"]
-        if kind == "plate":
-            size, subsample = message["args"]
-            plates[name] = (size, subsample or size)
-        elif kind == "sample" and isinstance(message["fn"], dist.Unit):
-            factors.append(name)  # it enters the density and is no observation
-        elif kind == "sample":
-            if not message["is_observed"] and message["fn"].support.is_discrete:
-                discrete.append(name)
-            groups["observed" if message["is_observed"] else "latent"].append(described[name])
-        elif kind == "param" and is_tree(message["value"]):
-            leaves = _tree_sites(message) if seen.is_used(name) else []
-            groups["param"] += leaves
-            structure = jax.tree.structure(message["value"])
-            if leaves:
-                trees.append((name, structure, tuple(site.name for site in leaves)))
-        elif kind == "param" and seen.is_used(name):
-            groups["param"].append(described[name])
-            if message["kwargs"].get("constraint", constraints.real) is not constraints.real:
-                constrained.append(name)
-        elif kind == "deterministic":
-            groups[kind].append(described[name])
+    used = [said for said in found if said.kind != "param" or seen.is_used(said.name)]
+
+    def of(kind: str) -> tuple[Site, ...]:
+        return tuple(site for said in used if said.kind == kind for site in said.sites)
+
     masked = _masked(found)
-    replicates = [
-        name
-        for name in (f"{stem}_unobserved" for stem in masked)
-        if name in described and not seen.readers(name)
-    ]
+    latent, observed = of("latent"), of("observed")
+    names = {site.name for site in latent}
     outputs = [
         site.name
-        for site in groups["observed"]
+        for site in observed
         if not seen.readers(site.name) and site.name not in seen.unmarked
     ]
-    sampled = [site.name for site in (*groups["latent"], *groups["observed"])]
+    factors = tuple(said.name for said in found if said.kind == "factor")
+    sampled = [site.name for site in (*latent, *observed)]
     sites = Sites(
-        latent=tuple(groups["latent"]),
-        observed=tuple(groups["observed"]),
-        deterministic=tuple(groups["deterministic"]),
-        params=tuple(groups["param"]),
-        discrete=tuple(discrete),
-        plates=plates,
-        factors=tuple(factors),
+        latent=latent,
+        observed=observed,
+        deterministic=of("deterministic"),
+        params=of("param"),
+        discrete=tuple(said.name for said in found if said.discrete),
+        plates={said.name: said.sizes for said in found if said.sizes is not None},
+        factors=factors,
         # where each reads the other, as in a vector autoregression, all of them are predictions
-        outputs=tuple(outputs or [site.name for site in groups["observed"]]),
-        masked=tuple(masked),
-        replicates=tuple(replicates),
+        outputs=tuple(outputs or [site.name for site in observed]),
+        masked=masked,
+        replicates=tuple(
+            name
+            for name in (f"{stem}_unobserved" for stem in masked)
+            if name in names and not seen.readers(name)
+        ),
         reads={name: seen.reads(name) for name in (*sampled, *factors)},
     )
-    return sites, {"constrained": tuple(constrained), "trees": tuple(trees)}
+    trees = tuple(
+        (said.name, jax.tree.structure(said.value), tuple(site.name for site in said.sites))
+        for said in used
+        if said.kind == "param" and is_tree(said.value) and said.sites
+    )
+    constrained = tuple(said.name for said in used if said.constrained)
+    return sites, {"constrained": constrained, "trees": trees}
 
 
-def _tree_sites(message: dict) -> list[Site]:
-    """Describe the leaves of a param that is a tree."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(message["value"])
-    return [
-        Site(
-            f"{message['name']}.{jax.tree_util.keystr(path, simple=True, separator='.')}",
-            jnp.shape(leaf),
-            str(jnp.result_type(leaf)),
-            0,
-            (),
-        )
-        for path, leaf in flat
-    ]
-
-
-def _masked(found: list[dict]) -> list[str]:
+def _masked(found: list[Statement]) -> tuple[str, ...]:
     """Name the sites that are given an `obs_mask`: told by what NumPyro makes of them."""
-    by_name = {message["name"]: message for message in found}
-
-    def made(name: str) -> bool:
-        message = by_name.get(name, {"type": ""})
-        return message["type"] == "sample" and _is_masked(message["fn"])
-
-    return [
-        name
-        for name, message in by_name.items()
-        if message["type"] == "deterministic"
-        and made(f"{name}_observed")
-        and made(f"{name}_unobserved")
-    ]
-
-
-def _is_masked(fn: Any) -> bool:
-    while hasattr(fn, "base_dist"):
-        if isinstance(fn, dist.MaskedDistribution):
-            return True
-        fn = fn.base_dist
-    return False
+    masked = {said.name for said in found if said.masked}
+    return tuple(
+        said.name
+        for said in found
+        if said.kind == "deterministic"
+        and {f"{said.name}_observed", f"{said.name}_unobserved"} <= masked
+    )
 
 
 def with_outputs(sites: Sites, outputs: Any) -> Sites:
@@ -317,39 +261,6 @@ class _Whole(Messenger):
         if msg["type"] == "plate":
             size = msg["args"][0]
             msg["args"], msg["value"] = (size, size), jnp.arange(size)
-
-
-def _describe(message: dict) -> Site:
-    value = message["value"]
-    shape = jnp.shape(value)
-    event_dim = message["fn"].event_dim if message["type"] == "sample" else 0
-    batch_dim = len(shape) - event_dim
-    plates = [
-        (frame.name, batch_dim + frame.dim)
-        for frame in message.get("cond_indep_stack", ())
-        if batch_dim + frame.dim >= 0 and shape[batch_dim + frame.dim] == frame.size
-    ]
-    plates.sort(key=lambda plate: plate[1])
-    family, real, support = "", False, ""
-    if message["type"] == "sample":
-        fn = message["fn"]
-        if not message["is_observed"]:
-            if not fn.support.is_discrete:
-                real = isinstance(biject_to(fn.support), IdentityTransform)
-            support = spelt_support(fn.support)
-        family = type(innermost(fn)).__name__
-    elif message["type"] == "param":
-        support = spelt_support(message["kwargs"].get("constraint"))
-    return Site(
-        message["name"],
-        shape,
-        str(jnp.result_type(value)),
-        event_dim,
-        tuple(plates),
-        family,
-        real,
-        support,
-    )
 
 
 def _as_array(leaf: Any) -> Any:
@@ -396,21 +307,6 @@ def _check_names(model: Callable[..., Any], data: Mapping[str, Any]) -> list[str
     if unknown and not open_ended:
         raise TypeError(f"`data` holds {unknown}, which `{name}` does not take: it takes {takes}.")
     return [n for n in takes if parameters[n].default is kinds.empty and n not in data]
-
-
-def _check_observed(message: dict) -> None:
-    value, fn = jnp.shape(message["value"]), message["fn"].shape()
-    plates = [(frame.name, frame.size) for frame in message["cond_indep_stack"]]
-    try:
-        fits = jnp.broadcast_shapes(value, fn) == value and (not plates or value == fn)
-    except ValueError:
-        fits = False
-    if not fits:
-        inside = f" inside the plates {plates}" if plates else ""
-        raise ValueError(
-            f"The observed value of `{message['name']}` has shape {value}; its distribution, "
-            f"{type(message['fn']).__name__}{inside}, has shape {fn}."
-        )
 
 
 def _reads_values(error: Exception) -> str:

@@ -181,7 +181,7 @@ class _Tag(Messenger):
             return tag(msg["name"], jnp.asarray(msg["value"]))
         try:
             value = msg["fn"].sample(jax.random.key(0))
-        except NotImplementedError:
+        except (NotImplementedError, ImportError):
             value = any_value(msg["fn"])
         return tag(msg["name"], value)
 
@@ -205,7 +205,7 @@ class _Drawn(Messenger):
             return
         try:
             default_process_message(msg)
-        except NotImplementedError:
+        except (NotImplementedError, ImportError):  # some of NumPyro's ask for TFP
             msg["value"] = any_value(msg["fn"])
 
 

@@ -124,9 +124,7 @@ class Program(eqx.Module):
 
     def _model(self, *, replicates: bool) -> Callable[..., Any]:
         code = self.code
-        if not code.masked:
-            return self.model
-        return _Imputed(self.model, code.masked, () if replicates else code.replicates)
+        return Proper(self.model, code.masked, () if replicates else code.replicates)
 
     def arguments(self, data: Data) -> dict[str, Any]:
         """Put arrays and the rest together again."""
@@ -273,8 +271,8 @@ def _constrained_at(position: Values) -> Callable[[dict], Any]:
     return value
 
 
-class _Imputed(Messenger):
-    """Gives what `obs_mask` imputes a density, and leaves out what nothing depends on.
+class Proper(Messenger):
+    """Makes of a program what is inferred: a number observed for all is many, no site is flat.
 
     NumPyro masks the density of `*_unobserved` where an observation stands, which leaves those
     entries without any: a flat direction, on which no engine converges. Without the mask they are
@@ -282,13 +280,22 @@ class _Imputed(Messenger):
     that nothing depends on integrates to one in all of its entries: it is no site at all.
     """
 
-    def __init__(self, fn: Callable[..., Any], masked: tuple[str, ...], dropped: tuple[str, ...]):
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        masked: tuple[str, ...] = (),
+        dropped: tuple[str, ...] = (),
+    ):
         super().__init__(fn)
         self.imputed = {f"{stem}_unobserved" for stem in masked}
         self.dropped = dropped
 
     def process_message(self, msg: dict) -> None:
-        if msg["type"] != "sample" or msg["name"] not in self.imputed:
+        if msg["type"] != "sample":
+            return
+        if msg["is_observed"] and _is_for_all(msg):
+            msg["value"] = jnp.broadcast_to(msg["value"], msg["fn"].shape())
+        if msg["name"] not in self.imputed:
             return
         if msg["name"] in self.dropped and not msg["is_observed"]:
             fn = msg["fn"]
@@ -296,6 +303,14 @@ class _Imputed(Messenger):
             msg["stop"] = True
         elif isinstance(msg["fn"], dist.MaskedDistribution):
             msg["fn"] = _without_mask(msg["fn"])
+
+
+def _is_for_all(msg: dict) -> bool:
+    """Whether one number is observed at every place: a residual of zero, say."""
+    written = isinstance(msg["value"], int | float)  # and not one of the data, which is a mistake
+    if jnp.ndim(msg["value"]) or not msg["fn"].shape():
+        return False
+    return written or not msg["cond_indep_stack"]
 
 
 def _without_mask(fn: Any) -> Any:
