@@ -59,9 +59,9 @@ def fresh(guide: Any) -> Any:
         elif name in LEFT:
             delattr(new, name)
     if isinstance(guide, autoguide.AutoGuideList):
-        new._guides = [fresh(part) for part in guide._guides]
+        vars(new)["_guides"] = [fresh(part) for part in guide._guides]
     if isinstance(guide, autoguide.AutoSemiDAIS):
-        new.global_guide = fresh(guide.global_guide)
+        vars(new)["global_guide"] = fresh(guide.global_guide)
     return new
 
 

@@ -107,7 +107,7 @@ class GaussianClimb(AbstractClimb):
             jax.lax.map(log_weight, flat, batch_size=16),
             unravel(gaussian.mean),
             unravel(jnp.sqrt(gaussian.variance)),
-            _distance(program, data, params, jax.vmap(unravel)(flat), keys),
+            _distance(program, data, params, jax.vmap(unravel)(jnp.asarray(flat)), keys),
         )
 
     def _guide(self) -> AbstractGaussian:

@@ -139,7 +139,7 @@ class SVI(AbstractEngine):
         best = alive[np.argsort(tail[alive], kind="stable")][: self.num_trunks]
         trunk = np.repeat(np.arange(len(best)), share)
 
-        def shares(value: np.ndarray) -> np.ndarray:
+        def shares(value: Any) -> np.ndarray:
             return np.concatenate([value[lane, :share] for lane in best])[None]
 
         return Fitted(
