@@ -2,11 +2,14 @@
 
 The file is a NumPy archive (`numpy.load` opens it) whose first member is `posterior.json`; its
 comment, the last bytes of the file, holds the SHA-256 of all bytes before. Nothing in it is code.
+The checksum tells of accidents. Whoever alters a file can write a new one: so the header tells
+shape, dtype and digest of each array, and each is held against them.
 """
 
 import contextlib
 import hashlib
 import json
+import math
 import os
 import secrets
 import zipfile
@@ -16,6 +19,8 @@ from typing import IO, Any
 
 import jax.numpy as jnp
 import numpy as np
+
+from .damage import check_is, damaged, refused
 
 FORMAT = 1
 HEADER = "posterior.json"
@@ -35,10 +40,19 @@ def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays) 
             group: {name: [list(v.shape), str(v.dtype)] for name, v in named.items()}
             for group, named in arrays.items()
         },
+        "sha256": {
+            group: {name: _digest(v) for name, v in named.items()}
+            for group, named in arrays.items()
+        },
     }
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(f"`save` expected `path` to be a file; `{path}` is a directory.")
+    if target.exists() and not target.is_file():
+        raise ValueError(
+            f"`save` expected `path` to be a new file or one to replace; got `{path}`, a device, "
+            "pipe or socket, which a file would take the place of. Name another."
+        )
     if not target.parent.is_dir():
         raise FileNotFoundError(
             f"`save` expected `path` in a directory that exists; there is no `{target.parent}`."
@@ -97,23 +111,72 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
                 f"`load` expected `{path}` to have the SHA-256 {expected.decode(errors='replace')} "
                 f"that it ends with; got {found.decode()}: it was altered since it was written."
             )
-        with zipfile.ZipFile(file) as archive:
-            header = json.loads(archive.read(HEADER))
-            if header["format"] != FORMAT:
-                raise ValueError(
-                    f"`load` expected `{path}` in format {FORMAT}, which bayesfield "
-                    f"{version('bayesfield')} reads; got format {header['format']}, written by "
-                    f"bayesfield {header.get('environment', {}).get('bayesfield', '?')}: install "
-                    "that version."
-                )
-            arrays: Arrays = {}
-            for group, named in header["arrays"].items():
-                arrays[group] = {}
-                for name, (_, dtype) in named.items():
-                    with archive.open(_member(group, name)) as stream:
-                        value = np.lib.format.read_array(stream, allow_pickle=False)
-                    arrays[group][name] = value.view(jnp.dtype(dtype))
+        return _parsed(path, file)
+
+
+def _parsed(path: Any, file: IO[bytes]) -> tuple[dict[str, Any], Arrays]:
+    with damaged(path), zipfile.ZipFile(file) as archive:
+        _check_members(path, archive)
+        header = json.loads(archive.read(HEADER))
+        check_is(path, "header", header, dict, "a JSON object")
+        if "format" not in header:
+            raise refused(path, "its header to tell the format", f"the keys {[*header][:8]}")
+        if header["format"] != FORMAT:
+            raise ValueError(
+                f"`load` expected `{path}` in format {FORMAT}, which bayesfield "
+                f"{version('bayesfield')} reads; got format {header['format']}, written by "
+                f"bayesfield {header.get('environment', {}).get('bayesfield', '?')}: install "
+                "that version."
+            )
+        missing = [key for key in ("arrays", "sha256") if key not in header]
+        if missing:
+            raise refused(path, "its header to tell of its arrays", f"one without {missing}")
+        told = {_member(g, n) for g, named in header["arrays"].items() for n in named}
+        held = {*archive.namelist()} - {HEADER}
+        if told != held:
+            raise refused(path, "the arrays that its header tells of", f"{sorted(told ^ held)[:4]}")
+        arrays = {
+            group: {
+                name: _read_array(path, archive, header, group, name, *shape_and_dtype)
+                for name, shape_and_dtype in named.items()
+            }
+            for group, named in header["arrays"].items()
+        }
     return header, arrays
+
+
+def _check_members(path: Any, archive: zipfile.ZipFile) -> None:
+    """Refuse members that are there twice, or that are packed: ours are not."""
+    names = archive.namelist()
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise refused(path, "each of its members once", f"{twice[:4]} more than once")
+    packed = [i.filename for i in archive.infolist() if i.compress_type != zipfile.ZIP_STORED]
+    if packed:
+        raise refused(path, "its members as `save` stores them", f"{packed[:4]} compressed")
+
+
+def _read_array(
+    path: Any,
+    archive: zipfile.ZipFile,
+    header: dict[str, Any],
+    group: str,
+    name: str,
+    shape: list[int],
+    dtype: str,
+) -> np.ndarray:
+    """Return an array of the shape, dtype and digest that the header tells."""
+    told = jnp.dtype(dtype)
+    size = archive.getinfo(_member(group, name)).file_size
+    if size < math.prod(shape) * told.itemsize:  # before an array so large is made
+        raise refused(path, f"`{group}/{name}` of shape {tuple(shape)}", f"{size} bytes")
+    with archive.open(_member(group, name)) as stream:
+        value = np.lib.format.read_array(stream, allow_pickle=False).view(told)
+    if value.shape != tuple(shape):
+        raise refused(path, f"`{group}/{name}` of shape {tuple(shape)}", f"{value.shape}")
+    if _digest(value) != header["sha256"][group][name]:
+        raise refused(path, f"`{group}/{name}` with the digest in its header", "other values")
+    return value
 
 
 def _member(group: str, name: str) -> str:
@@ -125,6 +188,10 @@ def _storable(value: np.ndarray) -> np.ndarray:
     if value.dtype.isbuiltin == 1:
         return value
     return np.ascontiguousarray(value).view(f"u{value.dtype.itemsize}")
+
+
+def _digest(value: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(_storable(value)).reshape(-1).data).hexdigest()
 
 
 def _file_digest(file: IO[bytes], size: int) -> bytes:

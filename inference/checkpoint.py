@@ -1,52 +1,43 @@
 """Checkpoints: a fit that was killed goes on from its last finished chunk.
 
-A checkpoint is a folder: `fit.json`, what it is of; `state.npz`, the lanes' states and how far they
-are; and a file for what each chunk kept. Each is written beside and renamed, the state last, so
-that whenever the process is killed the folder holds a whole state and every chunk before it. Keys
-go by the number of the step, so a fit that goes on ends with the draws of one that was never
-stopped, bit for bit on one machine.
+A checkpoint is a folder: `fit.json`, what it is of; `state.npz`, the lanes' states, how far they
+are and which chunks there are; and a file for what each chunk kept. Each is written beside and
+renamed, the state last, so that whenever the process is killed the folder holds a whole state and
+every chunk before it. Keys go by the number of the step, so a fit that goes on ends with the draws
+of one that was never stopped, bit for bit on one machine; `same_fit.layout_of` says on what bits
+depend beside. Other files in the folder are left alone.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from types import TracebackType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from bayesfield.checks import listed, warn
+
+from .chunk_files import Chunk, Reached, archived, identity_in, kept_in, state_in
+from .folder_lock import FolderLock
+from .same_fit import differences, plain
+from .sealed import put, seal
+
 IDENTITY = "fit.json"
 STATE = "state.npz"
-
-
-class Reached(NamedTuple):
-    """How far a run is.
-
-    Attributes:
-        phase: The number of the phase.
-        done: Its steps done.
-        leaves: Of the lanes' states.
-        alive: `(lane,)`: whether the lane is finite.
-        died: `(lane,)`: the step of its phase at which it was not, or -1.
-        graves: From a dead lane to `(phase, step)`.
-        kept: For each phase so far, what its chunks kept, `(lane, step, ...)`.
-    """
-
-    phase: int
-    done: int
-    leaves: list[np.ndarray]
-    alive: np.ndarray
-    died: np.ndarray
-    graves: dict[int, tuple[str, int]]
-    kept: list[list[dict[str, np.ndarray]]]
+ANEW = "restore it, or delete the folder to start anew"
 
 
 class Checkpoint:
-    """A folder that a run writes to, and goes on from.
+    """A folder that a run writes to, and goes on from; locked until it is closed.
+
+    Use it as a context manager: at its end the next fit may have the folder.
 
     Args:
         folder: Made where it does not exist.
@@ -54,99 +45,170 @@ class Checkpoint:
             own differs is refused.
 
     Raises:
-        ValueError: The folder holds a checkpoint of something else, or what is no checkpoint.
+        ValueError: The folder holds a checkpoint of something else, what is no checkpoint, or a
+            damaged one; or another fit writes to it.
+        OSError: The folder cannot be made or written to.
     """
 
     def __init__(self, folder: str | os.PathLike, identity: dict[str, Any]):
         self.folder = Path(folder)
-        identity = json.loads(json.dumps(identity))
         if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"`checkpoint` must be a folder; {self.folder} is a file.")
-        self.folder.mkdir(parents=True, exist_ok=True)
+            raise self._refused("a folder", f"{self.folder} is a file", "Name another.")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # what had ended is read from where nothing can be written to, an archive say
+            only_read = (self.folder / IDENTITY).exists() and not os.access(self.folder, os.W_OK)
+            self._lock = None if only_read else FolderLock(self.folder)
+        except BlockingIOError as error:
+            raise self._refused(
+                "a folder that no other fit writes to",
+                f"{self.folder} is in use by another fit (process {error or 'unknown'})",
+                "Wait for it to end, or name another folder.",
+            ) from None
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            self._open(plain(identity))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Checkpoint":
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Let the next fit have the folder."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _open(self, identity: dict[str, Any]) -> None:
+        for part in self.folder.glob(".*.part"):  # of a process that was killed
+            with contextlib.suppress(OSError):
+                part.unlink()
         if not (self.folder / IDENTITY).exists():
-            # a kill may have come before the first file was whole
-            foreign = [p.name for p in self.folder.iterdir() if p.name != _part(IDENTITY)]
+            # a kill may have come before the first file was whole; what a system hides is no matter
+            foreign = sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
+            if STATE in foreign:
+                raise self._damaged(f"{IDENTITY} is missing")
             if foreign:
-                raise ValueError(
-                    f"`checkpoint` must be a new folder or one of a checkpoint; {self.folder} "
-                    f"holds {sorted(foreign)[:3]}."
+                raise self._refused(
+                    "a new folder or one of a checkpoint",
+                    f"{self.folder}, which holds {foreign[:3]}",
+                    "Name another folder.",
                 )
-            self._replace(IDENTITY, lambda file: file.write(json.dumps(identity).encode()))
+            try:
+                put(self.folder / IDENTITY, json.dumps(identity).encode())
+            except OSError as error:
+                raise self._unwritable(error) from error
             return
-        saved = self._read_json(IDENTITY, json.load)
-        differ = sorted(
-            name for name in saved.keys() | identity.keys() if saved.get(name) != identity.get(name)
-        )
+        saved = self._parsed(IDENTITY, identity_in)
+        differ = differences(saved, identity)
         if differ:
             raise ValueError(
-                f"`checkpoint` {self.folder} is of another fit: its "
-                f"{' and '.join(differ)} differ{'s' if len(differ) == 1 else ''} from this "
-                "one's. Name another folder, or delete it to start anew."
+                f"`checkpoint` {self.folder} is of another fit: {differ}; what was saved comes "
+                "first. Name another folder, or delete it to start anew."
             )
 
-    def write(self, reached: Reached, chunk: dict[str, np.ndarray] | None, begin: int) -> None:
-        """Write a finished chunk, that began at step `begin`, and the state after it."""
-        if chunk is not None:
-            self._save(_chunk_name(reached.phase, begin), chunk)
-        header = {
-            "phase": reached.phase,
-            "done": reached.done,
-            "graves": reached.graves,
-            "leaves": len(reached.leaves),
-        }
-        arrays = {f"leaf_{i}": leaf for i, leaf in enumerate(reached.leaves)}
-        arrays |= {"alive": reached.alive, "died": reached.died}
-        self._save(STATE, arrays | {"header": np.array(json.dumps(header))})
+    def write(
+        self, reached: Reached, chunk: dict[str, np.ndarray] | None, begin: int
+    ) -> tuple[Chunk, ...] | None:
+        """Write a finished chunk, that began at step `begin`, and the state after it.
+
+        Returns:
+            The chunks that the folder has then; None, with a warning, where it cannot be written
+            to: the fit goes on without, and what had been written stays whole.
+        """
+        try:
+            if self._lock is None:
+                raise PermissionError("the folder can only be read")
+            self._lock.check()
+            chunks = reached.chunks
+            if chunk is not None:
+                raw = archived(chunk)
+                digest = hashlib.sha256(raw).hexdigest()
+                chunks = (*chunks, Chunk(reached.phase, begin, len(raw), digest))
+                put(self.folder / chunks[-1].name, raw)
+            header = {
+                "phase": reached.phase,
+                "done": reached.done,
+                "graves": reached.graves,
+                "leaves": len(reached.leaves),
+                "chunks": chunks,
+                "seconds": reached.seconds,
+            }
+            arrays = {f"leaf_{i}": leaf for i, leaf in enumerate(reached.leaves)}
+            arrays |= {"alive": reached.alive, "died": reached.died}
+            arrays |= {"header": np.array(json.dumps(header))}
+            put(self.folder / STATE, seal(archived(arrays)))
+        except OSError as error:
+            warn(
+                f"`checkpoint` {self.folder} can no longer be written to: {error}. The fit goes on "
+                "without it; what was written before can still be gone on from."
+            )
+            return None
+        return chunks
 
     def read(self) -> Reached | None:
-        """Return how far the run is; None where it has not finished a chunk."""
+        """Return how far the run is; None where it has not finished a chunk.
+
+        Raises:
+            ValueError: A file is missing or damaged.
+        """
         if not (self.folder / STATE).exists():
+            # the first chunk is written before the first state
+            orphans = sorted(p.name for p in self.folder.glob("[0-9][0-9]-*.npz"))
+            if [name for name in orphans if name != Chunk(0, 0, 0, "").name and _is_ours(name)]:
+                raise self._damaged(f"{STATE} is missing")
             return None
-        header = self._header()
-        with np.load(self.folder / STATE, allow_pickle=False) as file:
-            leaves = [file[f"leaf_{i}"] for i in range(header["leaves"])]
-            alive, died = file["alive"], file["died"]
-        kept = []
-        for phase in range(header["phase"] + 1):
-            names = sorted(self.folder.glob(_chunk_name(phase, "*")))
-            if phase == header["phase"]:  # a chunk whose state was not written is run again
-                names = [p for p in names if int(p.stem.split("-")[1]) < header["done"]]
-            chunks = []
-            for name in names:
-                with np.load(name, allow_pickle=False) as file:
-                    chunks.append({n: file[n] for n in file.files})
-            kept.append(chunks)
-        graves = {int(lane): (where[0], where[1]) for lane, where in header["graves"].items()}
-        return Reached(header["phase"], header["done"], leaves, alive, died, graves, kept)
+        reached = self._parsed(STATE, state_in)
+        missing = [c for c in reached.chunks if not (self.folder / c.name).exists()]
+        if missing:
+            names = listed([f"chunk {c.begin} ({c.name})" for c in missing])
+            verb = "is" if len(missing) == 1 else "are"
+            raise self._damaged(f"{names} {verb} missing")
+        kept: list[list[dict[str, np.ndarray]]] = [[] for _ in range(reached.phase + 1)]
+        for chunk in reached.chunks:
+            kept[chunk.phase].append(self._parsed(chunk.name, lambda raw, c=chunk: kept_in(raw, c)))
+        return reached._replace(kept=kept)
 
-    def _header(self) -> dict[str, Any]:
-        def header(raw: IO[bytes]) -> dict[str, Any]:
-            with np.load(raw, allow_pickle=False) as file:
-                return json.loads(str(file["header"]))
-
-        return self._read_json(STATE, header)
-
-    def _read_json(self, name: str, read: Callable[[IO[bytes]], dict[str, Any]]) -> dict[str, Any]:
+    def _parsed[T](self, name: str, parse: Callable[[bytes], T]) -> T:
+        """Return what a file holds; whatever is wrong with its bytes is one error."""
         try:
-            with open(self.folder / name, "rb") as file:  # NumPy leaves open what is no archive
-                return read(file)
+            raw = (self.folder / name).read_bytes()
+            return parse(raw)
         except Exception as error:
-            raise ValueError(
-                f"`checkpoint` {self.folder} cannot be read: {name} is not of a run, or is "
-                f"damaged ({error}). Delete the folder to start anew."
-            ) from error
+            why = str(error) or type(error).__name__
+            raise self._damaged(f"{name} cannot be read: it is damaged ({why})") from error
 
-    def _save(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        # the stub takes a keyword for `allow_pickle`
-        self._replace(name, lambda file: np.savez(file, **arrays))  # pyright: ignore[reportArgumentType]
+    def _damaged(self, what: str) -> ValueError:
+        return self._refused("a whole checkpoint", f"{self.folder}, where {what}", f"{ANEW}.")
 
-    def _replace(self, name: str, write: Callable[[IO[bytes]], Any]) -> None:
-        beside = self.folder / _part(name)
-        with open(beside, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self.folder / name)
+    def _refused(self, expected: str, got: str, remedy: str) -> ValueError:
+        between = ": " if remedy[0].islower() else ". "
+        return ValueError(
+            f"`fit_posterior` expected `checkpoint` to be {expected}; got {got}{between}{remedy}"
+        )
+
+    def _unwritable(self, error: OSError) -> OSError:
+        return type(error)(
+            f"`fit_posterior` expected `checkpoint` to be a folder that can be written to; got "
+            f"{self.folder} ({error}). Name another folder."
+        )
+
+
+def _is_ours(name: str) -> bool:
+    phase, _, begin = name.removesuffix(".npz").partition("-")
+    return phase.isdigit() and begin.isdigit()
 
 
 def digest(tree: PyTree) -> str:
@@ -176,18 +238,10 @@ def from_arrays(arrays: list[np.ndarray], template: PyTree) -> PyTree:
     for leaf, array in zip(leaves, made, strict=True):
         if leaf.shape != array.shape or leaf.dtype != array.dtype:
             raise ValueError(
-                f"The checkpoint's state holds {array.dtype} {array.shape} where this run has "
-                f"{leaf.dtype} {leaf.shape}."
+                f"The state to go on from holds {array.dtype} {array.shape} where this run has "
+                f"{leaf.dtype} {leaf.shape}: it is of another run, or damaged. Fit anew."
             )
     return jax.tree.unflatten(structure, made)
-
-
-def _chunk_name(phase: int, begin: int | str) -> str:
-    return f"{phase:02d}-{begin if isinstance(begin, str) else f'{begin:09d}'}.npz"
-
-
-def _part(name: str) -> str:
-    return f".{name}.part"
 
 
 def _is_key(leaf: Any) -> bool:

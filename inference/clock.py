@@ -17,6 +17,11 @@ class Clock:
         self.running = 0.0
         self._compiled = False
 
+    def add(self, compiling: float, running: float) -> None:
+        """Book the time of the processes that a run goes on from."""
+        self.compiling += compiling
+        self.running += running
+
     def call(self, fn: Any, *args: Any) -> Any:
         """Call a compiled function, wait for what it returns, and book the time."""
         self._compiled = False

@@ -129,10 +129,14 @@ def num_groups(num_lanes: int, batch_size: int | None = None) -> int:
     """
     if jax.default_backend() != "cpu":
         return 1
-    usable = getattr(os, "sched_getaffinity", None)
-    cores = len(usable(0)) if usable else os.cpu_count() or 1
-    most = min(cores, max(1, num_lanes // (batch_size or 1)))
+    most = min(num_cores(), max(1, num_lanes // (batch_size or 1)))
     return next(n for n in range(most, 0, -1) if num_lanes % n == 0)
+
+
+def num_cores() -> int:
+    """Say how many cores this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 class Crew:

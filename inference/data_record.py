@@ -22,14 +22,42 @@ if TYPE_CHECKING:
 def record_of(posterior: "Posterior") -> dict[str, Any]:
     """Describe the data: its structure, shapes and static arguments, and a digest."""
     arguments = posterior.program.arguments(posterior.data)
-    sites = (*posterior.sites.latent, *posterior.sites.observed, *posterior.sites.params)
-    dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(posterior.data)}
-    dtypes |= {site.dtype for site in sites}
     return {
-        "precision": "float64" if dtypes & {"float64", "int64"} else "float32",
+        "precision": precision_of(posterior),
         "arguments": {name: _node(name, value) for name, value in arguments.items()},
         "sha256": _data_digest(arguments),
     }
+
+
+def precision_of(posterior: "Posterior") -> str:
+    """Say in which precision a posterior was fitted, `float32` or `float64`."""
+    if posterior.data is None and posterior.record is not None:
+        return posterior.record["precision"]
+    sites = (*posterior.sites.latent, *posterior.sites.observed, *posterior.sites.params)
+    dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(posterior.data)}
+    dtypes |= {site.dtype for site in sites}
+    return "float64" if dtypes & {"float64", "int64", "uint64", "complex128"} else "float32"
+
+
+def check_precision(call: str, posterior: "Posterior") -> None:
+    """Refuse to go on with a posterior in another precision than it was fitted in.
+
+    Its arrays would be cast in silence, and what is computed from them would be another program's.
+    """
+    check_working(call, precision_of(posterior), "the posterior", "Call it")
+
+
+def check_working(call: str, fitted: str, what: str, do: str) -> None:
+    """Refuse where this process does not work in the precision `fitted`."""
+    working = str(jnp.result_type(float))
+    if working == fitted:
+        return
+    wide = fitted == "float64"
+    raise ValueError(
+        f"`{call}` expected to run in {fitted}, in which {what} was fitted; this process works in "
+        f"{working}. {do} within `jax.enable_x64({wide})`, or set "
+        f"`jax.config.update('jax_enable_x64', {wide})`."
+    )
 
 
 def _node(name: str, value: Any) -> dict[str, Any]:

@@ -147,7 +147,9 @@ def _class(kind: type, inner: Any) -> Any:
 
 
 def _is_furniture(name: str) -> bool:
-    return name in {"__dict__", "__weakref__", "__module__", "__doc__"} or name.startswith(
+    # what a phase says on the progress bar is no part of what it computes
+    said = {"__dict__", "__weakref__", "__module__", "__doc__", "status"}
+    return name in said or name.startswith(
         ("__static_", "__first", "_abc_", "__abstract", "__annot", "__firstlineno")
     )
 

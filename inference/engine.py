@@ -130,6 +130,10 @@ class AbstractEngine(eqx.Module):
         """How many lanes are mapped at once; by default so many that their arrays stay in cache."""
         return None
 
+    def alike_in_groups(self) -> bool:
+        """Whether a lane's bits are the same however many lanes are in its group."""
+        return False
+
     def extended(self, num_samples: int) -> "AbstractEngine":
         """Return the engine whose run is this one's and goes on for so many draws of each chain.
 

@@ -12,10 +12,14 @@ from . import archive, loop
 from .backends import ENGINES
 from .checkpoint import Reached
 from .clock import Clock
+from .data_record import check_precision
 from .described import described
 from .diagnostics import warn_about
-from .engine import AbstractEngine, Run, Start
+from .engine import AbstractEngine, Fitted, Run, Start
 from .posterior import Posterior
+from .program import TRACING
+from .replicates import with_replicates
+from .safely import after_the_draws, interrupts_held
 
 
 def extend(posterior: Posterior, num_samples: int, *, progress: bool) -> Posterior:
@@ -35,20 +39,49 @@ def extend(posterior: Posterior, num_samples: int, *, progress: bool) -> Posteri
     engine = run.engine.extended(num_samples)
     if posterior.cut_short:
         raise ValueError("`extend` expected a fit that ran to its end; this one was cut short.")
+    check_precision("extend", posterior)
     begin, clock = time.perf_counter(), Clock()
     program, data = posterior.program, posterior.data
-    outcome = loop.run(
-        engine.phases(program),
-        program,
-        data,
-        run.start,
-        run.keys,
-        batch_size=engine.lanes_at_once(),
-        progress=progress,
-        clock=clock,
-        reached=run.reached,
-    )
-    fitted = engine.result(program, data, run.start, outcome, run.keys[0])
+    with interrupts_held() as hold:
+        outcome = loop.run(
+            engine.phases(program),
+            program,
+            data,
+            run.start,
+            run.keys,
+            batch_size=engine.lanes_at_once(),
+            progress=progress,
+            clock=clock,
+            reached=run.reached,
+        )
+        fitted = hold.to_the_end(_made, posterior, engine, outcome)
+        longer = hold.to_the_end(_longer, posterior, engine, outcome, fitted, clock, begin)
+        advice = "`diagnose(posterior)` judges it"
+        after_the_draws(hold, "extend", advice, warn_about, longer)
+    return longer
+
+
+def _made(posterior: Posterior, engine: AbstractEngine, outcome: loop.Outcome) -> Fitted:
+    """Make draws of what was added."""
+    run, program, data = posterior.run, posterior.program, posterior.data
+    assert run is not None
+    with TRACING:
+        fitted = engine.result(program, data, run.start, outcome, run.keys[0])
+        more = (posterior.sites, fitted, run.keys[0], posterior.num_draws)
+        return with_replicates(program, data, *more)
+
+
+def _longer(
+    posterior: Posterior,
+    engine: AbstractEngine,
+    outcome: loop.Outcome,
+    fitted: Fitted,
+    clock: Clock,
+    begin: float,
+) -> Posterior:
+    """Return a posterior of the draws that there were and those that were added."""
+    run = posterior.run
+    assert run is not None
     left = outcome.alive[run.reached.alive]  # of the chains that had been alive, those that are
 
     def joined(old: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -59,7 +92,7 @@ def extend(posterior: Posterior, num_samples: int, *, progress: bool) -> Posteri
         "compile_seconds": clock.compiling,
         "run_seconds": clock.running,
     }
-    longer = dataclasses.replace(
+    return dataclasses.replace(
         posterior,
         draws={n: joined(v, fitted.draws[n]) for n, v in posterior.draws.items()},
         trunk=joined(posterior.trunk, fitted.trunk),
@@ -75,8 +108,6 @@ def extend(posterior: Posterior, num_samples: int, *, progress: bool) -> Posteri
         },
         run=Run(engine, run.start, run.keys, outcome.reached),
     )
-    warn_about(longer)
-    return longer
 
 
 def can_go_on(run: Run | None) -> bool:

@@ -1,6 +1,7 @@
 """What a program is, in digests: so that a file or a checkpoint of another one is refused."""
 
 import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,10 @@ def _lasts(seen: Inspection, site: str, aspect: str) -> bool:
     return not (started and aspect.startswith("value"))
 
 
-def program_digest(program: Program) -> dict[str, Any]:
+def program_digest(program: Program) -> str:
     """Digest all of a program, its start and its arrays too, for a checkpoint."""
-    return {"computes": program.code.digest, "leaves": [_digest(leaf) for leaf in program.leaves]}
+    parts = [program.code.digest, *map(_digest, program.leaves)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def is_private(aspect: str) -> bool:

@@ -1,11 +1,12 @@
 """`fit_posterior`: the one entry to every engine."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +20,41 @@ from .backends import ENGINES
 from .binding import bind, check_fittable, with_outputs
 from .checkpoint import Checkpoint, digest
 from .clock import Clock
-from .crew import num_groups
 from .described import described
 from .diagnostics import warn_about
-from .engine import AbstractEngine, Members, Run, Start, check_subsampling
+from .engine import AbstractEngine, Fitted, Members, Run, Start, check_subsampling
 from .fingerprint import program_digest
 from .posterior import Posterior
 from .program import TRACING, Program
 from .replicates import with_replicates
+from .safely import after_the_draws, interrupts_held
+from .same_fit import layout_of
 from .sites import Data, Sites
 from .start import members_of, place
 
 VERSIONS = ("bayesfield", "numpyro", "jax", "blackjax", "optax")
+
+
+class Plan(NamedTuple):
+    """What is to be fitted and how, after every check.
+
+    Attributes:
+        engine: What runs.
+        program: The program.
+        data: Its arrays.
+        sites: All of its sites; an engine is given those that are inferred.
+        init: What the fit starts from.
+        joint: Whether the params are fitted to one value of the sites.
+        outputs: The outputs that the user names.
+    """
+
+    engine: AbstractEngine
+    program: Program
+    data: Data
+    sites: Sites
+    init: Any
+    joint: bool
+    outputs: tuple[str, ...] | None
 
 
 def fit_posterior(
@@ -55,15 +79,21 @@ def fit_posterior(
             static, and may be read in Python.
         backend: The engine: `SVI(...)`, `EnsembleMAP(...)`, `NUTS(...)`, one of your own, or the
             name of one, `"nuts"`, with its defaults.
-        key: `jax.random.key(seed)`. The same key gives the same result.
+        key: `jax.random.key(seed)`. The same key gives the same draws, to the last bit where
+            machine, precision, versions of the libraries and cores are the same. With other cores
+            lanes are put together in other groups, and numbers are rounded another way: all draws
+            but those of NUTS may differ then.
         init: What the fit starts from: a posterior of the same program, an engine to run first, or
             a dict of values of sites and params. NUTS needs one where there are params, and holds
             them fixed, as `Laplace(hold_params=True)` does.
         progress: Whether to show progress bars, where stderr is a terminal.
         allow_nan: Names of the arguments that may hold NaN or infinity.
         checkpoint: A folder that each finished chunk is written to. A fit that was killed goes on
-            from there where it is called again with the same arguments, and ends with the same
-            draws, bit for bit on one machine; one that had ended is read back.
+            from there where it is called again with the same arguments, and ends with the draws
+            of one that was never stopped; one that had ended is read back. It is refused where
+            those draws could not be the same to the last bit: with other versions, another
+            precision, or other cores where they count (see `key`); and while another fit writes
+            to it. Where the disk is full the fit goes on without it, with a warning.
         outputs: Names of the observed sites that are predictions, which `predict` and `score`
             draw anew. By default those on whose values no other site's distribution depends: the
             others (a covariate with a density, a site under `handlers.condition`) keep theirs.
@@ -75,7 +105,8 @@ def fit_posterior(
     Raises:
         TypeError: `model`, `data`, `backend`, `key` or `init` is of the wrong kind.
         ValueError: The data or the program cannot be fitted, or not by this engine; `init` is
-            from another program; `checkpoint` is of another fit.
+            from another program; `checkpoint` is of another fit, in use by one, or damaged.
+        OSError: `checkpoint` cannot be made.
         FloatingPointError: The density is not finite at any start, or every lane went non-finite.
 
     Examples:
@@ -86,62 +117,119 @@ def fit_posterior(
     key = check_key("fit_posterior", key)
     if isinstance(allow_nan, str):
         raise TypeError("`allow_nan` must be a tuple of names: `allow_nan=('y',)`; got a string.")
-    program, arrays, whole = bind(model, data, allow_nan=tuple(allow_nan))
-    whole = with_outputs(whole, outputs)
-    check_fittable(whole)
-    sites = whole.inferred
-    check_subsampling(sites)
-    key_init, key_start, key_run, key_result = jax.random.split(key, 4)
+    plan = _planned(model, data, engine, init, allow_nan, outputs)
+    keys = jax.random.split(key, 4)
+    opened = contextlib.nullcontext()
+    if checkpoint is not None:  # after every check: a fit that is refused leaves no trace
+        opened = Checkpoint(checkpoint, _identity(plan, key))
+    with interrupts_held() as hold, opened as saved:
+        start = plan.init
+        if isinstance(start, AbstractEngine):
+            start = fit_posterior(
+                model,
+                data,
+                start,
+                key=keys[0],
+                progress=progress,
+                allow_nan=allow_nan,
+                checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
+                outputs=outputs,
+                judge=False,  # it is a start, no result
+            )
+            if start.cut_short or hold.take():
+                warn(f"Interrupted in `init`: {plan.engine} has not run.")
+                return start
+        return _run(plan, start, keys, progress=progress, saved=saved, judge=judge)
+
+
+def _planned(
+    model: Callable[..., Any],
+    data: Mapping[str, Any],
+    engine: AbstractEngine,
+    init: Any,
+    allow_nan: tuple[str, ...],
+    outputs: tuple[str, ...] | None,
+) -> Plan:
+    """Check all that can be refused."""
+    program, arrays, sites = bind(model, data, allow_nan=tuple(allow_nan))
+    sites = with_outputs(sites, outputs)
+    check_fittable(sites)
+    check_subsampling(sites.inferred)
     if isinstance(init, str | AbstractEngine):
         init = _engine("init", init)
-        _check_order(engine, init, sites)
+        _check_order(engine, init, sites.inferred)
     else:
-        engine.check(sites, members_of(sites, init)[0])
+        engine.check(sites.inferred, members_of(sites.inferred, init)[0])
+    engine = engine.resolved(program, arrays, sites.inferred)
     joint = _params_are_joint(engine, sites, init)
-    saved = None
-    if checkpoint is not None:  # after every check: a fit that is refused leaves no trace
-        saved = Checkpoint(checkpoint, _identity(program, arrays, sites, engine, init, key))
-    first = None
-    if isinstance(init, AbstractEngine):
-        first = fit_posterior(
-            model,
-            data,
-            init,
-            key=key_init,
-            progress=progress,
-            allow_nan=allow_nan,
-            checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
-            outputs=outputs,
-            judge=False,  # it is a start, no result
-        )
-        if first.cut_short:
-            warn(f"Interrupted in `init`: {engine} has not run.")
-            return first
-    members, values = members_of(sites, first if first is not None else init)
-    engine.check(sites, members)
-    engine = engine.resolved(program, arrays, sites)
+    return Plan(engine, program, arrays, sites, init, joint, outputs)
 
+
+def _run(
+    plan: Plan,
+    init: Any,
+    keys: Any,
+    *,
+    progress: bool,
+    saved: Checkpoint | None,
+    judge: bool,
+) -> Posterior:
+    """Run the engine from a posterior, from given values or from a draw."""
+    engine, program, data, sites = plan.engine, plan.program, plan.data, plan.sites.inferred
+    members, values = members_of(sites, init)
+    engine.check(sites, members)
+    _, key_start, key_run, key_result = keys
     begin, clock = time.perf_counter(), Clock()
-    start = place(engine, program, arrays, sites, members, values, key_start, clock)
-    keys = jax.random.split(key_run, engine.num_lanes(sites))
-    outcome = loop.run(
-        engine.phases(program),
-        program,
-        arrays,
-        start,
-        keys,
-        batch_size=engine.lanes_at_once(),
-        progress=progress,
-        clock=clock,
-        checkpoint=saved,
-    )
+    start = place(engine, program, data, sites, members, values, key_start, clock)
+    lanes = jax.random.split(key_run, engine.num_lanes(sites))
+    with interrupts_held() as hold:  # after the last draw nothing may lose them
+        outcome = loop.run(
+            engine.phases(program),
+            program,
+            data,
+            start,
+            lanes,
+            batch_size=engine.lanes_at_once(),
+            progress=progress,
+            clock=clock,
+            checkpoint=saved,
+        )
+        run = Run(engine, start, lanes, outcome.reached)
+        fitted = hold.to_the_end(_made, plan, outcome, run, key_result)
+        taken = {
+            "seconds": time.perf_counter() - begin,
+            "compile_seconds": clock.compiling,
+            "run_seconds": clock.running,
+        }
+        posterior = hold.to_the_end(_posterior, plan, init, fitted, outcome, run, taken)
+        if judge:
+            advice = "`diagnose(posterior)` judges it"
+            after_the_draws(hold, "fit_posterior", advice, warn_about, posterior)
+    return posterior
+
+
+def _made(plan: Plan, outcome: loop.Outcome, run: Run, key: PRNGKeyArray) -> Fitted:
+    """Make draws of a run."""
     with TRACING:
-        fitted = engine.result(program, arrays, start, outcome, key_result)
-    fitted = with_replicates(program, arrays, whole, fitted, keys[0])
-    posterior = Posterior(
-        program=program,
-        data=arrays,
-        sites=whole,
+        fitted = plan.engine.result(plan.program, plan.data, run.start, outcome, key)
+        return with_replicates(plan.program, plan.data, plan.sites, fitted, run.keys[0])
+
+
+def _posterior(
+    plan: Plan,
+    init: Any,
+    fitted: Fitted,
+    outcome: loop.Outcome,
+    run: Run,
+    taken: dict[str, float],
+) -> Posterior:
+    """Put draws, and what they are draws of, together."""
+    engine = plan.engine
+    ran_first = isinstance(plan.init, AbstractEngine)
+    return Posterior(
+        program=plan.program,
+        data=plan.data,
+        sites=plan.sites,
         draws=fitted.draws,
         params=fitted.params,
         trunk=np.asarray(fitted.trunk),
@@ -152,51 +240,39 @@ def fit_posterior(
         settings={
             "engine": type(engine).__name__,
             "settings": described(engine),
-            "init": first.settings if first is not None else type(init).__name__,
-            "joint_params": joint,
-            "outputs": None if outputs is None else list(whole.outputs),
+            "init": init.settings if ran_first else type(init).__name__,
+            "joint_params": plan.joint,
+            "outputs": None if plan.outputs is None else list(plan.sites.outputs),
             "versions": {name: version(name) for name in VERSIONS},
-            "seconds": time.perf_counter() - begin,
-            "compile_seconds": clock.compiling,
-            "run_seconds": clock.running,
+            **taken,
             "report": fitted.report or {},
             "cut_short": outcome.interrupted,
             "lost": {str(lane): list(where) for lane, where in outcome.died.items()},
         },
-        run=Run(engine, start, keys, outcome.reached),
+        run=run,
     )
-    if judge:
-        warn_about(posterior)
-    return posterior
 
 
-def _identity(
-    program: Program,
-    data: Data,
-    sites: Sites,
-    engine: AbstractEngine,
-    init: Any,
-    key: PRNGKeyArray,
-) -> dict[str, Any]:
+def _identity(plan: Plan, key: PRNGKeyArray) -> dict[str, Any]:
     """Say what a fit is of, so that a checkpoint of another is refused."""
+    init = plan.init
     if isinstance(init, Posterior):
         init = digest(init.members)
     elif isinstance(init, Mapping):
         init = digest({name: jnp.asarray(value) for name, value in init.items()})
     else:
         init = described(init)
+    arguments = plan.program.arguments(plan.data)
     return {
-        "data": digest(data),
-        "settings": described(engine),
+        "data": {
+            name: digest(value) if jax.tree.leaves(plan.data[name]) else described(value)
+            for name, value in arguments.items()
+        },
+        "settings": described(plan.engine),
         "init": init,
         "key": digest(key),
-        "program": program_digest(program),
-        "layout": [
-            jax.default_backend(),
-            str(jnp.result_type(float)),
-            # draws are the same bits only where as many lanes are mapped at once
-            num_groups(engine.num_lanes(sites), engine.lanes_at_once()),
-        ],
+        "program": program_digest(plan.program),
+        "layout": layout_of(plan.engine, plan.sites.inferred),
         "versions": {name: version(name) for name in (*VERSIONS, "jaxlib")},
     }
 

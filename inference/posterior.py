@@ -13,7 +13,7 @@ from jaxtyping import PRNGKeyArray
 from bayesfield.checks import check_key, check_size, listed
 
 from .binding import bind
-from .data_record import shapes_of
+from .data_record import check_precision, shapes_of
 from .engine import Members, Run
 from .fingerprint import unchanged
 from .linear import linear, starts_of
@@ -302,6 +302,7 @@ class Posterior:
         Raises:
             ValueError: What the program reads from outside has changed since.
         """
+        check_precision(call, self)
         record = self.record if self.data is None else None
         shapes = self.data if record is None else shapes_of(record)[0]
         unchanged(call, self.program, shapes)

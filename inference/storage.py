@@ -5,18 +5,20 @@ The program is given again at load, and refused where it is not the one that was
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 
 from . import archive
 from .binding import bind_shapes
-from .data_record import check_data, record_of, shapes_of
-from .engine import Members, Start
+from .damage import check_is, damaged, refused
+from .data_record import check_data, check_working, record_of, shapes_of
+from .engine import Members, Run, Start
 from .extend import can_go_on, restored, stored
 from .fingerprint import describe_sites, fingerprint, unchanged
 from .same_program import check_program, environment
+from .saved_arrays import check_arrays, check_run
 
 if TYPE_CHECKING:
     from .posterior import Posterior
@@ -49,6 +51,7 @@ def save(posterior: "Posterior", path: str | os.PathLike[str]) -> None:
             **describe_sites(posterior.sites),
             **fingerprint(program, unchanged("save", program, shapes)),
         }
+        check_arrays(_unfit, arrays, program, shapes, posterior.sites)
     header = {
         "environment": environment(),
         "settings": posterior.settings,
@@ -70,16 +73,10 @@ def load(
             f"`data` must map the model's argument names to values; got {type(data).__name__}."
         )
     header, arrays = archive.read(path)
-    record = header["data"]
-    working = str(jnp.result_type(float))
-    if record["precision"] != working:
-        wide = str(record["precision"] == "float64")
-        raise ValueError(
-            f"`load` expected to run in {record['precision']}, in which the posterior in `{path}` "
-            f"was fitted; this process works in {working}. Load it and predict within "
-            f"`jax.enable_x64({wide})`, or set `jax.config.update('jax_enable_x64', {wide})`."
-        )
-    shapes, static = shapes_of(record)
+    record, settings = _parts(path, header)
+    check_working("load", record["precision"], f"the posterior in `{path}`", "Load it and predict")
+    with damaged(path):
+        shapes, static = shapes_of(record)
     given = None if data is None else check_data(path, record, data)
     try:
         program, sites, seen = bind_shapes(model, static, shapes)
@@ -88,11 +85,13 @@ def load(
             f"`load` expected the program that `{path}` was saved with; got one that does not run "
             f"on data of the saved shapes: {error}"
         ) from error
-    check_program(path, header, program, sites, seen)
+    with damaged(path):  # what the header tells of the program may be of any form
+        check_program(path, header, program, sites, seen)
+        check_arrays(partial(refused, path), arrays, program, shapes, sites)
+        run = _run(path, header["run"], arrays)
     result = arrays["result"]
     start = Start(*(arrays[f"members/{name}"] for name in Start._fields))
-    run = header["run"]
-    cut = header["settings"].get("cut_short")
+    cut = settings["cut_short"]
     return {
         "program": program,
         "data": given,
@@ -104,7 +103,47 @@ def load(
         "losses": result.get("losses"),
         "members": Members(start, result["score"]),
         "modes": arrays["modes"],
-        "settings": header["settings"] | {"cut_short": None if cut is None else tuple(cut)},
+        "settings": settings | {"cut_short": None if cut is None else tuple(cut)},
         "record": record if data is None else None,
-        "run": None if run is None else restored(run, arrays),
+        "run": run,
     }
+
+
+def _parts(path: Any, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the header's record of the data and its settings, if they are of their form."""
+    needed = {
+        "environment": (),
+        "program": (),
+        "data": ("precision", "arguments", "sha256"),
+        "settings": ("engine", "cut_short", "run_seconds", "compile_seconds"),
+    }
+    for name, keys in needed.items():
+        check_is(path, name, header.get(name), dict, "a JSON object")
+        missing = [key for key in keys if key not in header[name]]
+        if missing:
+            raise refused(path, f"`{name}` in its header with {[*keys]}", f"none of {missing}")
+    if "run" not in header:
+        raise refused(path, "`run` in its header", f"{[*header]}")
+    record, settings = header["data"], header["settings"]
+    if record["precision"] not in ("float32", "float64"):
+        raise refused(path, "the precision float32 or float64", repr(record["precision"]))
+    check_is(path, "arguments", record["arguments"], dict, "a JSON object")
+    cut = settings["cut_short"]
+    if cut is not None and not (isinstance(cut, list) and len(cut) == 2):
+        raise refused(path, "`cut_short` that is null or a phase and a step", repr(cut))
+    return record, settings
+
+
+def _run(path: Any, run: Any, arrays: archive.Arrays) -> Run | None:
+    if run is None:
+        return None
+    check_is(path, "run", run, dict, "a JSON object")
+    check_run(partial(refused, path), run, arrays, arrays["result"]["trunk"].shape[0])
+    return restored(run, arrays)
+
+
+def _unfit(expected: str, got: str) -> ValueError:
+    return ValueError(
+        f"`save` expected the posterior to have {expected}; got {got}: such a file could not be "
+        "loaded. Give it what fits the program's sites; an engine's `result` says its form."
+    )

@@ -143,6 +143,10 @@ class NUTS(AbstractEngine):
             return 1
         return self.batch_size
 
+    def alike_in_groups(self) -> bool:
+        """Where chains run one after the other: XLA leaves the loop of a trajectory as it is."""
+        return self.lanes_at_once() == 1
+
     def extended(self, num_samples: int) -> "NUTS":
         """With so many more draws of each chain."""
         return dataclasses.replace(self, num_samples=self._draws_of_a_chain + num_samples)

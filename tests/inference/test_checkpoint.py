@@ -16,8 +16,9 @@ import pytest
 from inference_cases import ENGINES, X, Y, line
 from numpyro.infer import init_to_uniform
 
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, Posterior, fit_posterior, loop
+from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, Posterior, fit_posterior
 from bayesfield.inference.described import described
+from bayesfield.inference.lanes import Lanes
 
 # The fits are short: none has converged, and none need.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
@@ -43,16 +44,16 @@ def assert_same(a, b):
 
 def stop_after(monkeypatch, chunks):
     """Make the run die at the end of so many chunks, as if the process had been killed there."""
-    kept = loop._bury
+    kept = Lanes.after
     count = []
 
-    def bury(*args):
+    def after(*args):
         count.append(1)
         if len(count) > chunks:
             raise RuntimeError("killed")
-        kept(*args)
+        return kept(*args)
 
-    monkeypatch.setattr(loop, "_bury", bury)
+    monkeypatch.setattr(Lanes, "after", after)
 
 
 def killed_after(monkeypatch, chunks, *args, **options):
@@ -93,25 +94,33 @@ def other_line(x, y=None):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"data": DATA | {"y": Y + 1e-3}}, "data"),
-        ({"engine": EnsembleMAP(num_members=2, num_steps=61)}, "settings"),
-        ({"key": jr.key(1)}, "key"),
-        ({"init": {"slope": 0.5}}, "init"),
-        ({"model": other_line}, "program"),
+        ({"data": DATA | {"y": Y + 1e-3}}, r"data differ \(y\);"),
+        (
+            {"engine": EnsembleMAP(num_members=2, num_steps=61)},
+            r"settings differ \(num_steps: 60, 61\);",
+        ),
+        ({"engine": SVI()}, r"settings differ \(class: EnsembleMAP, SVI\);"),
+        ({"key": jr.key(1)}, "key differs;"),
+        ({"init": {"slope": 0.5}}, "init differs"),
+        ({"model": other_line}, "program differs;"),
+        (
+            {"data": DATA | {"x": X + 1.0}, "key": jr.key(1)},
+            r"data differ \(x\) and its key differs;",
+        ),
     ],
 )
 def test_a_checkpoint_of_another_fit_is_refused(tmp_path, change, named):
     fitted(checkpoint=tmp_path)
-    with pytest.raises(ValueError, match=f"is of another fit: its {named} differs"):
+    with pytest.raises(ValueError, match=f"is of another fit: its {named}"):
         fitted(**change, checkpoint=tmp_path)
 
 
 def test_another_layout_is_refused(tmp_path):
     fitted(checkpoint=tmp_path)
     identity = json.loads((tmp_path / "fit.json").read_text())
-    identity["layout"][0] = "gpu"
+    identity["layout"]["backend"] = "gpu"
     (tmp_path / "fit.json").write_text(json.dumps(identity))
-    with pytest.raises(ValueError, match="its layout differs"):
+    with pytest.raises(ValueError, match=r"its layout differs \(backend: gpu, cpu\)"):
         fitted(checkpoint=tmp_path)
 
 
@@ -156,7 +165,7 @@ def test_settings_are_spelt_alike_in_every_process():
 def test_a_fit_that_was_killed_before_its_first_state_is_known_too(tmp_path, monkeypatch):
     killed_after(monkeypatch, 0, checkpoint=tmp_path)
     assert not (tmp_path / "state.npz").exists()
-    with pytest.raises(ValueError, match="its settings differs"):
+    with pytest.raises(ValueError, match="its settings differ"):
         fitted(EnsembleMAP(num_members=2, num_steps=61), checkpoint=tmp_path)
 
 

@@ -80,11 +80,12 @@ def lanes(*dies):
     return {"at": at, "dies": jnp.asarray(dies, jnp.int32)}
 
 
-def run(bound, *phases, dies=(NEVER,) * 3, progress=False, clock=None):
+def run(bound, *phases, dies=(NEVER,) * 3, progress=False, clock=None, reached=None):
     keys = jr.split(jr.key(3), len(dies))
     clock = Clock() if clock is None else clock
     phases = phases or (Walk(),)
-    return loop.run(phases, *bound, lanes(*dies), keys, progress=progress, clock=clock)
+    options = {"progress": progress, "clock": clock, "reached": reached}
+    return loop.run(phases, *bound, lanes(*dies), keys, **options)
 
 
 def by_scan(bound, phase, given, keys, number=0):
@@ -459,6 +460,21 @@ def test_a_bar_stops_where_the_interrupt_came(bound, monkeypatch):
     interrupt_at(5)
     run(bound, progress=True)
     assert "12/53" in stream.getvalue().split("\r")[-1]
+
+
+def test_a_bar_says_from_where_a_run_goes_on(bound, monkeypatch):
+    whole = run(bound)
+    STATUS.clear()
+    interrupt_at(5)
+    first = run(bound)
+    ON_STATUS.clear()
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    rest = run(bound, progress=True, reached=first.reached)
+    assert_same(rest.kept["walk"], {n: v[:, 12:] for n, v in whole.kept["walk"].items()})
+    last = stream.getvalue().split("\r")[-1]
+    assert last.startswith("walk, from step 12: 100%")
+    assert "53/53" in last
 
 
 # The clock
