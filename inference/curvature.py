@@ -66,9 +66,9 @@ def outputs_of(
         trace = read(program, data, params, hyper, position)
         found = {}
         for name, site in trace.items():
-            if _observes(site):
-                base, _ = bare(site["fn"])
-                family = FAMILIES[type(base).__name__]
+            base, _ = bare(site["fn"]) if _observes(site) else (None, None)
+            family = FAMILIES.get(type(base).__name__)
+            if family is not None:  # any other is fixed, or refused
                 names = (*family.free, *family.fixed)
                 found |= {(name, p): jnp.asarray(getattr(base, p)) for p in names}
         return found

@@ -42,11 +42,13 @@ def linear(program: Program, modes: Values, sites: Sites) -> Program:
         Immer, Korzepa, Bauer, Improving predictions of Bayesian neural nets via local
         linearization, AISTATS 2021. https://arxiv.org/abs/2008.08400
     """
-    names = {site.name for site in (*sites.observed, *sites.deterministic)}
-    names |= set(statements(sites).values())  # on new rows, which are not masked
+    stems = statements(sites)  # their names on new rows, which are not masked
+    outputs = {*sites.outputs, *(stems[name] for name in sites.outputs)}
+    # what `obs_mask` puts together is made of sites, and not of their distributions
+    computed = {site.name for site in sites.deterministic} - {*sites.masked}
     values = {name: jnp.asarray(value) for name, value in modes.items()}
-    model = _Linear(program.model, values, tuple(sorted(names)))
-    return program.derived(model, "linear", *model.outputs)
+    model = _Linear(program.model, values, tuple(sorted(outputs)), tuple(sorted(computed)))
+    return program.derived(model, "linear", str((model.outputs, model.computed)))
 
 
 def starts_of(modes: Values, stats: dict[str, Any]) -> Values:
@@ -60,12 +62,14 @@ class _Linear(eqx.Module):
     Attributes:
         model: The program.
         modes: Unconstrained values of the sites that it is linear in, `(start, *shape)`.
-        outputs: Names of the sites that are linearised.
+        outputs: Names of the observed sites whose distributions are linearised.
+        computed: Names of the deterministic sites that are.
     """
 
     model: Callable
     modes: Values
     outputs: tuple[str, ...] = eqx.field(static=True)
+    computed: tuple[str, ...] = eqx.field(static=True)
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -84,15 +88,18 @@ class _Expansion(Messenger):
         self.linear, self.args, self.kwargs, self.start = linear, args, kwargs, start
         self.values: Values = {}
         self.transforms: dict[str, Any] = {}
-        self.expanded: dict[str, Any] | None = None
+        self.expanded: dict[str, Any] = {}
+        self.known: tuple[str, ...] | None = None
 
     def process_message(self, msg: dict) -> None:
-        if msg["type"] not in ("sample", "deterministic"):  # a key, say, has no name
+        linear = self.linear
+        names = {"sample": linear.outputs, "deterministic": linear.computed}.get(msg["type"], ())
+        if msg.get("name") not in names:
             return
-        if msg["name"] not in self.linear.outputs:
-            return
-        if self.expanded is None:
-            self.expanded = self._expand()
+        # sites that come later have no value yet, and what is asked for does not depend on them
+        known = tuple(name for name in linear.modes if name in self.values)
+        if known != self.known:
+            self.known, self.expanded = known, self._expand(known)
         found = self.expanded.get(msg["name"])
         if found is not None:
             msg["value" if msg["type"] == "deterministic" else "fn"] = found
@@ -103,26 +110,34 @@ class _Expansion(Messenger):
             if msg["name"] in self.linear.modes:
                 self.transforms[msg["name"]] = biject_to(msg["fn"].support)
 
-    def _expand(self) -> dict[str, Any]:
-        point = {n: self.transforms[n].inv(self.values[n]) for n in self.linear.modes}
+    def _expand(self, known: tuple[str, ...]) -> dict[str, Any]:
+        point = {n: self.transforms[n].inv(self.values[n]) for n in known}
         modes = self.linear.modes
         start = self.start
-        if start is None:
-            squares = [(modes[n] - point[n]).reshape(modes[n].shape[0], -1) ** 2 for n in modes]
+        if start is None and not known:
+            start = 0
+        elif start is None:
+            squares = [(modes[n] - point[n]).reshape(modes[n].shape[0], -1) ** 2 for n in known]
             start = jnp.argmin(sum(jnp.sum(square, 1) for square in squares))
         mode = {name: value[start] for name, value in modes.items()}
+
+        def later(msg: dict) -> Any:
+            if msg["type"] != "sample" or msg["name"] not in mode or msg["name"] in known:
+                return None
+            return biject_to(msg["fn"].support)(mode[msg["name"]])
 
         def run(point: Values) -> dict[str, dict]:
             placed = {name: self.transforms[name](value) for name, value in point.items()}
             seeded = handlers.seed(self.linear.model, jax.random.key(0))
-            model = handlers.substitute(seeded, data=self.values | placed)
+            model = handlers.substitute(seeded, substitute_fn=later)
+            model = handlers.substitute(model, data=self.values | placed)
             with _alone():
                 return handlers.trace(model).get_trace(*self.args, **self.kwargs)
 
         def outputs(point: Values) -> dict[str, Any]:
             trace = run(point)
             found: dict[str, Any] = {}
-            for name in self.linear.outputs:
+            for name in (*self.linear.outputs, *self.linear.computed):
                 if name not in trace:
                     continue
                 site = trace[name]
@@ -131,6 +146,8 @@ class _Expansion(Messenger):
                         found[name] = jnp.asarray(site["value"])
                     continue
                 base, _ = bare(site["fn"])
+                if type(base).__name__ not in FAMILIES:
+                    continue  # it depends on none of the sites
                 found[name] = {
                     parameter: _transform(base, parameter).inv(
                         jnp.asarray(getattr(base, parameter))
@@ -139,10 +156,11 @@ class _Expansion(Messenger):
                 }
             return found
 
-        step = {name: point[name] - mode[name] for name in mode}
-        value, tangent = pushed(outputs, mode, step)
+        centre = {name: mode[name] for name in known}
+        step = {name: point[name] - mode[name] for name in known}
+        value, tangent = pushed(outputs, centre, step)
         linear = jax.tree.map(jnp.add, value, tangent)
-        trace = run(mode)
+        trace = run(centre)
         return {
             name: found
             if trace[name]["type"] == "deterministic"

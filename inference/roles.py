@@ -48,21 +48,30 @@ def _as_a_scale(family: str, parameters: set[str]) -> bool:
 
 
 def check_information(sites: Sites, points: tuple[str, ...]) -> None:
-    """Refuse a parameter without Fisher information that depends on sites integrated over.
+    """Refuse what has no Fisher information and depends on sites that are integrated over.
 
     Raises:
-        ValueError: There is one.
+        ValueError: There is such a distribution, or such a parameter of one.
     """
     free = {site.name for site in sites.latent} - set(points)
     for site in sites.observed:
+        reads = sites.reads.get(site.name, {})
+        depends = {parameter: sorted(free & set(names)) for parameter, names in reads.items()}
+        if not any(depends.values()):
+            continue  # a site that is fixed, by `condition` say, tells nothing of the others
+        if site.family not in FAMILIES:
+            raise ValueError(
+                f"`Laplace` has no Fisher information for `{site.name}`, whose distribution is "
+                f"{site.family}; it has it for {', '.join(FAMILIES)}. Use NUTS or SVI."
+            )
         for parameter in FAMILIES[site.family].fixed:
-            depends = sorted(free & set(sites.reads.get(site.name, {}).get(parameter, ())))
-            if depends:
+            if depends.get(parameter):
+                names = [f"`{name}`" for name in depends[parameter]]
+                hyper = tuple(sorted({*points, *depends[parameter]}))
                 raise ValueError(
                     f"`Laplace` has no Fisher information for the {parameter} of `{site.name}`, a "
                     f"{site.family}, and it depends on sites that are integrated over: "
-                    f"{listed([f'`{name}`' for name in depends])}. Name them in `hyper`, "
-                    f"`hyper={tuple(sorted({*points, *depends}))!r}`, or use NUTS or SVI."
+                    f"{listed(names)}. Name them in `hyper`, `hyper={hyper!r}`, or use NUTS or SVI."
                 )
 
 

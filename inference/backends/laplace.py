@@ -22,7 +22,6 @@ from bayesfield.inference.engine import (
     check_held,
     check_strategy,
 )
-from bayesfield.inference.fisher import FAMILIES
 from bayesfield.inference.laplace_ends import complete, gaussians_of, log_weights
 from bayesfield.inference.laplace_phase import Alternation
 from bayesfield.inference.loop import Outcome
@@ -129,12 +128,6 @@ class Laplace(AbstractEngine):
 
     def check(self, sites: Sites, members: Members | None) -> None:
         """Refuse what has no Fisher information here, unknown names, and params without values."""
-        for site in sites.observed:
-            if site.family not in FAMILIES:
-                raise ValueError(
-                    f"`Laplace` has no Fisher information for `{site.name}`, whose distribution "
-                    f"is {site.family}; it has it for {', '.join(FAMILIES)}. Use NUTS or SVI."
-                )
         if sites.factors:
             raise ValueError(
                 f"The program has the factors {list(sites.factors)}, whose curvature `Laplace` "

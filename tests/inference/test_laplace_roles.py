@@ -195,6 +195,40 @@ def test_the_remedy_that_it_names_works():
     assert posterior.draws["slope"].std() > 0.01
 
 
+def noisy(x, y=None):
+    s = numpyro.sample("s", dist.HalfNormal(1))
+    b = numpyro.sample("b", dist.Normal(0, 1))
+    numpyro.sample("y", dist.Normal(b * x, s).to_event(1), obs=y)
+
+
+def test_a_site_that_is_fixed_needs_no_fisher_information():
+    fixed = numpyro.handlers.condition(noisy, {"s": jnp.asarray(0.4)})
+    engine = Laplace(num_starts=1, num_steps=50, num_samples=4000)
+    posterior = fit_posterior(fixed, LINE, engine, key=KEY)
+    precision = 1 + X @ X / 0.4**2
+    assert posterior.draws["b"].mean() == pytest.approx(X @ Y / 0.4**2 / precision, abs=0.02)
+    assert posterior.draws["b"].std() == pytest.approx(precision**-0.5, rel=0.05)
+    predicted = posterior.predict({"x": X[-1:]}, key=KEY, sites=["y_mean"])["y_mean"]
+    assert predicted.values.std() == pytest.approx(abs(X[-1]) * precision**-0.5, rel=0.05)
+
+
+def told_on_the_way(x, y=None):
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    numpyro.deterministic("square", a**2)
+    b = numpyro.sample("b", dist.ImproperUniform(dist.constraints.real, (), ()))
+    numpyro.sample("y", dist.Normal(a + b * x, 0.5).to_event(1), obs=y)
+
+
+def test_a_deterministic_site_may_come_before_the_last_latent_one():
+    posterior = fit_posterior(told_on_the_way, LINE, Laplace(num_starts=1), key=KEY)
+    found = posterior.predict({"x": X}, key=KEY, sites=["square", "y_mean"])
+    a, b, at = posterior.draws["a"][0], posterior.draws["b"][0], posterior.modes["a"][0]
+    expected = at**2 + 2 * at * (a - at)
+    np.testing.assert_allclose(found["square"].values[0], expected, rtol=1e-4, atol=1e-4)
+    line = a[:, None] + b[:, None] * X
+    np.testing.assert_allclose(found["y_mean"].values[0], line, rtol=1e-3, atol=1e-3)
+
+
 # A covariate that is missing is a site like any other
 
 
