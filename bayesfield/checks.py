@@ -3,11 +3,13 @@
 An error names the call, the argument, what was expected and what came.
 """
 
+import difflib
 import math
 import numbers
 import operator
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import jaxtyping
 import numpy as np
 import numpyro
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 # Their frames stand between a user's line and a warning; "<@beartype" are the checks of the tests.
 INSIDE = (
@@ -26,6 +28,8 @@ INSIDE = (
     *(str(Path(package.__path__[0])) for package in (jax, equinox, jaxtyping, numpyro)),
     "<@beartype",
 )
+
+FAR = 30.0  # how many times larger or smaller than one values may be before they are spoken of
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
@@ -37,7 +41,7 @@ def check_key(call: str, key: Any) -> PRNGKeyArray:
     """Return `key` if it is one typed key, as `jax.random.key` makes them."""
     advice = "a typed key, `jax.random.key(seed)`"
     if not isinstance(key, jax.Array):
-        raise TypeError(f"`{call}` expected `key` to be {advice}; got {type(key).__name__}.")
+        raise TypeError(f"`{call}` expected `key` to be {advice}; got {described(key)}.")
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise TypeError(
             f"`{call}` expected `key` to be {advice}; got an array of {key.dtype} and shape "
@@ -62,39 +66,154 @@ def check_size(call: str, name: str, value: Any, *, least: int = 1) -> int:
     return size
 
 
-def check_positive(call: str, name: str, value: Any) -> float:
-    """Return `value` as a finite Python float greater than zero."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"`{call}` expected `{name}` to be a number; got {type(value).__name__}.")
+def check_number(
+    call: str,
+    name: str,
+    value: Any,
+    *,
+    least: float | int | None = None,
+    above: float | int | None = None,
+    below: float | int | None = None,
+    finite: bool = True,
+) -> float:
+    """Return `value` as a Python float of at least `least`, above `above` and below `below`."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise TypeError(f"`{call}` expected `{name}` to be a number; got {described(value)}.")
     number = float(value)
-    if not number > 0:
-        raise ValueError(f"`{call}` expected `{name}` to be greater than zero; got {value}.")
-    if not math.isfinite(number):
+    fits = not math.isnan(number)
+    fits = fits and (least is None or number >= least) and (above is None or number > above)
+    if not (fits and (below is None or number < below)):
+        bounds = _bounds(least, above, below)
+        raise ValueError(f"`{call}` expected `{name}` to be {bounds}; got {value}.")
+    if finite and not math.isfinite(number):
         raise ValueError(f"`{call}` expected `{name}` to be finite; got {value}.")
     return number
 
 
-def check_scale(call: str, name: str, value: ArrayLike) -> Array:
-    """Return `value` as a floating array; refuse what is known not to be positive.
+def check_positive(call: str, name: str, value: Any) -> float:
+    """Return `value` as a finite Python float greater than zero."""
+    return check_number(call, name, value, above=0)
+
+
+def check_flag(call: str, name: str, value: Any) -> bool:
+    """Return `value` if it is True or False; `"no"` would count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{call}` expected `{name}` to be True or False; got {described(value)}.")
+    return bool(value)
+
+
+def check_one_of(call: str, name: str, value: Any, choices: Iterable[str]) -> Any:
+    """Return `value` if it is one of `choices`, strings."""
+    names = [*choices]
+    if not isinstance(value, str):
+        raise TypeError(f"`{call}` expected `{name}` to be one of {names}; got {described(value)}.")
+    if value not in names:
+        meant = close_match(value, names)
+        raise ValueError(f"`{call}` expected `{name}` to be one of {names}; got {value!r}.{meant}")
+    return value
+
+
+def check_names(call: str, name: str, given: Any, known: Iterable[str]) -> tuple[str, ...]:
+    """Return `given` as a tuple of names; refuse a bare string, and names that match nothing."""
+    names = check_texts(call, name, given)
+    known = [*known]
+    unknown = [text for text in names if text not in known]
+    if unknown:
+        raise ValueError(
+            f"`{call}` expected `{name}` to hold names among {listed(known, 8) or 'none'}; got "
+            f"{unknown}.{close_match(unknown[0], known)}"
+        )
+    return names
+
+
+def check_texts(call: str, name: str, given: Any) -> tuple[str, ...]:
+    """Return `given` as a tuple of strings; a bare string is one by mistake."""
+    if isinstance(given, str):
+        raise TypeError(
+            f"`{call}` expected `{name}` to be a tuple of names, ({given!r},); got a string."
+        )
+    try:
+        names = tuple(given)
+    except TypeError:
+        names = (given,)
+    wrong = [entry for entry in names if not isinstance(entry, str)]
+    if wrong:
+        got = described(wrong[0])
+        raise TypeError(f"`{call}` expected `{name}` to be a tuple of names; got {got}.")
+    return names
+
+
+def check_callable(call: str, name: str, value: Any, what: str) -> Any:
+    """Return `value` if it can be called; `what` says what with."""
+    if not callable(value):
+        raise TypeError(f"`{call}` expected `{name}` to be {what}; got {described(value)}.")
+    return value
+
+
+def check_path(call: str, name: str, value: Any) -> None:
+    """Refuse what is no path of a file or a folder."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise TypeError(f"`{call}` expected `{name}` to be a path; got {described(value)}.")
+
+
+def check_scale(call: str, name: str, value: Any) -> Array:
+    """Return `value` as a floating array; refuse what is known not to be positive and finite.
 
     A traced value (a scale that is itself a sample site) passes: its sign is not known yet.
     """
-    if not isinstance(value, Tracer) and not np.all(np.asarray(value) > 0):
-        raise ValueError(f"`{call}` expected `{name}` to be greater than zero; got {value}.")
+    if not isinstance(value, Tracer):
+        array = numeric(call, name, value)
+        if not np.all(array > 0):
+            raise ValueError(f"`{call}` expected `{name}` to be greater than zero; got {value}.")
+        if not np.all(np.isfinite(array)):
+            raise ValueError(f"`{call}` expected `{name}` to be finite; got {value}.")
+        value = value if isinstance(value, jax.Array) else array
     return jnp.asarray(value, dtype=jnp.result_type(float, value))
 
 
-def check_rows(call: str, name: str, value: ArrayLike, size: int, meaning: str) -> Array:
+def numeric(call: str, name: str, value: Any) -> np.ndarray:
+    """Return `value` as an array of real numbers, concrete."""
+    if isinstance(value, Tracer):
+        raise TypeError(
+            f"`{call}` expected `{name}` to have values; got a tracer. Call it outside of `jit`, "
+            "`vmap` and `grad`."
+        )
+    try:
+        array = np.asarray(value)
+    except Exception:  # rows of different lengths, or no array
+        array = np.zeros(0, object)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        got = described(value)
+        raise TypeError(f"`{call}` expected `{name}` to be a number or an array; got {got}.")
+    return array
+
+
+def check_rows(call: str, name: str, value: Any, size: int, meaning: str) -> Array:
     """Return `value` as a floating array of shape `(..., size)`."""
-    rows = jnp.asarray(value)
+    rows = _array(call, name, value)
     if not jnp.issubdtype(rows.dtype, jnp.floating):
         raise TypeError(
-            f"`{call}` expected `{name}` to be floating point; got {rows.dtype}. "
-            f"Cast it: `jnp.asarray({name}, float)`."
+            f"`{call}` expected `{name}` to be floating point; got "
+            f"{jax.dtypes.canonicalize_dtype(rows.dtype)}. Cast it: `jnp.asarray({name}, float)`."
         )
     if rows.ndim == 0 or rows.shape[-1] != size:
         raise ValueError(
             f"`{call}` expected `{name}` of shape (..., {size}) [{meaning}]; got {rows.shape}."
+        )
+    return jnp.asarray(rows)
+
+
+def _array(call: str, name: str, value: Any) -> Any:
+    """Return a JAX array as it is, and anything else as a NumPy array of numbers."""
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        rows = np.asarray(value)
+    except Exception:  # a list of tracers, which JAX stacks
+        return jnp.asarray(value)
+    if rows.dtype.kind in "OSUTmM" or rows.dtype.names:
+        raise TypeError(
+            f"`{call}` expected `{name}` to be a floating-point array; got {described(value)}."
         )
     return rows
 
@@ -116,3 +235,57 @@ def listed(items: Sequence[str], most: int = 3, separator: str = ", ") -> str:
     """Join what an error speaks of: the first few, and how many more there are."""
     more = len(items) - most
     return separator.join(items[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def described(value: Any) -> str:
+    """Say what came: an object by its type; a class by its name, as it is often one by mistake."""
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself"
+    return type(value).__name__
+
+
+def _bounds(least: float | int | None, above: float | int | None, below: float | int | None) -> str:
+    """Say which numbers are wanted."""
+    if above is not None and below is not None:
+        return f"between {above:g} and {below:g}"
+    ends = [("at least", least), ("greater than", above), ("less than", below)]
+    said = [f"{word} {'zero' if end == 0 else f'{end:g}'}" for word, end in ends if end is not None]
+    return " and ".join(said) or "a number"
+
+
+def close_match(name: str, known: Sequence[str]) -> str:
+    """Suggest the name that was meant."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def scales_of(data: Mapping[str, Any]) -> list[str]:
+    """Name the arrays whose values are far from order one, a sentence each, with what to do.
+
+    Args:
+        data: From an argument's name to an array of coordinates or contexts, features last; what
+            is no array of floats is passed over.
+    """
+    found = []
+    for name, value in data.items():
+        if not isinstance(value, jax.Array | np.ndarray):
+            continue
+        if isinstance(value, Tracer) or not jnp.issubdtype(value.dtype, jnp.floating):
+            continue
+        rows = np.asarray(value, float).reshape(-1, value.shape[-1] if value.ndim > 1 else 1)
+        for i, column in enumerate(rows.T):
+            column = column[np.isfinite(column)]
+            if not column.size or _of_order_one(column):
+                continue
+            of = f"`{name}`" if rows.shape[1] == 1 else f"column {i} of `{name}`"
+            found.append(
+                f"{of} goes from {column.min():.3g} to {column.max():.3g}, and a field expects "
+                f"values of order one: standardise it, `({name} - {name}.mean(0)) / {name}.std(0)`."
+            )
+            break  # one sentence an argument
+    return found
+
+
+def _of_order_one(column: np.ndarray) -> bool:
+    spread = np.ptp(column)
+    return bool(np.abs(column).max() <= FAR and (spread == 0 or spread >= 1 / FAR))

@@ -6,7 +6,7 @@ actions live in `bayesfield.conditioners` and `bayesfield.fields`.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from .checks import check_key, check_rows, check_size
+from .checks import check_key, check_names, check_number, check_rows, check_size, described
 
 
 class Generator(eqx.Module):
@@ -59,18 +59,39 @@ class Generator(eqx.Module):
             net: A network `(K,) -> (P,)`; a linear map (`eqx.nn.Linear`) where it is None.
             key: Draws the weights of the linear map.
         """
-        cond_dim = check_size("Generator.init", "cond_dim", cond_dim)
+        call = "Generator.init"
+        cond_dim = check_size(call, "cond_dim", cond_dim)
+        for name, given in (("shapes", shapes), ("prior_sd", prior_sd)):
+            if not isinstance(given, Mapping) or not given:
+                raise TypeError(
+                    f"`{call}` expected `{name}` to map names of parameters, {{'shift': ...}}; got "
+                    f"{described(given) if given else 'none'}."
+                )
+        check_names(call, "prior_sd", prior_sd, shapes)
+        check_names(call, "shapes", shapes, prior_sd)
+        _check_shapes(call, shapes.items())
         if net is None:
             size = sum(math.prod(shape) for shape in shapes.values())
-            net = eqx.nn.Linear(cond_dim, size, key=check_key("Generator.init", key))
+            net = eqx.nn.Linear(cond_dim, size, key=check_key(call, key))
         return cls(net, cond_dim, tuple(shapes.items()), tuple(prior_sd[name] for name in shapes))
 
     def __check_init__(self) -> None:
         """Refuse a network of the wrong size now and not at the first call."""
+        _check_shapes("Generator", self.shapes)
+        for (name, _), sds in zip(self.shapes, self.prior_sd, strict=True):
+            if not isinstance(sds, tuple | list) or len(sds) != 2:
+                raise ValueError(
+                    f"`Generator` expected `prior_sd` of `{name}` to be two numbers, the sd of "
+                    f"what varies with `z` and that of what is constant; got {sds!r}."
+                )
+            for sd in sds:
+                check_number("Generator", f"prior_sd of `{name}`", sd, least=0)
         wanted = f"a network ({self.cond_dim},) -> ({self.size},) [{self._layout()}]"
         given = type(self.net).__name__
         if not callable(self.net):
             raise TypeError(f"`Generator` expected {wanted}; got {given}, which is not callable.")
+        if isinstance(self.net, type):
+            raise TypeError(f"`Generator` expected {wanted}; got {described(self.net)}.")
         try:
             row = jax.ShapeDtypeStruct((self.cond_dim,), jnp.result_type(float))
             out: Any = eqx.filter_eval_shape(self.net, row)
@@ -116,6 +137,17 @@ class Generator(eqx.Module):
 
     def _layout(self) -> str:
         return ", ".join(f"{name} {shape}" for name, shape in self.shapes)
+
+
+def _check_shapes(call: str, shapes: Iterable[tuple[Any, Any]]) -> None:
+    for name, shape in shapes:
+        if not isinstance(shape, tuple):
+            raise TypeError(
+                f"`{call}` expected the shape of `{name}` to be a tuple of sizes; got "
+                f"{described(shape)}."
+            )
+        for size in shape:
+            check_size(call, f"shape of `{name}`", size)
 
 
 def features_first(*rows: Array) -> list[Array]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ import numpy as np
 import numpyro
 from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
 
-from .checks import check_key, check_size
-from .random_field import random_field
+from .checks import check_key, check_size, numeric, scales_of
+from .random_field import holds_priors, random_field
 
 SD_RANGE = (0.1, 10.0)
 LEAST_CORRELATION = 0.5
@@ -68,23 +68,23 @@ def check_prior(
     Returns:
         The sd, correlation, roughness and lengthscale for each context, and in `findings` what is
         wrong: an sd outside of [0.1, 10], or values a hundredth of the domain apart that
-        correlate by less than 0.5, which no amount of data can follow.
+        correlate by less than 0.5, which no amount of data can follow; `x` or `z` far from order
+        one, which is then to blame; a field without a prior.
 
     Raises:
-        ValueError: `x` or `z` is not an array of rows; fewer than 2 draws.
+        TypeError: `x` or `z` is no array of numbers; `field` is no field.
+        ValueError: `x` or `z` is not an array of rows, not finite, or all of its rows are equal;
+            fewer than 2 draws.
     """
     call = "check_prior"
-    x, z = jnp.asarray(x), jnp.asarray(z)
     key = check_key(call, key)
     num_draws = check_size(call, "num_draws", num_draws, least=2)
-    for name, rows in (("x", x), ("z", z)):
-        if rows.ndim != 2 or not len(rows):
-            raise ValueError(
-                f"`{call}` expected `{name}` of shape (rows, width); got {rows.shape}."
-            )
-    step = 0.01 * (jnp.max(x, axis=0) - jnp.min(x, axis=0))
-    if not bool(jnp.any(step > 0)):
+    rows_x, rows_z = _rows(call, "x", x), _rows(call, "z", z)
+    step = 0.01 * np.ptp(rows_x, axis=0)
+    if not (step > 0).any():
         raise ValueError(f"`{call}` expected `x` to span the domain; all of its rows are equal.")
+    lifted = holds_priors(call, field)
+    x, z = jnp.asarray(rows_x), jnp.asarray(rows_z)
 
     @jax.jit
     def draws(keys):
@@ -109,7 +109,33 @@ def check_prior(
             0.01 / np.sqrt(-2.0 * np.log(np.clip(correlation, 1e-12, 1.0))),
             math.nan,
         )
-    return PriorCheck(sd, correlation, roughness, lengthscale, _findings(sd, correlation))
+    causes = scales_of({"x": rows_x, "z": rows_z})
+    if not lifted:
+        causes.insert(0, "The field holds no prior, which `with_prior` would give it.")
+    found = _findings(sd, correlation)
+    if causes:  # said before what comes of them
+        found = (" ".join([*causes, *found[:1]]), *found[1:])
+    return PriorCheck(sd, correlation, roughness, lengthscale, found)
+
+
+def _rows(call: str, name: str, value: Any) -> np.ndarray:
+    """Return finite rows, in the working precision."""
+    rows = numeric(call, name, value)
+    if not jnp.issubdtype(rows.dtype, jnp.floating):
+        raise TypeError(
+            f"`{call}` expected `{name}` to be floating point; got {rows.dtype}. "
+            f"Cast it: `jnp.asarray({name}, float)`."
+        )
+    if rows.ndim != 2 or not rows.size:
+        raise ValueError(f"`{call}` expected `{name}` of shape (rows, width); got {rows.shape}.")
+    bad = ~np.isfinite(rows)
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ValueError(
+            f"`{call}` expected `{name}` to be finite; got {bad.sum()} values that are NaN or "
+            f"infinite, the first at {first}. Leave those rows out."
+        )
+    return rows.astype(jnp.result_type(float))
 
 
 def _findings(sd: np.ndarray, correlation: np.ndarray) -> tuple[str, ...]:

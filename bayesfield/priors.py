@@ -13,13 +13,15 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PyTree
 
-from .checks import check_scale
+from .checks import check_callable, check_scale, check_size, close_match, described
 from .generators import Generator
 
-Where = Literal["generators", "all"] | Callable[[str, Any], bool]
+Where = str | Callable[[str, Any], bool]  # "generators", "all", a dotted path, or a predicate
 
 
 class Prior(eqx.Module):
@@ -41,8 +43,18 @@ class Prior(eqx.Module):
     def __init__(self, distribution: dist.Distribution, shape: tuple[int, ...]):
         """Spread `distribution` over a leaf of `shape`."""
         if not isinstance(distribution, dist.Distribution):
-            got = type(distribution).__name__
+            got = described(distribution)
             raise TypeError(f"`Prior` expected a NumPyro distribution; got {got}.")
+        support: Any = distribution.support
+        if support.is_discrete:
+            kind = type(distribution).__name__
+            raise ValueError(
+                f"`Prior` expected `distribution` to be continuous, as leaves are; got {kind}."
+            )
+        if not isinstance(shape, tuple):
+            got = described(shape)
+            raise TypeError(f"`Prior` expected `shape` to be a tuple of sizes; got {got}.")
+        shape = tuple(check_size("Prior", "shape", size, least=0) for size in shape)
         event_shape = distribution.event_shape
         batch = shape[: len(shape) - len(event_shape)]
         fits = shape[len(batch) :] == event_shape
@@ -59,7 +71,7 @@ class Prior(eqx.Module):
         if distribution.batch_shape != batch:
             distribution = distribution.expand(batch)
         self.distribution = distribution.to_event(len(batch)) if batch else distribution
-        self.shape = tuple(shape)
+        self.shape = shape
 
 
 class Frozen(eqx.Module):
@@ -70,6 +82,25 @@ class Frozen(eqx.Module):
     """
 
     value: Array
+
+
+def check_positive_prior(call: str, name: str, prior: Any) -> dist.Distribution:
+    """Return `prior` if it is a distribution of one positive number."""
+    if not isinstance(prior, dist.Distribution):
+        raise TypeError(
+            f"`{call}` expected `{name}` to be a distribution on the positive numbers, "
+            f"`dist.LogNormal(0.0, 0.5)` say; got {described(prior)}."
+        )
+    support: Any = prior.support
+    positive = (dist.constraints.positive, dist.constraints.nonnegative)
+    bound = getattr(support, "lower_bound", -1)
+    bounded = isinstance(bound, Tracer) or np.all(np.asarray(bound) >= 0)
+    if prior.shape() != () or support.is_discrete or not (support in positive or bounded):
+        raise ValueError(
+            f"`{call}` expected `{name}` to be a prior for one positive number, `HalfNormal(0.5)` "
+            f"say; got {type(prior).__name__} of shape {prior.shape()} on {support}."
+        )
+    return prior
 
 
 def is_placeholder(node: Any) -> bool:
@@ -155,8 +186,8 @@ def _width(layer: eqx.nn.Linear) -> int:
 
 def with_prior(
     field: PyTree,
-    *,
     prior: Callable[[Array, Array], dist.Distribution] | dist.Distribution = dist.Normal,
+    *,
     scale: ArrayLike | Callable[[str, Array], ArrayLike] | None = None,
     center: Literal["zero", "value"] = "zero",
     where: Where = "generators",
@@ -174,27 +205,33 @@ def with_prior(
             site's value, or a function of path and leaf. By default each layer's own, calibrated
             so that a draw of a shipped field varies smoothly with order-one amplitude.
         center: Where the family is centred: at zero or at the leaf's present value.
-        where: `"generators"` (every leaf inside a `Generator`), `"all"`, or a predicate on the
-            leaf's dotted path and the leaf.
+        where: `"generators"` (every leaf inside a `Generator`), `"all"`, the dotted path of a leaf
+            or of a module that holds some, `"trunk.layers.1"`, or a predicate on the leaf's dotted
+            path and the leaf.
 
     Raises:
+        TypeError: `field` holds no array; an argument is of the wrong kind.
         ValueError: No leaf is selected; a leaf has no default scale and none is given; a scale is
             not positive; the distribution does not fit a leaf.
     """
+    call = "with_prior"
+    check_tree(call, field)
+    if not isinstance(center, str) or center not in ("zero", "value"):
+        raise ValueError(f"`{call}` expected `center` to be 'zero' or 'value'; got {center!r}.")
     whole = isinstance(prior, dist.Distribution)
+    if not whole:
+        check_callable(call, "prior", prior, "a distribution or a family `(loc, scale)`")
     if whole and (scale is not None or center != "zero"):
         raise ValueError(
             "`with_prior` expected either a distribution, which has its own location and scale, "
             "or a family with `scale` and `center`; got both. Pass the family: `prior=dist.Normal`."
         )
-    if center not in ("zero", "value"):
-        raise ValueError(f"`with_prior` expected `center` to be 'zero' or 'value'; got {center!r}.")
     defaults = {} if whole or scale is not None else _default_scales(field)
 
     def lift(path: str, leaf: Array) -> Prior:
         if isinstance(prior, dist.Distribution):
             return Prior(prior, leaf.shape)
-        if callable(scale):
+        if callable(scale) and not isinstance(scale, dist.Distribution):
             spread = scale(path, leaf)
         elif scale is not None:
             spread = scale
@@ -206,14 +243,17 @@ def with_prior(
                 f"{leaf.shape}: its layer declares none. Pass `scale=`, a number or a function "
                 "of path and leaf, or declare it: `prior_scales.register`."
             )
-        spread = check_scale("with_prior", f"scale of `{path}`", spread)
+        spread = check_scale(call, f"scale of `{path}`", spread)
         loc = jnp.zeros((), leaf.dtype) if center == "zero" else leaf
         try:
             return Prior(prior(loc, spread.astype(leaf.dtype)), leaf.shape)
-        except ValueError as error:
-            raise ValueError(f"`with_prior` at the leaf `{path}`: {error}") from error
+        except (ValueError, TypeError) as error:
+            raise type(error)(
+                f"`with_prior` expected `prior` to be a family `(loc, scale)` of distributions, "
+                f"`dist.Normal` say; at the leaf `{path}` came: {error}"
+            ) from error
 
-    return replace_leaves("with_prior", field, where, lift)
+    return replace_leaves(call, field, where, lift)
 
 
 def freeze(field: PyTree, where: Where) -> PyTree:
@@ -223,10 +263,11 @@ def freeze(field: PyTree, where: Where) -> PyTree:
 
     Args:
         field: Any Equinox module.
-        where: `"generators"`, `"all"` (every leaf that holds no prior), or a predicate on the
-            leaf's dotted path and the leaf.
+        where: `"generators"`, `"all"` (every leaf that holds no prior), a dotted path, or a
+            predicate on the leaf's dotted path and the leaf, as `with_prior` takes them.
 
     Raises:
+        TypeError: `field` holds no array.
         ValueError: No leaf is selected.
     """
     return replace_leaves("freeze", field, where, lambda _, leaf: Frozen(leaf))
@@ -236,6 +277,7 @@ def replace_leaves(
     call: str, field: PyTree, where: Where, new: Callable[[str, Array], Any]
 ) -> PyTree:
     """Return `field` with `new(path, leaf)` at the array leaves that `where` selects."""
+    check_tree(call, field)
     chosen = _selector(call, field, where)
     flat, structure = jax.tree_util.tree_flatten_with_path(field, is_leaf=is_placeholder)
     leaves, count = [], 0
@@ -249,6 +291,7 @@ def replace_leaves(
         raise ValueError(
             f"`{call}` expected `where` to select an array leaf of {type(field).__name__}; "
             f"{where!r} selects none of {free or 'no leaves: all hold priors or are frozen'}."
+            + (close_match(where, free) if isinstance(where, str) else "")
         )
     return jax.tree_util.tree_unflatten(structure, leaves)
 
@@ -264,9 +307,26 @@ def _selector(call: str, field: PyTree, where: Where) -> Callable[[str, Any], bo
         )
         roots = [dotted(path) for path, node in nodes if isinstance(node, Generator)]
         return lambda path, leaf: any(f"{path}.".startswith(f"{r}." if r else "") for r in roots)
-    raise ValueError(
-        f"`{call}` expected `where` to be 'generators', 'all' or a predicate (path, leaf) -> bool; "
-        f"got {where!r}."
+    if isinstance(where, str) and where:
+        inside = f"{where}."
+        return lambda path, leaf: f"{path}.".startswith(inside)
+    raise TypeError(
+        f"`{call}` expected `where` to be 'generators', 'all', a path, 'trunk.layers.1' say, or a "
+        f"predicate (path, leaf) -> bool; got {where!r}."
+    )
+
+
+def check_tree(call: str, field: Any) -> None:
+    """Refuse what holds no leaf that could be random, and say what it is."""
+    leaves = jax.tree.leaves(field, is_leaf=is_placeholder)
+    if any(is_placeholder(leaf) or eqx.is_inexact_array(leaf) for leaf in leaves):
+        return
+    advice = "`SIREN.init(...)` makes one"
+    if callable(field) and not isinstance(field, type | eqx.Module):
+        advice = f"lift what the function makes: `lambda key: {call}(make(key), ...)`"
+    raise TypeError(
+        f"`{call}` expected `field` to be a module that holds arrays; got {described(field)}: "
+        f"{advice}."
     )
 
 

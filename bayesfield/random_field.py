@@ -5,6 +5,7 @@
 - `drawn` is what a module that holds priors does when it is called directly.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 from numpyro.primitives import _PYRO_STACK
 
+from .checks import check_flag, close_match, described, numeric
 from .priors import Frozen, Prior, dotted, is_placeholder, leaves_with_paths
 
 
@@ -55,6 +57,7 @@ def random_field(name: str, field: PyTree | Callable[[PRNGKeyArray], PyTree], *,
             "active. Call it in a model, and run the model by an inference engine or under "
             "`numpyro.handlers.seed(model, key)`."
         )
+    learn = check_flag("random_field", "learn", learn)
     blueprint = _blueprint("random_field", field, learn=learn)
 
     def realised(path: str, index: int, leaf: Any) -> Any:
@@ -78,7 +81,9 @@ def random_field(name: str, field: PyTree | Callable[[PRNGKeyArray], PyTree], *,
 
 
 def realise(
-    field: PyTree | Callable[[PRNGKeyArray], PyTree], values: Mapping[str, ArrayLike], name: str
+    field: PyTree | Callable[[PRNGKeyArray], PyTree],
+    values: Mapping[str, ArrayLike],
+    name: str | None = None,
 ) -> PyTree:
     """Return the field, or the batch of fields, for given values of its sites.
 
@@ -86,8 +91,9 @@ def realise(
         field: What `random_field` was given.
         values: From site name to value; leading axes beyond a leaf's own shape, (chain, draw)
             say, must be the same for all, and lead every leaf of the result. Sites whose names do
-            not begin with `name` are left alone.
-        name: What `random_field` was given.
+            not begin with `name` are left alone, and where every leaf has its value so are those
+            of another field whose name begins so, `"field.b"` beside `"field"`.
+        name: What `random_field` was given; required.
 
     Returns:
         The field with values in the place of priors and params. Leaves without a value (frozen
@@ -95,29 +101,39 @@ def realise(
         leading axes, so that `eqx.filter_vmap` maps over all.
 
     Raises:
+        TypeError: `field` is no field, `values` no mapping, or `name` no string.
         ValueError: A prior, or with a function a param, has no value; a name under `name` is no
             leaf of the field; a shape does not fit its leaf; leading axes differ.
     """
+    if not isinstance(name, str):
+        raise TypeError(
+            "`realise` expected `name` to be what `random_field` was given, 'field' say; got "
+            f"{described(name)}."
+        )
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            "`realise` expected `values` to map names of sites to values, `posterior.values()` "
+            f"say; got {described(values)}."
+        )
     blueprint = _blueprint("realise", field, learn=True)
     leaves = leaves_with_paths(blueprint.structure)
-    own = {k: jnp.asarray(v) for k, v in values.items() if k.startswith(f"{name}.")}
-    unknown = sorted(own.keys() - {f"{name}.{path}" for path, _ in leaves})
-    if unknown:
-        raise ValueError(f"`realise` found no leaf of the field for the values {unknown}.")
+    own = _own_values(values, name, leaves)
 
     leading: dict[str, tuple[int, ...]] = {}
     for path, leaf in leaves:
         site = f"{name}.{path}"
         if site not in own:
             if isinstance(leaf, Prior | jax.ShapeDtypeStruct):
-                raise ValueError(f"`realise` expected a value for `{site}`; got {sorted(own)}.")
+                given = f"{sorted(own)}" if own or not values else f"[] of {sorted(values)}"
+                raise ValueError(f"`realise` expected a value for `{site}`; got {given}.")
             continue
         shape = leaf.value.shape if isinstance(leaf, Frozen) else leaf.shape
-        lead = own[site].shape[: own[site].ndim - len(shape)]
-        if (*lead, *shape) != own[site].shape:
+        given = jnp.shape(own[site])
+        lead = given[: len(given) - len(shape)]
+        if (*lead, *shape) != given:
             raise ValueError(
                 f"`realise` expected `{site}` of shape (..., {', '.join(map(str, shape))}); "
-                f"got {own[site].shape}."
+                f"got {given}."
             )
         leading[site] = lead
     if len(set(leading.values())) > 1:
@@ -128,11 +144,32 @@ def realise(
         del index
         site = f"{name}.{path}"
         if site in own:
-            return own[site]
+            return jnp.asarray(own[site])
         value = leaf.value if isinstance(leaf, Frozen) else leaf
         return jnp.broadcast_to(value, (*lead, *value.shape)) if eqx.is_array(value) else value
 
     return blueprint.build(realised)
+
+
+def _own_values(
+    values: Mapping[str, Any], name: str, leaves: list[tuple[str, Any]]
+) -> dict[str, Any]:
+    """Return the values of the field's own sites; refuse a name that is no leaf's."""
+    under = {str(site): value for site, value in values.items() if str(site).startswith(f"{name}.")}
+    sites = {f"{name}.{path}": leaf for path, leaf in leaves}
+    unknown = sorted(under.keys() - sites.keys())
+    # A site that is not the field's is another's where no leaf waits for a value.
+    waiting = [s for s, leaf in sites.items() if s not in under and not isinstance(leaf, Frozen)]
+    waiting = [s for s in waiting if isinstance(sites[s], Prior) or _is_param(sites[s])]
+    if unknown and waiting:
+        raise ValueError(
+            f"`realise` found no leaf of the field for the values {unknown}."
+            f"{close_match(unknown[0], waiting)}"
+        )
+    for site in under.keys() & sites.keys():
+        if not isinstance(under[site], jax.Array):
+            numeric("realise", f"values[{site!r}]", under[site])
+    return {site: under[site] for site in sites if site in under}
 
 
 def drawn(module: PyTree) -> PyTree:
@@ -190,6 +227,12 @@ def _sample(site: str, prior: Prior, *, remedy: str) -> Array:
         raise
 
 
+def holds_priors(call: str, field: Any) -> bool:
+    """Whether a field, or what a function `key -> field` makes, holds any prior."""
+    structure = _blueprint(call, field, learn=True).structure
+    return any(isinstance(leaf, Prior) for _, leaf in leaves_with_paths(structure))
+
+
 class _Blueprint(NamedTuple):
     """What a field, or a function that makes one, is made of.
 
@@ -218,6 +261,11 @@ def _blueprint(call: str, field: Any, *, learn: bool) -> _Blueprint:
     if not callable(field):
         got = type(field).__name__
         raise TypeError(f"`{call}` expected a field or a function `key -> field`; got {got}.")
+    if isinstance(field, type):
+        raise TypeError(
+            f"`{call}` expected a field or a function `key -> field`; got {described(field)}: make "
+            f"one, by `{field.__name__}.init(...)` say."
+        )
     if not learn:
         raise ValueError(
             f"`{call}` expected `learn=True` with a function `key -> field`: where params are not "
@@ -230,6 +278,15 @@ def _blueprint_of_function(call: str, make: Callable[[PRNGKeyArray], PyTree]) ->
     # In a potential NumPyro answers every request for a key with the same one, and in
     # `log_density` with None. So the function is traced, not run: params are taken by their
     # shapes, and only what does not depend on the key is evaluated.
+    try:
+        inspect.signature(make).bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"`{call}` expected a field or a function `key -> field`; got a function that does "
+            f"not take one argument: {error}."
+        ) from None
+    except ValueError:
+        pass  # it has no signature to ask
     key = _program_key()
     like = jax.random.key(0) if key is None else key
     closed, shapes, static = eqx.filter_make_jaxpr(make)(like)
@@ -240,7 +297,12 @@ def _blueprint_of_function(call: str, make: Callable[[PRNGKeyArray], PyTree]) ->
         for _ in jax.tree.leaves(node)
     ]
     if not _is_field(eqx.combine(shapes, static)):
-        raise TypeError(f"`{call}` expected a function `key -> field`; it returns {static!r}.")
+        made = eqx.combine(shapes, static)
+        got = "an array" if isinstance(made, jax.ShapeDtypeStruct) else repr(made)
+        raise TypeError(
+            f"`{call}` expected a function `key -> field`; it returns {got}. Where it is a model "
+            "or a plain function of `x`, wrap what it is made of in an Equinox module."
+        )
     live, (uses_key,) = dce_jaxpr(closed.jaxpr, fixed, instantiate=False)
     if uses_key:
         raise ValueError(

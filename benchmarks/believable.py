@@ -184,7 +184,7 @@ def run(method, family, seed, *, warm):
         "rhat": (np.nanmax(rhat), np.nanmedian(rhat)) if np.isfinite(rhat).any() else (np.nan,) * 2,
         "sigma": sigma.mean(),
         "share": np.nan if share is None else float(share[found["quantity"] == "y_mean"].mean()),
-        "uncertain": any("trunk is uncertain" in text for text in found.attrs["findings"]),
+        "uncertain": any("trunk is uncertain" in str(text) for text in found.attrs["findings"]),
         "seconds": seconds,
         "depth": float(posterior.stats.get("tree_depth", np.array(np.nan)).mean()),
     }

@@ -22,6 +22,7 @@ from .backends import NUTS, SVI, EnsembleMAP, Laplace
 from .calibration import sbc
 from .diagnostics import ConvergenceWarning, diagnose
 from .engine import AbstractEngine, Fitted, Members, Start
+from .findings import Finding
 from .fit import fit_posterior
 from .loop import Outcome
 from .optimizers import CosineCycles, cosine_cycles
@@ -40,6 +41,7 @@ __all__ = [
     "ConvergenceWarning",
     "CosineCycles",
     "EnsembleMAP",
+    "Finding",
     "Fitted",
     "Laplace",
     "Members",

@@ -8,16 +8,19 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array
 from numpyro.primitives import Messenger
 
 from bayesfield.checks import warn
 
+from .arguments import check_array, check_data_mapping, check_model, check_not_traced
+from .indices import index_check
 from .inspection import Inspection, inspect_program
+from .intake import take
+from .known import follow
 from .program import TRACING, Code, Program, Proper, is_tree, signature_of
 from .sites import Data, Site, Sites
 from .statements import Statement, statement
+from .supports import check_supports, without_tracers
 
 READ = (  # what JAX raises where Python reads the value of an array
     jax.errors.ConcretizationTypeError,
@@ -34,6 +37,7 @@ def bind(
     allow_nan: tuple[str, ...] = (),
     fill: bool = False,
     whole_plates: bool = False,
+    call: str = "fit_posterior",
 ) -> tuple[Program, Data, Sites]:
     """Bind a model to data: check the arguments, separate arrays from static ones, find the sites.
 
@@ -44,6 +48,7 @@ def bind(
         allow_nan: Names of the arguments that may hold NaN or infinity.
         fill: Whether a required argument that `data` leaves out is None, for predictions.
         whole_plates: Whether plates that subsample take all of their rows.
+        call: The public call, for errors.
 
     Raises:
         TypeError: The model is not callable, takes `*args`, does not take an argument, or misses
@@ -51,13 +56,9 @@ def bind(
         ValueError: An array is empty or not finite; an observed value does not fit its
             distribution or plate.
     """
-    if not callable(model):
-        raise TypeError(f"`model` must be a NumPyro program; got {type(model).__name__}.")
-    if not isinstance(data, Mapping):
-        raise TypeError(
-            "`data` must map the model's argument names to values, {'x': x, 'y': y}; got "
-            f"{type(data).__name__}."
-        )
+    check_model(call, model)
+    check_data_mapping(call, data)
+    check_not_traced(call, data)
     missing = _check_names(model, data)
     if missing and not fill:
         name = getattr(model, "__name__", type(model).__name__)
@@ -67,21 +68,31 @@ def bind(
         raise ValueError(
             f"`allow_nan` names {unknown}, which `data` does not hold: {sorted(data)}."
         )
-    converted = {name: jax.tree.map(_as_array, value) for name, value in data.items()}
+    converted = {name: take(call, name, value) for name, value in data.items()}
     for name, value in converted.items():
-        for leaf in jax.tree.leaves(value):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(value):
             if isinstance(leaf, jax.Array):
-                _check_array(name, leaf, finite=name not in allow_nan)
+                spelled = name + jax.tree_util.keystr(path)
+                check_array(call, spelled, leaf, finite=name not in allow_nan)
     arrays, static = eqx.partition(converted | dict.fromkeys(missing), eqx.is_array)
     if whole_plates:
         model = whole(model)
-    program, sites, _ = trace_program(model, static, arrays)
+    try:
+        program, sites, _ = trace_program(model, static, arrays, call=call)
+    except (AttributeError, TypeError) as error:
+        if not missing or "traced: they have shapes" in str(error):
+            raise
+        name = getattr(model, "__name__", type(model).__name__)
+        raise TypeError(
+            f"`{call}` expected `data` to hold {missing}, which `{name}` requires; got "
+            f"{sorted(data)}, and without them it raises: {error}"
+        ) from error
     return program, arrays, sites
 
 
 def split_static(data: Mapping[str, Any]) -> tuple[Data, dict[str, Any]]:
     """Separate arrays, floats in the working precision, from what is static, as `bind` does."""
-    converted = {name: jax.tree.map(_as_array, value) for name, value in data.items()}
+    converted = {name: take("load", name, value) for name, value in data.items()}
     return eqx.partition(converted, eqx.is_array)
 
 
@@ -98,8 +109,7 @@ def bind_shapes(
     Raises:
         TypeError: As `bind`.
     """
-    if not callable(model):
-        raise TypeError(f"`model` must be a NumPyro program; got {type(model).__name__}.")
+    check_model("load", model)
     missing = _check_names(model, static)
     if missing:
         name = getattr(model, "__name__", type(model).__name__)
@@ -110,17 +120,33 @@ def bind_shapes(
 
 
 def trace_program(
-    model: Callable[..., Any], static: dict[str, Any], data: Data
+    model: Callable[..., Any], static: dict[str, Any], data: Data, *, call: str | None = None
 ) -> tuple[Program, Sites, Inspection]:
-    """Trace a program anew, on arrays or on shapes, and say what it is and computes."""
+    """Trace a program anew, on arrays or on shapes, and say what it is and computes.
+
+    Where `call` is given `data` has values, and what the program observes and indexes by is held
+    against the supports and the sizes of the trace.
+    """
     arrays, rest = eqx.partition(model, eqx.is_array)
     flat, structure = jax.tree_util.tree_flatten_with_path(arrays)
     leaves = [leaf for _, leaf in flat]
     paths = tuple(jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in flat)
     found: list[Statement] = []
+    sampled: list[dict] = []
+    places: list[Any] = []
 
-    def see(messages: dict[str, dict]) -> None:
+    def see(messages: dict[str, dict]) -> list:
         found[:] = [statement(message) for message in messages.values()]
+        sampled[:], places[:], used = without_tracers(messages)
+        return used
+
+    def then(closed: Any, number: int) -> None:
+        if call is not None:
+            outputs = follow(closed, data, index_check(call, data))
+            outputs = outputs[len(outputs) - number :]
+            known = zip(places, outputs, strict=True)
+            given = {id(place): out for place, out in known if out is not None}
+            check_supports(call, sampled, given)
 
     def placed(leaves: list, data: Data) -> Callable[[], Any]:
         whole = Proper(eqx.combine(jax.tree.unflatten(structure, leaves), rest))
@@ -128,7 +154,9 @@ def trace_program(
 
     def traced(*, fixed: bool) -> Inspection:
         def once(values: dict[str, Any] | None) -> Inspection:
-            return inspect_program(placed, leaves, paths, data, see=see, values=values, fixed=fixed)
+            return inspect_program(
+                placed, leaves, paths, data, see=see, then=then, values=values, fixed=fixed
+            )
 
         seen = once(None)
         # the program may ask whether its params have values, and make them
@@ -263,36 +291,6 @@ class _Whole(Messenger):
             msg["args"], msg["value"] = (size, size), jnp.arange(size)
 
 
-def _as_array(leaf: Any) -> Any:
-    if isinstance(leaf, bool | int | str) or leaf is None:
-        return leaf
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return leaf
-    try:
-        array = np.asarray(leaf) if not isinstance(leaf, jax.Array) else leaf
-    except Exception:
-        return leaf
-    if array.dtype == object:
-        return leaf
-    if jnp.issubdtype(array.dtype, jnp.floating):
-        return jnp.asarray(array, jnp.result_type(float))
-    return jnp.asarray(array)
-
-
-def _check_array(name: str, array: Array, *, finite: bool) -> None:
-    if array.size == 0:
-        raise ValueError(f"The argument `{name}` is empty: shape {array.shape}.")
-    if finite and jnp.issubdtype(array.dtype, jnp.floating):
-        bad = ~np.isfinite(np.asarray(array))
-        if bad.any():
-            first = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ValueError(
-                f"The argument `{name}` holds {bad.sum()} values that are NaN or infinite, the "
-                f"first at {first}. Leave those rows out, mask them (`obs_mask`), or allow them: "
-                f"`allow_nan=({name!r},)`."
-            )
-
-
 def _check_names(model: Callable[..., Any], data: Mapping[str, Any]) -> list[str]:
     """Refuse arguments the model does not take; return those it requires and is not given."""
     kinds = inspect.Parameter
@@ -301,6 +299,11 @@ def _check_names(model: Callable[..., Any], data: Mapping[str, Any]) -> list[str
     for parameter in parameters.values():
         if parameter.kind is kinds.VAR_POSITIONAL:
             raise TypeError(f"`{name}` takes `*{parameter.name}`: arguments are given by name.")
+        if parameter.kind is kinds.POSITIONAL_ONLY:
+            raise TypeError(
+                f"`{name}` takes `{parameter.name}` by its position alone: arguments are given by "
+                "name. Take the `/` out of its signature."
+            )
     open_ended = any(p.kind is kinds.VAR_KEYWORD for p in parameters.values())
     takes = [n for n, p in parameters.items() if p.kind is not kinds.VAR_KEYWORD]
     unknown = sorted(set(data) - set(takes))

@@ -1,6 +1,5 @@
 """Simulation-based calibration: does a fit recover what it was simulated from, on average?"""
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_key, check_size
+from bayesfield.checks import check_key, check_names, check_size, described
 
+from .arguments import check_not_traced
 from .binding import bind
 from .engine import AbstractEngine
-from .findings import ConvergenceWarning
-from .fit import fit_posterior
+from .fit import check_engine, fit_unjudged
 from .posterior import sample_prior
 from .predict import dotless, replay
 from .program import Program, Values
@@ -61,8 +60,10 @@ def sbc(
         correction for the number of quantities.
 
     Raises:
+        TypeError: `backend` or `init` is neither an engine nor the name of one.
         ValueError: The program has params, or no observed site; an observed site's argument is
-            not in `data`; `num_ranked` is not one less than a multiple of 8.
+            not in `data`; `num_ranked` is not one less than a multiple of 8; there is no engine
+            of that name.
 
     References:
         Talts, Betancourt, Simpson, Vehtari, Gelman, Validating Bayesian Inference Algorithms with
@@ -74,7 +75,12 @@ def sbc(
     import xarray as xr
     from scipy.stats import chisquare
 
-    key_prior, key_fits, key_ties = jax.random.split(check_key("sbc", key), 3)
+    call = "sbc"
+    check_not_traced(call, data, key)
+    key_prior, key_fits, key_ties = jax.random.split(check_key(call, key), 3)
+    engine = check_engine(call, "backend", backend)
+    if isinstance(init, str):
+        init = check_engine(call, "init", init)
     if init is not None and not isinstance(init, AbstractEngine | str):
         raise TypeError(
             "`sbc` expected `init` to be an engine, which is run for each simulation, or its name; "
@@ -87,12 +93,19 @@ def sbc(
             f"`sbc` expected `num_ranked` to be one less than a multiple of {BINS}; got "
             f"{num_ranked}."
         )
-    _, _, sites = bind(model, data)
+    _, _, sites = bind(model, data, call=call)
     if sites.params:
         raise ValueError(
             f"`sbc` expected a program without params; got {[s.name for s in sites.params]}. "
             'Freeze them (`bf.freeze`) or sample them (`with_prior(field, where="all")`).'
         )
+    if arguments is not None:
+        if not isinstance(arguments, Mapping):
+            raise TypeError(
+                "`sbc` expected `arguments` to map observed sites to arguments, {'y': 'counts'}; "
+                f"got {described(arguments)}."
+            )
+        check_names(call, "arguments", arguments, [site.name for site in sites.observed])
     feeds = {s.name: dict(arguments or {}).get(s.name, s.name) for s in sites.observed}
     if not feeds:
         raise ValueError("`sbc` expected an observed site; the program has none with `data`.")
@@ -110,16 +123,14 @@ def sbc(
         simulated = dict(data) | {
             argument: prior[dotless(site)].values[0, i] for site, argument in feeds.items()
         }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a few of many may, and are ranked
-            posterior = fit_posterior(
-                model,
-                simulated,
-                backend,
-                init=init,
-                key=jax.random.fold_in(key_fits, i),
-                progress=False,
-            )
+        posterior = fit_unjudged(  # a few of many may not converge, and are ranked all the same
+            model,
+            simulated,
+            engine,
+            init=init,
+            key=jax.random.fold_in(key_fits, i),
+            progress=False,
+        )
         truth = {s.name: prior[dotless(s.name)].values[:1, i : i + 1] for s in sites.latent}
         names, drawn = _quantities(posterior.predictive, posterior.data, posterior.values())
         _, true = _quantities(posterior.program, posterior.data, truth)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_key
+from bayesfield.checks import check_key, check_names, check_texts, described
 
+from .arguments import check_not_traced
 from .predict import Replay, axis_names, dotless, replay, run_program
 from .program import Site
 
@@ -32,8 +33,15 @@ def build(
     """Return the DataTree; see `Posterior.to_datatree`."""
     import arviz
 
+    call = "to_datatree"
+    check_not_traced(call, key)
     if key is not None:
-        key = check_key("to_datatree", key)
+        key = check_key(call, key)
+    if prior is not None and not hasattr(prior, "data_vars"):
+        raise TypeError(
+            f"`{call}` expected `prior` to be what `sample_prior` returns; got {described(prior)}."
+        )
+    _check_axes(posterior, dims, coords)
     if trunk is not None:
         posterior = posterior.only_trunk(trunk)
     sites = {s.name: s for s in (*posterior.sites.latent, *posterior.sites.deterministic)}
@@ -83,6 +91,39 @@ def build(
     if whole:
         tree["log_prior"] = arviz.from_dict({"log_prior": log_prior})["log_prior"]
     return tree
+
+
+def _check_axes(posterior: "Posterior", dims: Any, coords: Any) -> None:
+    """Refuse names of no site, and other numbers of axes than a site has."""
+    call, sites = "to_datatree", posterior.sites
+    for name, given in (("dims", dims), ("coords", coords)):
+        if given is not None and not isinstance(given, Mapping):
+            raise TypeError(f"`{call}` expected `{name}` to map names; got {described(given)}.")
+    known = {s.name: s for s in (*sites.latent, *sites.observed, *sites.deterministic)}
+    check_names(call, "dims", dims or (), known)
+    for site, axes in (dims or {}).items():
+        names, shape = check_texts(call, f"dims[{site!r}]", axes), known[site].shape
+        if len(names) != len(shape):
+            raise ValueError(
+                f"`{call}` expected `dims` to name each axis of `{site}`, of shape {shape}; got "
+                f"{names}."
+            )
+        if {"chain", "draw"} & set(names):
+            raise ValueError(
+                f"`{call}` expected `dims` to name axes of `{site}` other than chain and draw, "
+                f"which the tree has already; got {names}."
+            )
+    sizes: dict[str, int] = {}
+    for site in known.values():
+        names = tuple((dims or {}).get(site.name, axis_names(site, len(site.shape))))
+        sizes |= dict(zip(names, site.shape, strict=True))
+    for axis, labels in (coords or {}).items():
+        size = len(np.atleast_1d(np.asarray(labels)))
+        if axis in sizes and size != sizes[axis]:
+            raise ValueError(
+                f"`{call}` expected `coords` to hold {sizes[axis]} labels for the axis `{axis}`; "
+                f"got {size}."
+            )
 
 
 def attributes(posterior: "Posterior") -> dict[str, str]:

@@ -4,24 +4,25 @@ Weights of a network are not identified; the function is. What is judged is, for
 `<site>_mean` of each observed site on a fixed subsample of rows, and every latent scalar.
 """
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from bayesfield.checks import warn
+from bayesfield.checks import check_names, warn
 
+from .approximations import approximation_findings
+from .arguments import check_data_mapping, check_not_traced, check_posterior
 from .binding import bind
-from .findings import (
-    ConvergenceWarning,
-    falling_finding,
-    findings,
-    guide_finding,
-    joint_finding,
-    notes,
-)
-from .predict import dotless, replay, run_program, statements_in, without_imputed
-from .variance import split_by_trunk
+from .chains import chain_findings
+from .climbs import loss_findings
+from .explained import explained, learning_findings
+from .findings import ConvergenceWarning, Finding, finding, ordered, text_of
+from .held_params import param_findings
+from .judged_table import table_of
+from .mixing import mixing
+from .predict import dotless, means_at, probed, run_program, statements_in, without_imputed
+from .safely import Hold, after_the_draws
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,7 +40,7 @@ def diagnose(
     probe: "Mapping[str, Any] | None" = None,
     sites: "Iterable[str]" = (),
 ) -> "xr.Dataset":
-    """Judge convergence where it can be judged.
+    """Judge a fit where it can be judged: has it converged, and has it learnt anything?
 
     Args:
         posterior: Of any engine; R-hat needs two chains on a trunk.
@@ -49,9 +50,12 @@ def diagnose(
 
     Returns:
         A Dataset of `rhat`, `ess_bulk` and `ess_tail` with dims (trunk, quantity), within each
-        trunk, and attrs `findings`: what is wrong, by how much, and what to change; and `notes`:
-        what is no fault, and to be known. Beside them, where they can be told:
+        trunk, and attrs `findings`: what is wrong, the gravest first, each a `Finding` whose `str`
+        says by how much and what to change; and `notes`: what changes bands by less than 5 %, and
+        what is no fault and to be known. Beside them, where they can be told:
 
+        - `explained` (site): the share of the variance of the observations that the posterior mean
+          explains, at the rows that are judged;
         - `between_trunk_share` (quantity): the share of a quantity's variance that lies between
           the trunks' means; and `rhat_nested` (quantity), over all chains, those of a trunk
           together, near 1 where the trunks agree;
@@ -68,44 +72,40 @@ def diagnose(
         Yao, Vehtari, Simpson, Gelman, Yes, but did it work?: evaluating variational inference,
         ICML 2018. https://arxiv.org/abs/1802.02538
     """
-    import xarray as xr
-    from arviz_stats.base.array import array_stats
-
+    call = "diagnose"
+    check_posterior(call, posterior)
+    check_not_traced(call, probe)
+    if probe is not None:
+        check_data_mapping(call, probe)
+    sites = check_names(call, "sites", sites, [site.name for site in posterior.sites.latent])
     posterior.check_unchanged("diagnose")
-    quantities = judged(posterior, probe=probe, sites=sites)
+    return examine(posterior, probe=probe, sites=sites)
+
+
+def examine(
+    posterior: "Posterior",
+    *,
+    probe: "Mapping[str, Any] | None" = None,
+    sites: "Iterable[str]" = (),
+) -> "xr.Dataset":
+    """Judge a fit whose program is known to be as it was: `diagnose` without its checks."""
+    quantities, means = _quantities(posterior, probe=probe, sites=sites)
     names = [name for name, values in quantities.items() for _ in range(values.shape[-1])]
-    values = np.zeros((1, 1, 0))
+    values = np.zeros((*posterior.trunk.shape, 0))
     if quantities:  # in double precision: ranks of the folded draws hang on their median's rounding
         values = np.concatenate([*quantities.values()], axis=-1).astype(float)
-    trunks = range(posterior.num_trunks)
-    table = np.full((3, len(trunks), values.shape[-1]), np.nan)
-    for trunk in trunks:
-        chains = (posterior.trunk == trunk).all(1)
-        mine = values[chains] if chains.any() else values[:, (posterior.trunk == trunk)[0]]
-        table[:, trunk] = _statistics(mine)
-    result = xr.Dataset(
-        {
-            "rhat": (("trunk", "quantity"), table[0]),
-            "ess_bulk": (("trunk", "quantity"), table[1]),
-            "ess_tail": (("trunk", "quantity"), table[2]),
-        },
-        coords={"trunk": np.arange(len(trunks)), "quantity": names},
-    )
-    stats = posterior.stats
-    if len(trunks) > 1:
-        result["between_trunk_share"] = ("quantity", _between_share(values, posterior.trunk))
-        nested = _rhat_nested(values, posterior.trunk)
-        if nested is not None:
-            result["rhat_nested"] = ("quantity", nested)
-    if "diverging" in stats:
-        result["divergences"] = int(stats["diverging"].sum())
-        result["max_tree_depth_share"] = float(stats["reached_max_tree_depth"].mean())
-        result["bfmi"] = ("chain", array_stats.bfmi(stats["energy"]))
-    if "log_weight" in stats and not posterior.sites.subsampled:
-        result["pareto_k"], result["reweighted_share"] = _proposal(stats["log_weight"])
-    if posterior.losses is not None:
-        result["loss_trend"] = ("member", _trend(posterior.losses))
-    return result.assign_attrs(findings=findings(posterior, result), notes=notes(posterior))
+    mixed = [mixing(_of_trunk(posterior, values, trunk)) for trunk in range(posterior.num_trunks)]
+    seen = {} if probe is not None else explained(posterior, means)
+    result = table_of(posterior, names, values, mixed, seen)
+    found: list[Finding | None] = [*_not_numbers(names, values), *learning_findings(seen)]
+    kind = posterior.settings.get("draws_are", "sample")
+    if kind == "chains":
+        found += chain_findings(posterior, names, values, mixed)
+    else:
+        k_hat, worth = (float(result.get(n, np.nan)) for n in ("pareto_k", "reweighted_share"))
+        found += approximation_findings(posterior, names, values, k_hat, worth)
+    found += [*loss_findings(posterior, seen), *param_findings(posterior, result)]
+    return result.assign_attrs(findings=ordered(found, "warning"), notes=ordered(found, "note"))
 
 
 def judged(
@@ -115,112 +115,105 @@ def judged(
     sites: "Iterable[str]" = (),
 ) -> dict[str, np.ndarray]:
     """Return what is judged, each `(chain, draw, quantity)`, flattened and thinned to 64."""
+    return _quantities(posterior, probe=probe, sites=sites)[0]
+
+
+def with_verdict(hold: Hold, call: str, posterior: "Posterior") -> "Posterior":
+    """Judge a finished fit, warn once of all that is wrong with it, and write down what was found.
+
+    The fit is never lost here: where it cannot be judged, or is interrupted, that is said.
+
+    Args:
+        hold: The hold that the fit runs in.
+        call: The user's call.
+        posterior: What was fitted.
+    """
+    said: dict[str, Any] = {}
+
+    def judge() -> None:
+        said.update(warn_about(posterior))
+
+    after_the_draws(hold, call, "`diagnose(posterior)` judges it", judge)
+    return dataclasses.replace(posterior, settings=posterior.settings | {"judged": said})
+
+
+def warn_about(posterior: "Posterior") -> dict[str, Any]:
+    """Warn once of all that is wrong with a fit, and return what was found, in JSON's types.
+
+    An ensemble of modes is not warned about as such: it is usually a starting point.
+    """
+    result = examine(posterior)
+    modes = posterior.settings.get("draws_are") == "modes"
+    found = tuple(
+        one for one in result.attrs["findings"] if not (modes and "no posterior" in one.effect)
+    )
+    if found:
+        warn(text_of(found), ConvergenceWarning)
+    shares = result["explained"].to_series() if "explained" in result else {}
+    return {
+        "explained": {str(name): float(share) for name, share in shares.items()},
+        "warnings": [str(one) for one in found],
+        "notes": [str(one) for one in result.attrs["notes"]],
+    }
+
+
+def _quantities(
+    posterior: "Posterior",
+    *,
+    probe: "Mapping[str, Any] | None",
+    sites: "Iterable[str]",
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return what is judged by its name in a Dataset; and the means alone, by their sites."""
     if probe is None:
-        values = {name: jnp.asarray(value) for name, value in posterior.values().items()}
-        means = replay(posterior.predictive, posterior.data, values).mean
+        means = means_at(
+            posterior.predictive, posterior.data, posterior.sites, posterior.values(), MAX_PROBES
+        )
     else:
         import jax
 
-        program, arrays, new = bind(posterior.predictive.model, probe, fill=True)
+        program, arrays, new = bind(posterior.predictive.model, probe, fill=True, call="diagnose")
         names = [f"{name}_mean" for name in statements_in(posterior.sites, new)]
         values = without_imputed(posterior).values()
         ran = run_program(program, arrays, new, values, names, jax.random.key(0))
-        means = {name.removesuffix("_mean"): item.value for name, item in ran.items()}
-    out = {}
-    for name, value in means.items():
-        flat = np.asarray(value).reshape(*value.shape[:2], -1)
-        rows = np.linspace(0, flat.shape[-1] - 1, min(MAX_PROBES, flat.shape[-1])).round()
-        out[f"{dotless(name)}_mean"] = flat[..., rows.astype(int)]
+        flat = {n.removesuffix("_mean"): _flat(item.value) for n, item in ran.items()}
+        means = {n: v[..., probed(v.shape[-1], MAX_PROBES)] for n, v in flat.items()}
+    out = {f"{dotless(name)}_mean": value for name, value in means.items()}
+    asked = set(sites)
     for site in posterior.sites.latent:
-        if site.shape == () or site.name in set(sites):
-            value = posterior.draws[site.name]
-            out[dotless(site.name)] = value.reshape(*value.shape[:2], -1)
-    return out
+        if site.shape == () or site.name in asked:
+            out[dotless(site.name)] = _flat(posterior.draws[site.name])
+    return out, means
 
 
-def warn_about(posterior: "Posterior") -> None:
-    """Warn of what is wrong with a fit by MCMC, of a guide far off and of a loss that still falls.
-
-    That modes are no posterior is left to `diagnose`: they are made to start from.
-    """
-    found: tuple[str, ...] = ()
-    if "diverging" in posterior.stats and posterior.num_draws >= 4:
-        found = diagnose(posterior).attrs["findings"]
-    elif posterior.losses is not None:
-        guide = "log_weight" in posterior.stats and not posterior.sites.subsampled
-        k, worth = _proposal(posterior.stats["log_weight"]) if guide else (np.nan, np.nan)
-        joint = "" if posterior.settings["engine"] == "EnsembleMAP" else joint_finding(posterior)
-        found = (falling_finding(_trend(posterior.losses)), guide_finding(k, worth), joint)
-    for finding in filter(None, found):
-        warn(finding, ConvergenceWarning)
+def _flat(values: Any) -> np.ndarray:
+    values = np.asarray(values)
+    return values.reshape(*values.shape[:2], -1)
 
 
-def _statistics(values: np.ndarray) -> np.ndarray:
-    """Return R-hat, bulk and tail ESS of `(chain, draw, quantity)`."""
-    from arviz_stats.base.array import array_stats
-
-    moving = values.std(axis=(0, 1)) > 0
-    out = np.full((3, values.shape[-1]), np.nan)
-    if not moving.any() or values.shape[1] < 4:
-        return out
-    kept = values[..., moving]
-    if values.shape[0] > 1:
-        with np.errstate(divide="ignore", invalid="ignore"):  # infinite where no chain moves
-            out[0, moving] = array_stats.rhat(kept, chain_axis=0, draw_axis=1)
-    out[1, moving] = array_stats.ess(kept, chain_axis=0, draw_axis=1, method="bulk")
-    out[2, moving] = array_stats.ess(
-        kept, chain_axis=0, draw_axis=1, method="tail", prob=(0.05, 0.95)
-    )
-    return out
+def _of_trunk(posterior: "Posterior", values: np.ndarray, trunk: int) -> np.ndarray:
+    """Return the chains of one trunk, or its share of one chain."""
+    mine = posterior.trunk == trunk
+    chains = mine.all(1)
+    return values[chains] if chains.any() else values[:, mine[0]]
 
 
-def _between_share(values: np.ndarray, trunk: np.ndarray) -> np.ndarray:
-    """Return the share of the variance that lies between the trunks' means, `(quantity,)`."""
-    within, between = split_by_trunk(values.reshape(-1, values.shape[-1]), trunk.ravel())
-    total = within + between
-    return np.divide(between, total, out=np.full_like(total, np.nan), where=total > 0)
-
-
-def _rhat_nested(values: np.ndarray, trunk: np.ndarray) -> np.ndarray | None:
-    """Return nested R-hat with a trunk's chains for a superchain, where they are equally many."""
-    from arviz_stats.base.array import array_stats
-
-    of_chain = trunk[:, 0]
-    _, counts = np.unique(of_chain, return_counts=True)
-    if (trunk != of_chain[:, None]).any() or len(set(counts)) > 1 or values.shape[1] < 4:
-        return None
-    moving = values.std(axis=(0, 1)) > 0
-    out = np.full(values.shape[-1], np.nan)
-    if moving.any():
-        out[moving] = array_stats.rhat_nested(
-            values[..., moving], superchain_ids=list(of_chain), chain_axis=0, draw_axis=1
+def _not_numbers(names: list[str], values: np.ndarray) -> "list[Finding | None]":
+    """Say of which quantity draws are NaN or infinite."""
+    broken = ~np.isfinite(values).all((0, 1))
+    if not broken.any():
+        return []
+    at = int(np.argmax(broken))
+    where = f"`{names[at]}`[{at - names.index(names[at])}]"
+    share = float((~np.isfinite(values[..., at])).mean())
+    return [
+        finding(
+            f"{where} is NaN or infinite in {share:.2g} of the draws",
+            share,
+            where=where,
+            expected="numbers",
+            share=1.0,
+            effect="it has no bands",
+            change="Look for what overflows (an `exp` of a large number), scale the data, or give "
+            "the sites tighter priors.",
         )
-    return out
-
-
-def _proposal(log_weight: np.ndarray) -> tuple[float, float]:
-    """Return PSIS' k-hat of a proposal's draws, and the effective share of them, reweighted."""
-    from arviz_stats.base.array import array_stats
-
-    log_weight = log_weight.reshape(-1).astype(float)
-    if log_weight.size < 100 or np.ptp(log_weight) == 0:  # a guide that is a point has one weight
-        return np.nan, np.nan
-    try:
-        _, k = array_stats.psislw(-log_weight)
-    except ValueError:  # ArviZ's, of a tail whose weights are all the same
-        k = np.nan
-    weight = np.exp(log_weight - log_weight.max())
-    return float(k), float(weight.sum() ** 2 / (weight**2).sum() / weight.size)
-
-
-def _trend(losses: np.ndarray) -> np.ndarray:
-    """Return how far each loss fell from one twentieth of the steps to the last, in its errors.
-
-    An error is at least a tenth of a nat: a fall that is less tells nothing of the posterior.
-    """
-    size = losses.shape[1] // 20
-    if size < 10:
-        return np.full(len(losses), np.nan)
-    before, last = losses[:, -2 * size : -size].astype(float), losses[:, -size:].astype(float)
-    error = np.sqrt((before.var(1) + last.var(1)) / size)
-    return (before.mean(1) - last.mean(1)) / np.maximum(error, 0.1)
+    ]

@@ -126,6 +126,11 @@ class AbstractEngine(eqx.Module):
         del program, data, sites
         return self
 
+    @property
+    def draws_are(self) -> str:
+        """What draws are: of `"chains"` that go on, a `"sample"` of one density, or `"modes"`."""
+        return "sample"
+
     def lanes_at_once(self) -> int | None:
         """How many lanes are mapped at once; by default so many that their arrays stay in cache."""
         return None
@@ -163,21 +168,6 @@ def best_first(start: Start, score: Array | np.ndarray, alive: np.ndarray) -> Me
         return {name: np.asarray(value)[order] for name, value in values.items()}
 
     return Members(Start(*(taken(part) for part in start)), score[order])
-
-
-def check_strategy(call: str, strategy: Any) -> None:
-    """Refuse an `init_strategy` that is no function of NumPyro's kind."""
-    if not callable(strategy):
-        raise TypeError(
-            f"`{call}` expected `init_strategy` to be a NumPyro init strategy, "
-            f"`numpyro.infer.init_to_median`; got {type(strategy).__name__}."
-        )
-
-
-def check_flag(call: str, name: str, value: Any) -> None:
-    """Refuse a switch that is neither True nor False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"`{call}` expected `{name}` to be True or False; got {value!r}.")
 
 
 def check_subsampling(sites: Sites) -> None:

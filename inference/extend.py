@@ -14,12 +14,12 @@ from .checkpoint import Reached
 from .clock import Clock
 from .data_record import check_precision
 from .described import described
-from .diagnostics import warn_about
+from .diagnostics import with_verdict
 from .engine import AbstractEngine, Fitted, Run, Start
 from .posterior import Posterior
 from .program import TRACING
 from .replicates import with_replicates
-from .safely import after_the_draws, interrupts_held
+from .safely import interrupts_held
 
 
 def extend(posterior: Posterior, num_samples: int, *, progress: bool) -> Posterior:
@@ -56,9 +56,7 @@ def extend(posterior: Posterior, num_samples: int, *, progress: bool) -> Posteri
         )
         fitted = hold.to_the_end(_made, posterior, engine, outcome)
         longer = hold.to_the_end(_longer, posterior, engine, outcome, fitted, clock, begin)
-        advice = "`diagnose(posterior)` judges it"
-        after_the_draws(hold, "extend", advice, warn_about, longer)
-    return longer
+        return with_verdict(hold, "extend", longer)
 
 
 def _made(posterior: Posterior, engine: AbstractEngine, outcome: loop.Outcome) -> Fitted:

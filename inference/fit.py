@@ -13,24 +13,33 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from bayesfield.checks import check_key, warn
+from bayesfield.checks import (
+    check_flag,
+    check_key,
+    check_path,
+    check_texts,
+    close_match,
+    warn,
+)
 
 from . import loop
+from .arguments import check_not_traced
 from .backends import ENGINES
 from .binding import bind, check_fittable, with_outputs
 from .checkpoint import Checkpoint, digest
 from .clock import Clock
 from .described import described
-from .diagnostics import warn_about
+from .diagnostics import with_verdict
 from .engine import AbstractEngine, Fitted, Members, Run, Start, check_subsampling
 from .fingerprint import program_digest
 from .posterior import Posterior
 from .program import TRACING, Program
 from .replicates import with_replicates
-from .safely import after_the_draws, interrupts_held
+from .safely import interrupts_held
 from .same_fit import layout_of
 from .sites import Data, Sites
-from .start import members_of, place
+from .start import given_values, members_of, place
+from .supports import check_init
 
 VERSIONS = ("bayesfield", "numpyro", "jax", "blackjax", "optax")
 
@@ -68,7 +77,6 @@ def fit_posterior(
     allow_nan: tuple[str, ...] = (),
     checkpoint: str | os.PathLike | None = None,
     outputs: tuple[str, ...] | None = None,
-    judge: bool = True,
 ) -> Posterior:
     """Fit a NumPyro program to data.
 
@@ -97,7 +105,6 @@ def fit_posterior(
         outputs: Names of the observed sites that are predictions, which `predict` and `score`
             draw anew. By default those on whose values no other site's distribution depends: the
             others (a covariate with a density, a site under `handlers.condition`) keep theirs.
-        judge: Whether the fit is diagnosed at its end, and warned of; `diagnose` does it later.
 
     Returns:
         The posterior. An interrupt (Ctrl-C) returns what there is, marked as cut short.
@@ -113,10 +120,44 @@ def fit_posterior(
         >>> from bayesfield.inference import NUTS, SVI, fit_posterior
         >>> fit_posterior(model, data, NUTS(), init=SVI(), key=key)  # doctest: +SKIP
     """
-    engine = _engine("backend", backend)
-    key = check_key("fit_posterior", key)
+    with interrupts_held() as hold:  # after the last draw nothing may lose them
+        posterior = fit_unjudged(
+            model,
+            data,
+            backend,
+            key=key,
+            init=init,
+            progress=progress,
+            allow_nan=allow_nan,
+            checkpoint=checkpoint,
+            outputs=outputs,
+        )
+        return with_verdict(hold, "fit_posterior", posterior)
+
+
+def fit_unjudged(
+    model: Callable[..., Any],
+    data: Mapping[str, Any],
+    backend: AbstractEngine | str,
+    *,
+    key: PRNGKeyArray,
+    init: "Posterior | AbstractEngine | Mapping[str, ArrayLike] | str | None" = None,
+    progress: bool = True,
+    allow_nan: tuple[str, ...] = (),
+    checkpoint: str | os.PathLike | None = None,
+    outputs: tuple[str, ...] | None = None,
+) -> Posterior:
+    """Fit as `fit_posterior` does, and leave the judging to the caller: one of many, a start."""
+    call = "fit_posterior"
+    check_not_traced(call, data, key)
+    engine = check_engine(call, "backend", backend)
+    key = check_key(call, key)
+    progress = check_flag(call, "progress", progress)
     if isinstance(allow_nan, str):
         raise TypeError("`allow_nan` must be a tuple of names: `allow_nan=('y',)`; got a string.")
+    allow_nan = check_texts(call, "allow_nan", allow_nan)
+    if checkpoint is not None:
+        check_path(call, "checkpoint", checkpoint)
     plan = _planned(model, data, engine, init, allow_nan, outputs)
     keys = jax.random.split(key, 4)
     opened = contextlib.nullcontext()
@@ -125,7 +166,7 @@ def fit_posterior(
     with interrupts_held() as hold, opened as saved:
         start = plan.init
         if isinstance(start, AbstractEngine):
-            start = fit_posterior(
+            start = fit_unjudged(  # it is a start, no result
                 model,
                 data,
                 start,
@@ -134,12 +175,11 @@ def fit_posterior(
                 allow_nan=allow_nan,
                 checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
                 outputs=outputs,
-                judge=False,  # it is a start, no result
             )
             if start.cut_short or hold.take():
                 warn(f"Interrupted in `init`: {plan.engine} has not run.")
                 return start
-        return _run(plan, start, keys, progress=progress, saved=saved, judge=judge)
+        return _run(plan, start, keys, progress=progress, saved=saved)
 
 
 def _planned(
@@ -151,12 +191,14 @@ def _planned(
     outputs: tuple[str, ...] | None,
 ) -> Plan:
     """Check all that can be refused."""
-    program, arrays, sites = bind(model, data, allow_nan=tuple(allow_nan))
+    program, arrays, sites = bind(model, data, allow_nan=allow_nan)
     sites = with_outputs(sites, outputs)
     check_fittable(sites)
+    if isinstance(init, Mapping):
+        check_init("fit_posterior", program, arrays, given_values(sites.inferred, init))
     check_subsampling(sites.inferred)
     if isinstance(init, str | AbstractEngine):
-        init = _engine("init", init)
+        init = check_engine("fit_posterior", "init", init)
         _check_order(engine, init, sites.inferred)
     else:
         engine.check(sites.inferred, members_of(sites.inferred, init)[0])
@@ -172,7 +214,6 @@ def _run(
     *,
     progress: bool,
     saved: Checkpoint | None,
-    judge: bool,
 ) -> Posterior:
     """Run the engine from a posterior, from given values or from a draw."""
     engine, program, data, sites = plan.engine, plan.program, plan.data, plan.sites.inferred
@@ -182,7 +223,7 @@ def _run(
     begin, clock = time.perf_counter(), Clock()
     start = place(engine, program, data, sites, members, values, key_start, clock)
     lanes = jax.random.split(key_run, engine.num_lanes(sites))
-    with interrupts_held() as hold:  # after the last draw nothing may lose them
+    with interrupts_held() as hold:
         outcome = loop.run(
             engine.phases(program),
             program,
@@ -201,11 +242,7 @@ def _run(
             "compile_seconds": clock.compiling,
             "run_seconds": clock.running,
         }
-        posterior = hold.to_the_end(_posterior, plan, init, fitted, outcome, run, taken)
-        if judge:
-            advice = "`diagnose(posterior)` judges it"
-            after_the_draws(hold, "fit_posterior", advice, warn_about, posterior)
-    return posterior
+        return hold.to_the_end(_posterior, plan, init, fitted, outcome, run, taken)
 
 
 def _made(plan: Plan, outcome: loop.Outcome, run: Run, key: PRNGKeyArray) -> Fitted:
@@ -242,6 +279,7 @@ def _posterior(
             "settings": described(engine),
             "init": init.settings if ran_first else type(init).__name__,
             "joint_params": plan.joint,
+            "draws_are": engine.draws_are,
             "outputs": None if plan.outputs is None else list(plan.sites.outputs),
             "versions": {name: version(name) for name in VERSIONS},
             **taken,
@@ -277,14 +315,20 @@ def _identity(plan: Plan, key: PRNGKeyArray) -> dict[str, Any]:
     }
 
 
-def _engine(name: str, engine: Any) -> AbstractEngine:
+def check_engine(call: str, name: str, engine: Any) -> AbstractEngine:
+    """Return an engine, or the one of that name at its defaults."""
     if isinstance(engine, str):
         if engine not in ENGINES:
-            raise ValueError(f"`{name}` must name one of {sorted(ENGINES)}; got {engine!r}.")
+            raise ValueError(
+                f"`{call}` expected `{name}` to be one of {sorted(ENGINES)}; got {engine!r}."
+                f"{close_match(engine, [*ENGINES])}"
+            )
         return ENGINES[engine]()
     if not isinstance(engine, AbstractEngine):
         given = f"{engine.__name__} itself" if isinstance(engine, type) else type(engine).__name__
-        raise TypeError(f"`{name}` must be an engine, `NUTS()` say, or its name; got {given}.")
+        raise TypeError(
+            f"`{call}` expected `{name}` to be an engine, `NUTS()` say, or its name; got {given}."
+        )
     return engine
 
 

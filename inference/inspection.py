@@ -80,7 +80,8 @@ def inspect_program(
     paths: tuple[str, ...],
     data: Any,
     *,
-    see: Callable[[dict[str, dict]], None],
+    see: Callable[[dict[str, dict]], list],
+    then: Callable[[Any, int], None] | None = None,
     values: dict[str, Any] | None = None,
     fixed: bool = True,
 ) -> Inspection:
@@ -92,7 +93,8 @@ def inspect_program(
         paths: Their names.
         data: The arrays of the data; shapes serve.
         see: Called inside the trace with the program's messages, so that whoever describes sites
-            does it where their arrays live.
+            does it where their arrays live; returns arrays of the trace for `then`.
+        then: Called with the whole trace, and how many of its results are those of `see`, the last.
         values: Values of params, where it is to be traced with them.
         fixed: Whether values that are fixed are marked too; Python can then not read them.
     """
@@ -101,15 +103,16 @@ def inspect_program(
     order: list[str] = []
     unset: set[str] = set()
     unmarked: set[str] = set()
+    more: list[Any] = []
 
-    def run(leaves: Any, data: Any, key: Any) -> list[Any]:
+    def run(data: Any, leaves: Any, key: Any) -> list[Any]:
         tagger = _Tag(fixed)
         with handlers.trace() as found, _Drawn(), handlers.seed(rng_seed=key), tagger:
             if values is None:
                 model(leaves, data)()
             else:
                 handlers.substitute(model(leaves, data), data=values)()
-        see(found)
+        more[:] = see(found)
         unmarked.update(
             n for n, m in found.items() if m["type"] == "sample" and n not in tagger.marked
         )
@@ -127,13 +130,17 @@ def inspect_program(
                     results.append(value)
                 else:
                     static[name, aspect] = spelt(value)
-        return results
+        return [*results, *more]
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    closed: Any = jax.make_jaxpr(run)(leaves, data, key)
+    closed: Any = jax.make_jaxpr(run)(data, leaves, key)
+    number = len(more)
+    more.clear()
+    if then is not None:
+        then(closed, number)
     flat, _ = jax.tree_util.tree_flatten_with_path(data)
-    names = [f"leaf: {path}" for path in paths]
-    names += [f"data: {jax.tree_util.keystr(p, simple=True, separator='.')}" for p, _ in flat]
+    names = [f"data: {jax.tree_util.keystr(p, simple=True, separator='.')}" for p, _ in flat]
+    names += [f"leaf: {path}" for path in paths]
     jaxpr = getattr(closed, "jaxpr", closed)
     inputs = [
         input_flow(name, variable.aval)
@@ -141,7 +148,7 @@ def inspect_program(
     ]
     walk = Walk({}, frozenset())
     found = flows(_with_constants(closed), inputs, walk)
-    facts = dict(zip(places, found, strict=True))
+    facts = dict(zip(places, found, strict=False))  # the others are not of the program
     facts |= {(label.removeprefix(TAG), "value"): flow for label, flow in walk.tagged.items()}
     held = constants(_with_constants(closed))
     return Inspection(facts, static, order, held, tuple(unset), frozenset(unmarked), paths)

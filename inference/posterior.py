@@ -10,11 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_key, check_size, listed
+from bayesfield.checks import (
+    check_flag,
+    check_key,
+    check_path,
+    check_size,
+    check_texts,
+    listed,
+)
 
+from .arguments import check_data_mapping, check_not_traced
 from .binding import bind
 from .data_record import check_precision, shapes_of
 from .engine import Members, Run
+from .findings import verdict
 from .fingerprint import unchanged
 from .linear import linear, starts_of
 from .predict import (
@@ -94,7 +103,7 @@ class Posterior:
         return self.settings["cut_short"] is not None
 
     def __repr__(self) -> str:
-        """Say in three lines what it is."""
+        """Say in a few lines what it is, and what was found wrong with it."""
         size = sum(int(np.prod(site.shape)) for site in self.sites.latent)
         names = [site.name for site in self.sites.latent]
         trunks = f", {self.num_trunks} trunks" if self.num_trunks > 1 else ""
@@ -110,6 +119,7 @@ class Posterior:
             f"  {size} latent values: {listed(names) or 'none'}; {len(self.params)} params\n"
             f"  {self.settings['run_seconds']:.1f} s running, "
             f"{self.settings['compile_seconds']:.1f} s compiling{divergences}"
+            + (f"\n  {told}" if (told := verdict(self)) else "")
         )
 
     def values(self) -> Values:
@@ -145,11 +155,18 @@ class Posterior:
             TypeError: `data` holds an argument that the model does not take; an old-style key.
             ValueError: A latent site's plate changed its size; an unknown site.
         """
-        key = check_key("predict", key)
-        self.check_unchanged("predict")
+        call = "predict"
+        check_not_traced(call, data, key)
+        key = check_key(call, key)
+        self.check_unchanged(call)
         if batch_size is not None:
-            check_size("predict", "batch_size", batch_size)
-        program, arrays, new = bind(self.predictive.model, data, allow_nan=tuple(data), fill=True)
+            check_size(call, "batch_size", batch_size)
+        if sites is not None:
+            sites = check_texts(call, "sites", sites)
+        check_data_mapping(call, data)
+        program, arrays, new = bind(
+            self.predictive.model, data, allow_nan=tuple(data), fill=True, call=call
+        )
         fitted = without_imputed(self)
         fitted._check_plates(new)
         names = [*statements_in(self.sites, new)] if sites is None else list(sites)
@@ -173,7 +190,7 @@ class Posterior:
             ValueError: A latent site's plate changed its size; no observed site.
         """
         self.check_unchanged("log_likelihood")
-        program, arrays, new = bind(self.predictive.model, data)
+        program, arrays, new = bind(self.predictive.model, data, call="log_likelihood")
         fitted = without_imputed(self)
         fitted._check_plates(new)
         if not new.observed:
@@ -239,6 +256,8 @@ class Posterior:
         """
         from .extend import extend
 
+        check_not_traced("extend")
+        progress = check_flag("extend", "progress", progress)
         self.check_unchanged("extend")
 
         return extend(self, check_size("extend", "num_samples", num_samples), progress=progress)
@@ -261,6 +280,7 @@ class Posterior:
         """
         from .storage import save
 
+        check_path("save", "path", path)
         save(self, path)
 
     @classmethod
@@ -294,6 +314,7 @@ class Posterior:
         """
         from .storage import load
 
+        check_path("load", "path", path)
         return cls(**load(path, model, data))
 
     def check_unchanged(self, call: str) -> None:
@@ -375,9 +396,11 @@ def sample_prior(
         An xarray Dataset with dims (chain, draw, ...), one chain; `to_datatree(prior=...)` takes
         it.
     """
-    key = check_key("sample_prior", key)
-    num_samples = check_size("sample_prior", "num_samples", num_samples)
-    program, arrays, sites = bind(model, data, fill=True)
+    call = "sample_prior"
+    check_not_traced(call, data, key)
+    key = check_key(call, key)
+    num_samples = check_size(call, "num_samples", num_samples)
+    program, arrays, sites = bind(model, data, fill=True, call=call)
     names = [s.name for s in (*sites.latent, *sites.observed, *sites.deterministic)]
     lead = {"": jnp.zeros((1, num_samples))}  # no value; it says how many draws there are
     out = run_program(program, arrays, sites, lead, names, key)

@@ -156,6 +156,44 @@ def _replay(program: Program, data: Data, values: Values) -> Replay:
     return jax.tree.map(lambda v: v.reshape(*lead, *v.shape[1:]), out)
 
 
+def probed(size: int, num_rows: int) -> np.ndarray:
+    """Return the places of at most `num_rows` of `size` values, evenly spread over them."""
+    return np.linspace(0, size - 1, min(num_rows, size)).round().astype(int)
+
+
+def means_at(
+    program: Program, data: Data, sites: Sites, values: Values, num_rows: int
+) -> dict[str, np.ndarray]:
+    """Return the mean of each observed site at `num_rows` of its values, `(chain, draw, row)`.
+
+    What is judged after a fit: nothing of the size of the data at all draws is made for it.
+    """
+    check_data(data)
+    lead = next(iter(values.values())).shape[:2]
+    flat = {n: end_to_end(jnp.asarray(v)) for n, v in values.items()}
+    names = tuple(site.name for site in sites.observed)
+    out = _means_at(program, data, flat, names, num_rows)
+    return {n: np.asarray(v).reshape(*lead, v.shape[-1]) for n, v in out.items()}
+
+
+@eqx.filter_jit
+def _means_at(
+    program: Program, data: Data, values: Values, names: tuple[str, ...], num_rows: int
+) -> Values:
+    def one(values: Values) -> Values:
+        trace = program.trace(data, values, jax.random.key(0))
+        found = {}
+        for name in names:
+            try:
+                mean = location(trace[name]["fn"]).ravel()
+            except NotImplementedError:  # a distribution that knows no mean is not judged by it
+                continue
+            found[name] = mean[probed(mean.size, num_rows)]
+        return found
+
+    return jax.lax.map(one, values, batch_size=32)
+
+
 def location(fn: Any) -> Array:
     """Return where a distribution lies, one number for each of its values.
 

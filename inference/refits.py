@@ -7,11 +7,14 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_key
+from bayesfield.checks import check_key, check_names, listed, warn
 
+from .arguments import check_data_mapping, check_not_traced
+from .diagnostics import diagnose
 from .engine import AbstractEngine
-from .fit import fit_posterior
-from .scores import score
+from .findings import ConvergenceWarning
+from .fit import check_engine, fit_unjudged
+from .scores import check_labels, check_levels, score
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,25 +54,36 @@ def score_by_refits(
         number of rows are compiled anew.
 
     Raises:
-        TypeError: `init` is neither an engine nor the name of one.
-        ValueError: `by` has fewer than two labels, or no argument has as many rows.
+        TypeError: `backend` or `init` is neither an engine nor the name of one.
+        ValueError: `by` has fewer than two labels, or None or NaN for one, or no argument has as
+            many rows; `levels` are not between 0 and 1.
+
+    Warns:
+        ConvergenceWarning: Some of the fits should not be believed.
     """
     import xarray as xr
 
-    key = check_key("score_by_refits", key)
+    call = "score_by_refits"
+    check_data_mapping(call, data)
+    check_not_traced(call, data, key)
+    key = check_key(call, key)
+    chosen = tuple(check_levels(call, levels).tolist())
+    engine = check_engine(call, "backend", backend)
     if not (init is None or isinstance(init, AbstractEngine | str)):
         raise TypeError(
             "`score_by_refits` expected `init` to be an engine to run on each fit's own data; got "
             f"{type(init).__name__}, which may have seen the task that is left out."
         )
+    first = check_engine(call, "init", init) if isinstance(init, str) else init
     labels = np.asarray(by)
+    check_labels(call, labels)
     tasks = np.unique(labels)
     if labels.ndim != 1 or len(tasks) < 2:
         raise ValueError(
             "`by` must hold labels of at least two tasks, one for each row; got shape "
             f"{labels.shape} and {len(tasks)} different labels."
         )
-    whole = set(shared)
+    whole = set(check_names(call, "shared", shared, data))
     parted = [
         name
         for name, value in data.items()
@@ -77,21 +91,32 @@ def score_by_refits(
     ]
     if not parted:
         raise ValueError(
-            f"`by` has {len(labels)} labels, and no argument has as many rows: "
+            f"`score_by_refits` expected `by` to hold a label for each row of the arguments; got "
+            f"{len(labels)} labels, and no argument has as many rows: "
             f"{ {name: np.shape(value) for name, value in data.items()} }."
         )
 
     def only(rows: np.ndarray) -> dict[str, Any]:
         return dict(data) | {name: np.asarray(data[name])[rows] for name in parted}
 
-    found = []
+    found, doubted = [], {}
     for i, task in enumerate(tasks):
         key_fit, key_score = jax.random.split(jax.random.fold_in(key, i))
-        posterior = fit_posterior(
-            model, only(labels != task), backend, key=key_fit, init=init, progress=progress
+        posterior = fit_unjudged(
+            model, only(labels != task), engine, key=key_fit, init=first, progress=progress
         )
-        scored = score(posterior, only(labels == task), key=key_score, levels=levels)
+        wrong = diagnose(posterior).attrs["findings"]
+        if wrong:
+            doubted[str(task)] = wrong[0]
+        scored = score(posterior, only(labels == task), key=key_score, levels=chosen)
         found.append(scored.drop_vars([str(n) for n in scored if str(n).endswith("_pit")]))
+    if doubted:
+        worst = max(doubted, key=lambda task: doubted[task].share)
+        warn(
+            f"{len(doubted)} of {len(tasks)} fits should not be believed, without the tasks "
+            f"{listed(list(doubted))}. The worst is without {worst}: {doubted[worst]}",
+            ConvergenceWarning,
+        )
     kept = [one.drop_vars([c for c in one.coords if c not in ("site", "level")]) for one in found]
     joined = xr.concat(kept, dim=xr.DataArray(tasks, dims="task", name="task"))
     assert isinstance(joined, xr.Dataset)

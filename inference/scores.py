@@ -11,8 +11,9 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, PRNGKeyArray
 
-from bayesfield.checks import check_key
+from bayesfield.checks import check_key, check_size
 
+from .arguments import check_data_mapping, check_not_traced, check_posterior
 from .binding import bind
 from .predict import apart, axis_names, dotless, end_to_end, replay, statements, without_imputed
 from .program import WRAPPERS, Data, Program, Site, Values
@@ -104,10 +105,16 @@ def score(
         Liang, K.-Y. and Zeger, S. L. (1986). Longitudinal data analysis using generalized linear
             models. Biometrika 73, 13-22.
     """
-    key_draw, key_rank = jax.random.split(check_key("score", key))
-    posterior.check_unchanged("score")
-    chosen = _check_levels(levels)
-    program, arrays, new = bind(posterior.predictive.model, data, allow_nan=tuple(data))
+    call = "score"
+    check_posterior(call, posterior)
+    check_not_traced(call, data, key)
+    key_draw, key_rank = jax.random.split(check_key(call, key))
+    chosen = check_levels(call, levels)
+    if batch_size is not None:
+        check_size(call, "batch_size", batch_size)
+    check_data_mapping(call, data)
+    posterior.check_unchanged(call)
+    program, arrays, new = bind(posterior.predictive.model, data, allow_nan=tuple(data), call=call)
     if not new.observed:
         expected = sorted(set(statements(posterior.sites).values()))
         raise ValueError(
@@ -183,17 +190,24 @@ def _observations(
     return found
 
 
-def _check_levels(levels: Iterable[float]) -> np.ndarray:
+def check_levels(call: str, levels: Iterable[float]) -> np.ndarray:
+    """Return the levels of intervals, numbers between 0 and 1."""
     try:
         chosen = np.asarray([*levels], float)
     except (TypeError, ValueError):
         chosen = np.zeros(0)
     if chosen.ndim != 1 or not chosen.size or not ((chosen > 0) & (chosen < 1)).all():
         raise ValueError(
-            "`score` expected `levels` to be a sequence of numbers between 0 and 1, (0.5, 0.9) "
+            f"`{call}` expected `levels` to be a sequence of numbers between 0 and 1, (0.5, 0.9) "
             f"say; got {levels!r}."
         )
     return chosen
+
+
+def check_labels(call: str, labels: np.ndarray) -> None:
+    """Refuse a missing label."""
+    if any(label is None or label != label for label in labels.ravel().tolist()):
+        raise ValueError(f"`{call}` expected a label for each row in `by`; got None or NaN.")
 
 
 def _check_by(
@@ -210,7 +224,6 @@ def _check_by(
                 f"`score` expected `by` {expected}, a label for each row of `{name}` {shape}; got "
                 f"an array of shape {labels.shape}."
             )
-    if any(label is None or label != label for label in labels.tolist()):
-        raise ValueError("`score` expected a label for each row in `by`; got None or NaN.")
+    check_labels("score", labels)
     tasks, rows = np.unique(labels, return_inverse=True)
     return tasks, rows

@@ -8,7 +8,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
+
+from bayesfield.checks import numeric
 
 from .clock import Clock
 from .described import Keyed
@@ -41,19 +43,26 @@ def members_of(sites: Sites, init: Any) -> tuple[Members | None, Values]:
             "`init` must be a Posterior, an engine to run first, or a dict of values of sites; got "
             f"{type(init).__name__}."
         )
+    params = {site.name for site in sites.params}
+    values = given_values(sites, init)
+    start = Start({n: v[None] for n, v in values.items() if n in params}, {}, {})
+    return Members(start, np.zeros(1)), {n: v for n, v in values.items() if n not in params}
+
+
+def given_values(sites: Sites, init: Mapping[str, ArrayLike]) -> Values:
+    """Return the values of sites that `init` gives, each of its site's shape."""
     known = {site.name: site for site in (*sites.latent, *sites.params)}
+    values = {}
     for name, value in init.items():
         if name not in known:
             raise ValueError(f"`init` holds `{name}`, which is no site of the program: {[*known]}.")
-        if jnp.shape(value) != known[name].shape:
+        values[name] = numeric("fit_posterior", f"init[{name!r}]", value)
+        if values[name].shape != known[name].shape:
             raise ValueError(
-                f"`init` holds `{name}` of shape {jnp.shape(value)}; the site has "
+                f"`init` holds `{name}` of shape {values[name].shape}; the site has "
                 f"{known[name].shape}."
             )
-    params = {site.name for site in sites.params}
-    values = {n: np.asarray(v, jnp.result_type(float)) for n, v in init.items()}
-    start = Start({n: v[None] for n, v in values.items() if n in params}, {}, {})
-    return Members(start, np.zeros(1)), {n: v for n, v in values.items() if n not in params}
+    return {name: value.astype(jnp.result_type(float)) for name, value in values.items()}
 
 
 def place(

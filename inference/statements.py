@@ -10,7 +10,7 @@ from numpyro.distributions.transforms import IdentityTransform
 
 from .program import innermost, is_tree
 from .sites import Site
-from .supports import spelt_support
+from .spelling import spelt_support
 
 
 class Statement(NamedTuple):

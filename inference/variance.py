@@ -8,6 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key
 
+from .arguments import check_data_mapping, check_not_traced, check_posterior
 from .binding import bind
 from .predict import apart, dotless, end_to_end, statements_in
 
@@ -64,13 +65,17 @@ def variance_split(
     """
     import xarray as xr
 
-    key = check_key("variance_split", key)
-    posterior.check_unchanged("variance_split")
+    call = "variance_split"
+    check_posterior(call, posterior)
+    check_not_traced(call, data, key)
+    key = check_key(call, key)
+    check_data_mapping(call, data)
+    posterior.check_unchanged(call)
     if not posterior.sites.observed:
         raise ValueError(
             "`variance_split` expected a posterior of a program with an observed site; got none."
         )
-    _, _, new = bind(posterior.predictive.model, data, allow_nan=tuple(data), fill=True)
+    _, _, new = bind(posterior.predictive.model, data, allow_nan=tuple(data), fill=True, call=call)
     asked = {n: dotless(stem) for n, stem in statements_in(posterior.sites, new).items()}
     sites = [f"{name}_{what}" for name in asked for what in ("mean", "variance")]
     ran = posterior.predict(data, key=key, sites=sites)

@@ -45,6 +45,8 @@ class Metropolis(AbstractEngine):
     step_size: float = eqx.field(static=True, default=0.1)
     init_strategy: Callable = eqx.field(static=True, default=init_to_uniform)
 
+    draws_are = "chains"
+
     def num_lanes(self, sites):
         return self.num_chains
 

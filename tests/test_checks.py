@@ -28,6 +28,16 @@ GOOD = {
         lambda: checks.check_broadcast("f", ("x", "z"), jnp.ones((3, 1, 2)), jnp.ones((4, 5))),
         None,
     ),
+    "number": (lambda: checks.check_number("f", "a", np.float32(0.5), above=0, below=1), 0.5),
+    "least": (lambda: checks.check_number("f", "a", 0, least=0), 0.0),
+    "endless": (lambda: checks.check_number("f", "a", np.inf, finite=False), np.inf),
+    "flag": (lambda: checks.check_flag("f", "a", np.bool_(True)), True),
+    "one of": (lambda: checks.check_one_of("f", "a", "b", ("b", "c")), "b"),
+    "names": (lambda: checks.check_names("f", "a", ["b"], {"b": 1}), ("b",)),
+    "no names": (lambda: checks.check_names("f", "a", (), ()), ()),
+    "callable": (lambda: checks.check_callable("f", "a", len, "a function"), len),
+    "close": (lambda: checks.close_match("slop", ["slope", "sigma"]), " Did you mean 'slope'?"),
+    "not close": (lambda: checks.close_match("w", ["slope", "sigma"]), ""),
 }
 
 
@@ -93,6 +103,69 @@ BAD = {
     ),
     "no key": (lambda: checks.check_key("f", None), TypeError, "got NoneType"),
     "keys": (lambda: checks.check_key("f", jr.split(KEY)), ValueError, r"array of \(2,\) keys"),
+    "too little": (
+        lambda: checks.check_number("f", "a", -1, least=0),
+        ValueError,
+        "`f` expected `a` to be at least zero; got -1",
+    ),
+    "an end": (
+        lambda: checks.check_number("f", "a", 1.0, above=0, below=1),
+        ValueError,
+        "`a` to be between 0 and 1; got 1.0",
+    ),
+    "infinite": (lambda: checks.check_number("f", "a", np.inf), ValueError, "finite; got inf"),
+    "no number": (
+        lambda: checks.check_number("f", "a", np.nan),
+        ValueError,
+        "`a` to be a number; got nan",
+    ),
+    "a flag in words": (
+        lambda: checks.check_flag("f", "a", "no"),
+        TypeError,
+        "`f` expected `a` to be True or False; got str",
+    ),
+    "none of": (
+        lambda: checks.check_one_of("f", "a", "sigm", ("sigma", "mu")),
+        ValueError,
+        r"to be one of \['sigma', 'mu'\]; got 'sigm'. Did you mean 'sigma'\?",
+    ),
+    "one of, a list": (
+        lambda: checks.check_one_of("f", "a", ["mu"], ("sigma", "mu")),
+        TypeError,
+        r"to be one of \['sigma', 'mu'\]; got list",
+    ),
+    "unknown names": (
+        lambda: checks.check_names("f", "a", ("b", "z"), ("b", "c")),
+        ValueError,
+        r"`f` expected `a` to hold names among b, c; got \['z'\]",
+    ),
+    "bare name": (
+        lambda: checks.check_names("f", "a", "b", ("b",)),
+        TypeError,
+        r"\('b',\); got a s",
+    ),
+    "numbers as names": (
+        lambda: checks.check_names("f", "a", (1,), ("b",)),
+        TypeError,
+        "a tuple of names; got int",
+    ),
+    "not callable": (
+        lambda: checks.check_callable("f", "a", 3, "a function"),
+        TypeError,
+        "`f` expected `a` to be a function; got int",
+    ),
+    "a class": (lambda: checks.check_flag("f", "a", int), TypeError, "got the class int itself"),
+    "no path": (lambda: checks.check_path("f", "a", 3), TypeError, "`a` to be a path; got int"),
+    "endless scale": (
+        lambda: checks.check_scale("f", "s", np.inf),
+        ValueError,
+        "`f` expected `s` to be finite; got inf",
+    ),
+    "scale in words": (
+        lambda: checks.check_scale("f", "s", "1"),
+        TypeError,
+        "`s` to be a number or an array; got str",
+    ),
 }
 
 

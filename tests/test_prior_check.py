@@ -153,7 +153,21 @@ def test_a_field_without_priors_has_no_spread():
     checked = bf.check_prior(film(KEY), LINE, jnp.ones((1, 2)), key=KEY, num_draws=4)
     np.testing.assert_allclose(checked.sd, 0.0, atol=1e-6)
     assert len(checked.findings) == 2
+    assert checked.findings[0].startswith("The field holds no prior")
     assert np.isfinite(checked.roughness).all()
+
+
+@pytest.mark.parametrize("name", ["x", "z"])
+def test_an_argument_in_raw_units_is_named_with_its_range(name):
+    given = {"x": LINE, "z": jnp.linspace(-1.0, 1.0, 3)[:, None]}
+    checked = bf.check_prior(kernel(0.2), **given, key=KEY, num_draws=8)
+    assert not any("goes from" in finding for finding in checked.findings)
+    given[name] = 2500.0 * given[name] + 5000.0
+    first = bf.check_prior(kernel(0.2), **given, key=KEY, num_draws=8).findings[0]
+    assert first.startswith(f"`{name}` goes from")
+    assert "standardise it" in first
+    small = bf.check_prior(kernel(0.2), 1e-3 * LINE, jnp.ones((1, 1)), key=KEY, num_draws=8)
+    assert small.findings[0].startswith("`x` goes from")
 
 
 def test_functions_of_the_key_and_several_outputs_are_judged():
@@ -199,6 +213,12 @@ BAD = {
         r"`Kernel` expected `z` of shape \(\.\.\.",
     ),
     "coordinate width": ({"x": domain(2)}, ValueError, r"`Kernel` expected `x` of shape"),
+    "a gap in x": (
+        {"x": LINE.at[3].set(jnp.nan)},
+        ValueError,
+        r"`check_prior` expected `x` to be finite; got 1 values.*first at \(3, 0\)",
+    ),
+    "text": ({"z": [["a"]]}, TypeError, r"expected `z` to be a number or an array; got list"),
     "integers": ({"x": jnp.arange(3)[:, None]}, TypeError, r"expected `x` to be floating point"),
 }
 

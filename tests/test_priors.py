@@ -299,6 +299,15 @@ def test_a_frozen_leaf_has_no_gradient_when_trained_by_hand():
     assert free.trunk.layers[0].weight.any()
 
 
+def test_a_path_selects_the_leaf_or_what_the_module_there_holds():
+    trunk = bf.with_prior(film(KEY), where="trunk")
+    assert priors(trunk).keys() == {p for p in arrays(film(KEY)) if p.startswith("trunk.")}
+    layer = bf.with_prior(film(KEY), where="trunk.layers.1")
+    assert priors(layer).keys() == {"trunk.layers.1.weight", "trunk.layers.1.bias"}
+    leaf = bf.freeze(film(KEY), "trunk.layers.1.bias")
+    assert set(arrays(film(KEY))) - set(arrays(leaf)) == {"trunk.layers.1.bias"}
+
+
 def test_frozen_leaves_are_left_alone_by_a_lift():
     field = bf.with_prior(bf.freeze(film(KEY), lambda p, _: p == f"{NET}.bias"))
     assert f"{NET}.bias" not in priors(field)
@@ -316,7 +325,10 @@ BAD = {
         lambda: bf.with_prior(lift(where="all")()),
         r"no leaves: all hold priors or are frozen",
     ),
-    "unknown where": (lift(where="trunk"), r"'generators', 'all' or a predicate.*got 'trunk'"),
+    "unknown where": (
+        lift(where="trunk.layer.0"),
+        r"'trunk.layer.0' selects none of .*mean 'trunk.layers.0",
+    ),
     "freeze nothing": (lambda: bf.freeze(film(KEY), lambda p, _: False), r"`freeze` expected"),
     "freeze where": (lambda: bf.freeze(film(KEY), "weights"), r"`freeze` expected `where`"),
     "center": (lift(center="one"), r"`center` to be 'zero' or 'value'; got 'one'"),

@@ -159,6 +159,20 @@ def test_bad_values_are_refused(case):
         bf.realise(field, given, "field")
 
 
+def test_another_field_whose_name_begins_so_is_left_alone():
+    def model():
+        f = bf.random_field("field", FIELD)
+        g = bf.random_field("field.b", FIELD)
+        return f(X, Z), g(X, Z)
+
+    with handlers.trace() as sites:
+        first, second = handlers.seed(model, jr.key(1))()
+    given = values(sites) | values(sites, "param")
+    assert jnp.allclose(bf.realise(FIELD, given, "field")(X, Z), first, atol=1e-6)
+    assert jnp.allclose(bf.realise(FIELD, given, "field.b")(X, Z), second, atol=1e-6)
+    assert not jnp.allclose(first, second)
+
+
 def test_an_array_is_no_field():
     with pytest.raises(TypeError, match=r"`realise` expected a field or a function"):
         bf.realise(jnp.ones(2), {}, "field")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from bayesfield.checks import check_key, check_rows, check_size
+from bayesfield.checks import check_key, check_one_of, check_rows, check_size
 from bayesfield.generators import Generator
 
 from .conditioner import AbstractConditioner
@@ -78,9 +78,8 @@ class AffineModulation(AbstractConditioner):
         call = "AffineModulation.init"
         c = check_size(call, "num_features", num_features)
         k = check_size(call, "cond_dim", cond_dim)
-        if gamma not in GAMMAS:
-            raise ValueError(f"`{call}` expected `gamma` to be one of {[*GAMMAS]}; got {gamma!r}.")
-        if identity_at not in (None, "zero", "every"):
+        check_one_of(call, "gamma", gamma, GAMMAS)
+        if not (identity_at is None or identity_at in ("zero", "every")):
             raise ValueError(
                 f"`{call}` expected `identity_at` to be 'zero' or 'every'; got {identity_at!r}."
             )

@@ -1,5 +1,6 @@
 """A trunk with a conditioner after each layer: FiLM-modulated SIREN and its relatives."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from bayesfield.checks import check_key, check_size
+from bayesfield.checks import check_key, check_size, described
 from bayesfield.conditioners import AbstractConditioner
 from bayesfield.generators import columnwise, mlp_steps
 from bayesfield.networks import SIREN, AbstractNetwork
@@ -80,16 +81,8 @@ class ConditionedINR(AbstractField):
         call = "ConditionedINR.init"
         cond_dim = check_size(call, "cond_dim", cond_dim)
         key = check_key(call, key)
+        build = _builder(call, conditioner_cls)
         widths = _widths(call, inner)
-        if isinstance(conditioner_cls, type) and issubclass(conditioner_cls, AbstractConditioner):
-            build = conditioner_cls.for_features
-        elif callable(conditioner_cls):
-            build = conditioner_cls
-        else:
-            raise TypeError(
-                f"`{call}` expected `conditioner_cls` to be a conditioner class or a callable "
-                f"(num_features, cond_dim, *, key); got {type(conditioner_cls).__name__}."
-            )
         keys = jax.random.split(key, len(widths) - 2)
         conditioners = tuple(
             build(width, cond_dim, key=k) for width, k in zip(widths[1:-1], keys, strict=True)
@@ -126,6 +119,28 @@ class ConditionedINR(AbstractField):
         return readout(h)
 
 
+def _builder(call: str, conditioner_cls: Any) -> Callable[..., AbstractConditioner]:
+    """Return what builds a conditioner."""
+    if isinstance(conditioner_cls, type) and issubclass(conditioner_cls, AbstractConditioner):
+        return conditioner_cls.for_features
+    if isinstance(conditioner_cls, type | eqx.Module) or not callable(conditioner_cls):
+        raise TypeError(
+            f"`{call}` expected `conditioner_cls` to be a conditioner class or a callable "
+            f"(num_features, cond_dim, *, key); got {described(conditioner_cls)}."
+        )
+    build: Callable[..., Any] = conditioner_cls
+    try:
+        inspect.signature(build).bind(1, 1, key=None)
+    except TypeError as error:
+        raise TypeError(
+            f"`{call}` expected `conditioner_cls` to take (num_features, cond_dim, *, key); got "
+            f"one that does not: {error}."
+        ) from None
+    except ValueError:
+        pass  # it has no signature to ask
+    return build
+
+
 def _steps(trunk: Any) -> list[Callable[[Array], Array]]:
     """Return the trunk's layers as functions of columns `(C_in, *batch) -> (C_out, *batch)`."""
     if isinstance(trunk, eqx.nn.MLP):
@@ -141,7 +156,8 @@ def _widths(call: str, trunk: Any) -> list[int]:
     kind = type(trunk).__name__
     layers = getattr(trunk, "layers", None)
     if not isinstance(trunk, eqx.Module) or not isinstance(layers, tuple | list):
-        raise TypeError(f"`{call}` expected a trunk with a `layers` sequence; got {kind}.")
+        got = described(trunk)
+        raise TypeError(f"`{call}` expected a trunk with a `layers` sequence; got {got}.")
     if len(layers) < 2:
         raise ValueError(
             f"`{call}` expected a trunk of at least two layers, so that a conditioner stands "

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from bayesfield.checks import check_size
+from bayesfield.checks import check_size, described
 from bayesfield.generators import Generator, apply_linear
 from bayesfield.networks import Linear
 from bayesfield.networks.fourier import feature_readout, fourier_features, readout_scales
@@ -103,6 +103,11 @@ class ConditionedRFFNet(AbstractField):
         cls, *, feat: HyperFourierFeatures, out_features: int, key: PRNGKeyArray
     ) -> "ConditionedRFFNet":
         """Put a readout, drawn by `key`, on the features `feat`."""
+        if not isinstance(feat, HyperFourierFeatures):
+            raise TypeError(
+                "`ConditionedRFFNet.init` expected `feat` to be a `HyperFourierFeatures`; got "
+                f"{described(feat)}."
+            )
         readout = feature_readout("ConditionedRFFNet.init", feat.out_features, out_features, key)
         return cls(
             feat=feat,

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from bayesfield.checks import check_key, check_positive, check_size
+from bayesfield.checks import check_key, check_positive, check_size, described
 from bayesfield.conditioners.hyper import spread_linear
 from bayesfield.generators import Generator, apply_linear
 from bayesfield.networks.sine import sine
@@ -83,21 +84,13 @@ class HyperSIREN(AbstractField):
             check_positive(call, "first_omega", first_omega),
             *[check_positive(call, "hidden_omega", hidden_omega)] * (len(widths) - 2),
         )
-        key_net, key_probe, *keys = jax.random.split(check_key(call, key), len(widths) + 2)
+        key = check_key(call, key)
+        if parameter_net is not None:
+            _code_size(call, parameter_net, k)  # before anything is drawn
+        key_net, key_probe, *keys = jax.random.split(key, len(widths) + 2)
         if parameter_net is None:
             parameter_net = eqx.nn.MLP(k, 16, 32, 2, key=key_net)
-        row = jax.ShapeDtypeStruct((k,), jnp.result_type(float))
-        wanted = f"`{call}` expected `parameter_net` to map ({k},) [cond_dim] to (H,)"
-        given = type(parameter_net).__name__
-        try:
-            out = eqx.filter_eval_shape(parameter_net, row)
-        except Exception as error:
-            raise ValueError(
-                f"{wanted}; `{given}` refused an input of shape ({k},): {error}"
-            ) from error
-        if getattr(out, "ndim", None) != 1:
-            raise ValueError(f"{wanted}; `{given}` returns {getattr(out, 'shape', out)}.")
-        (h,) = out.shape
+        h = _code_size(call, parameter_net, k)
         net = Generator.init(
             k, {"code": (h,)}, prior_sd={"code": (1.0, 0.3)}, net=parameter_net, key=key_net
         )
@@ -143,3 +136,21 @@ class HyperSIREN(AbstractField):
             if i < len(self.omegas):
                 h = sine(self.omegas[i] * h)
         return h
+
+
+def _code_size(call: str, parameter_net: Any, k: int) -> int:
+    """Return H, the width of the code; refuse what does not map (K,) to (H,)."""
+    row = jax.ShapeDtypeStruct((k,), jnp.result_type(float))
+    wanted = f"`{call}` expected `parameter_net` to map ({k},) [cond_dim] to (H,)"
+    given = type(parameter_net).__name__
+    if not callable(parameter_net) or isinstance(parameter_net, type):
+        raise TypeError(f"{wanted}; got {described(parameter_net)}.")
+    try:
+        out = eqx.filter_eval_shape(parameter_net, row)
+    except Exception as error:
+        raise ValueError(
+            f"{wanted}; `{given}` refused an input of shape ({k},): {error}"
+        ) from error
+    if getattr(out, "ndim", None) != 1:
+        raise ValueError(f"{wanted}; `{given}` returns {getattr(out, 'shape', out)}.")
+    return out.shape[0]

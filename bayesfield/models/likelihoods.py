@@ -7,6 +7,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike
 
 from bayesfield.checks import check_scale
+from bayesfield.priors import check_positive_prior
 
 
 class Gaussian(eqx.Module):
@@ -25,14 +26,7 @@ class Gaussian(eqx.Module):
     def __init__(self, scale: dist.Distribution | ArrayLike):
         """Take the prior or the known value of the sd."""
         if isinstance(scale, dist.Distribution):
-            positive = (dist.constraints.positive, dist.constraints.nonnegative)
-            bounded = getattr(scale.support, "lower_bound", -1)
-            if scale.shape() != () or not (scale.support in positive or bounded >= 0):
-                raise ValueError(
-                    "`Gaussian` expected a prior for one positive number, `HalfNormal(0.5)` say; "
-                    f"got {type(scale).__name__} of shape {scale.shape()} on {scale.support}."
-                )
-            self.scale = scale
+            self.scale = check_positive_prior("Gaussian", "scale", scale)
         else:
             self.scale = check_scale("Gaussian", "scale", scale)
 

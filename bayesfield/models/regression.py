@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpyro
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from bayesfield.checks import check_scale
+from bayesfield.checks import check_scale, described
+from bayesfield.conditioners import AbstractConditioner
 from bayesfield.fields import AbstractField
 from bayesfield.random_field import random_field
 
@@ -84,9 +85,12 @@ def regression(
         >>> model = bf.regression(make_field, bf.Gaussian(dist.HalfNormal(0.5)))  # doctest: +SKIP
     """
     if not isinstance(likelihood, Gaussian):
-        got = type(likelihood).__name__
+        got = described(likelihood)
         raise TypeError(f"`regression` expected `likelihood` to be a `Gaussian`; got {got}.")
-    if not callable(field):
-        got = type(field).__name__
-        raise TypeError(f"`regression` expected a field or a function `key -> field`; got {got}.")
+    network = hasattr(field, "in_features") and not hasattr(field, "cond_dim")
+    if not callable(field) or network or isinstance(field, type | AbstractConditioner):
+        raise TypeError(
+            "`regression` expected a field or a function `key -> field`; got "
+            f"{described(field)}. `ConditionedINR.init(...)` makes a field of a network."
+        )
     return Regression(field, likelihood)

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from bayesfield.checks import check_key, check_size
-from bayesfield.priors import Prior, prior_scales
+from bayesfield.checks import check_key, check_size, described
+from bayesfield.priors import Prior, check_positive_prior, prior_scales
 
 from .linear import Linear
 from .network import AbstractNetwork
@@ -61,15 +61,22 @@ class RBFFourierFeatures(AbstractNetwork):
         Args:
             in_features: D, the width of a coordinate.
             n_features: M, the number of frequencies; the features are 2M.
-            lengthscale: The prior of $\ell$; `LogNormal(0, 0.5)` by default.
+            lengthscale: The prior of $\ell$, of one positive number; `LogNormal(0, 0.5)` by
+                default.
+
+        Raises:
+            TypeError: `lengthscale` is no distribution.
+            ValueError: A size is not positive; `lengthscale` may be negative.
         """
         call = "RBFFourierFeatures.init"
         d = check_size(call, "in_features", in_features)
         m = check_size(call, "n_features", n_features)
         zero, one = jnp.zeros(()), jnp.ones(())
+        if lengthscale is None:
+            lengthscale = dist.LogNormal(zero, 0.5 * one)
         return cls(
             frequencies=Prior(dist.Normal(zero, one), (d, m)),
-            lengthscale=Prior(lengthscale or dist.LogNormal(zero, 0.5 * one), ()),
+            lengthscale=Prior(check_positive_prior(call, "lengthscale", lengthscale), ()),
             in_features=d,
             out_features=2 * m,
             n_features=m,
@@ -105,7 +112,13 @@ class RandomKitchenSinks(AbstractNetwork):
         cls, *, feat: AbstractNetwork, out_features: int, key: PRNGKeyArray
     ) -> "RandomKitchenSinks":
         """Put a readout, drawn by `key`, on the features `feat`."""
-        readout = feature_readout("RandomKitchenSinks.init", feat.out_features, out_features, key)
+        call = "RandomKitchenSinks.init"
+        if not isinstance(feat, AbstractNetwork):
+            raise TypeError(
+                f"`{call}` expected `feat` to be a network, `RBFFourierFeatures.init(...)` say; "
+                f"got {described(feat)}."
+            )
+        readout = feature_readout(call, feat.out_features, out_features, key)
         return cls(
             feat=feat,
             readout=readout,

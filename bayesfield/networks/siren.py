@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from bayesfield.checks import check_key, check_positive, check_size
+from bayesfield.checks import check_flag, check_key, check_positive, check_size
 from bayesfield.generators import apply_linear
 from bayesfield.priors import prior_scales
 
@@ -73,6 +73,7 @@ class SirenDense(AbstractNetwork):
         d_out = check_size(call, "out_features", out_features)
         omega = check_positive(call, "omega", omega)
         c = check_positive(call, "c", c)
+        is_first = check_flag(call, "is_first", is_first)
         weight_bound, bias_bound = siren_bounds(d_in, omega, is_first=is_first, c=c)
         key_weight, key_bias = jax.random.split(check_key(call, key))
         weight = _uniform(key_weight, (d_out, d_in), weight_bound)
@@ -81,7 +82,7 @@ class SirenDense(AbstractNetwork):
             weight=weight,
             bias=bias,
             omega=omega,
-            is_first=bool(is_first),
+            is_first=is_first,
             in_features=d_in,
             out_features=d_out,
         )

@@ -10,9 +10,9 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_sample
 
-from bayesfield.checks import check_size
+from bayesfield.checks import check_callable, check_size
 from bayesfield.inference.arrival import distance_to_mode
-from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first, check_strategy
+from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first
 from bayesfield.inference.loop import Outcome
 from bayesfield.inference.optimizers import build_optimizer, check_optimizer
 from bayesfield.inference.phase import AbstractPhase, Step, all_finite, loss_status
@@ -54,17 +54,23 @@ class EnsembleMAP(AbstractEngine):
 
     def __check_init__(self) -> None:
         """Check the settings."""
-        check_strategy("EnsembleMAP", self.init_strategy)
         if self.batch_size is not None:
             check_size("EnsembleMAP", "batch_size", self.batch_size)
         check_size("EnsembleMAP", "num_members", self.num_members)
         check_size("EnsembleMAP", "num_steps", self.num_steps)
+        strategy = "a NumPyro init strategy"
+        check_callable("EnsembleMAP", "init_strategy", self.init_strategy, strategy)
         check_optimizer("EnsembleMAP", self.optimizer, self.learning_rate)
 
     @property
     def params_fit(self) -> str:
         """Together with one value of the sites."""
         return "point"
+
+    @property
+    def draws_are(self) -> str:
+        """Modes, one a member."""
+        return "modes"
 
     def num_lanes(self, sites: Sites) -> int:
         """One for each member."""

@@ -11,16 +11,14 @@ import optax
 from jaxtyping import PRNGKeyArray
 from numpyro.infer import init_to_median, init_to_sample
 
-from bayesfield.checks import check_size
+from bayesfield.checks import check_callable, check_flag, check_size
 from bayesfield.inference.engine import (
     AbstractEngine,
     Fitted,
     Members,
     Start,
     best_first,
-    check_flag,
     check_held,
-    check_strategy,
 )
 from bayesfield.inference.laplace_ends import complete, gaussians_of, log_weights
 from bayesfield.inference.laplace_phase import Alternation
@@ -114,9 +112,9 @@ class Laplace(AbstractEngine):
         """Check the settings."""
         for name in ("num_starts", "num_steps", "num_updates", "num_samples"):
             check_size("Laplace", name, getattr(self, name))
-        check_flag("Laplace", "hold_params", self.hold_params)
-        check_flag("Laplace", "linearised", self.linearised)
-        check_strategy("Laplace", self.init_strategy)
+        for name in ("hold_params", "linearised"):
+            check_flag("Laplace", name, getattr(self, name))
+        check_callable("Laplace", "init_strategy", self.init_strategy, "a NumPyro init strategy")
         check_optimizer("Laplace", self.optimizer, self.learning_rate)
         names = self.hyper
         if names is not None and not (

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_uniform
 
-from bayesfield.checks import check_positive, check_size
+from bayesfield.checks import check_callable, check_number, check_one_of, check_size
 from bayesfield.inference.engine import (
     AbstractEngine,
     Fitted,
@@ -20,7 +20,6 @@ from bayesfield.inference.engine import (
     Start,
     best_first,
     check_held,
-    check_strategy,
 )
 from bayesfield.inference.loop import Outcome
 from bayesfield.inference.nuts_phase import METRICS, Sampler
@@ -73,25 +72,16 @@ class NUTS(AbstractEngine):
 
     def __check_init__(self) -> None:
         """Check the settings."""
-        check_strategy("NUTS", self.init_strategy)
-        if self.guide_weight != 0:
-            check_positive("NUTS", "guide_weight", self.guide_weight)
+        check_number("NUTS", "guide_weight", self.guide_weight, least=0)
+        check_callable("NUTS", "init_strategy", self.init_strategy, "a NumPyro init strategy")
         for name in ("num_warmup", "num_trunks", "max_tree_depth"):
             check_size("NUTS", name, getattr(self, name))
         for name in ("num_chains", "num_samples", "batch_size"):
             if getattr(self, name) is not None:
                 check_size("NUTS", name, getattr(self, name))
-        if self.target_accept_prob != 0:
-            check_positive("NUTS", "target_accept_prob", self.target_accept_prob)
-        if not 0 < self.target_accept_prob < 1:
-            raise ValueError(
-                "`NUTS` expected `target_accept_prob` between 0 and 1; got "
-                f"{self.target_accept_prob}."
-            )
-        if not isinstance(self.metric, str) or self.metric not in METRICS:
-            raise ValueError(
-                f"`NUTS` expected `metric` to be one of {[*METRICS]}; got {self.metric!r}."
-            )
+        accept = self.target_accept_prob
+        check_number("NUTS", "target_accept_prob", accept, above=0, below=1)
+        check_one_of("NUTS", "metric", self.metric, METRICS)
 
     def check(self, sites: Sites, members: Members | None) -> None:
         """Refuse params without values, a subsampling plate, and trunks that are not there."""
@@ -117,6 +107,11 @@ class NUTS(AbstractEngine):
     def params_fit(self) -> str:
         """As `init` gives them."""
         return "held"
+
+    @property
+    def draws_are(self) -> str:
+        """Those of chains."""
+        return "chains"
 
     def num_lanes(self, sites: Sites) -> int:
         """One for each chain of each trunk."""

@@ -12,9 +12,9 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_median
 from numpyro.infer.autoguide import AutoGuide
 
-from bayesfield.checks import check_positive, check_size
+from bayesfield.checks import check_callable, check_positive, check_size
 from bayesfield.inference.described import Keyed
-from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first, check_strategy
+from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first
 from bayesfield.inference.guides import GUIDES
 from bayesfield.inference.loop import Outcome
 from bayesfield.inference.numpyro_guides import check_covers, check_guide, fresh, is_point
@@ -75,7 +75,7 @@ class SVI(AbstractEngine):
                 f"got {self.num_trunks}."
             )
         check_positive("SVI", "init_scale", self.init_scale)
-        check_strategy("SVI", self.init_strategy)
+        check_callable("SVI", "init_strategy", self.init_strategy, "a NumPyro init strategy")
         if not isinstance(self.guide, str):
             check_guide("SVI", self.guide)
         elif self.guide not in GUIDES:

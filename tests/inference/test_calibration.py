@@ -12,7 +12,8 @@ import pytest
 from inference_cases import PROGRAMS
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, calibration, fit_posterior, sbc
+from bayesfield.inference import NUTS, SVI, EnsembleMAP, calibration, diagnostics, sbc
+from bayesfield.inference.fit import fit_unjudged
 
 KEY = jr.key(0)
 CHAIN = NUTS(num_chains=1, num_warmup=100, num_samples=126)
@@ -26,7 +27,7 @@ def normal(y=None):
 
 def halved(*args, **options):
     """A fit whose draws are half as far from their mean as they should be."""
-    posterior = fit_posterior(*args, **options)
+    posterior = fit_unjudged(*args, **options)
 
     def shrunk(value):
         centre = value.mean(axis=(0, 1), keepdims=True)
@@ -52,10 +53,10 @@ def test_an_init_is_run_in_each_simulation():
 
     def fit(*args, **options):
         seen.append(options["init"])
-        return fit_posterior(*args, **options)
+        return fit_unjudged(*args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration, "fit_posterior", fit)
+        patch.setattr(calibration, "fit_unjudged", fit)
         init = EnsembleMAP(num_members=1, num_steps=10)
         sbc(normal, {"y": np.zeros(4)}, CHAIN, key=KEY, init=init, num_simulations=2)
     assert seen == [init, init]
@@ -65,7 +66,7 @@ def test_an_init_is_run_in_each_simulation():
 
 
 def test_halved_spreads_are_caught(monkeypatch):
-    monkeypatch.setattr(calibration, "fit_posterior", halved)
+    monkeypatch.setattr(calibration, "fit_unjudged", halved)
     found = sbc(normal, {"y": np.zeros(4)}, CHAIN, key=KEY, num_simulations=80)
     assert found.attrs["smallest_p"] < 1e-4
 
@@ -82,6 +83,28 @@ def test_what_cannot_be_calibrated_is_refused(options, named):
     options = {"data": {"y": np.zeros(4)}} | options
     with pytest.raises(ValueError, match=named):
         sbc(normal, options.pop("data"), CHAIN, key=KEY, **options)
+
+
+def test_an_engine_that_there_is_not_is_refused_before_anything_is_drawn(monkeypatch):
+    def no_prior(*_args, **_options):
+        pytest.fail("the prior was drawn")
+
+    monkeypatch.setattr(calibration, "sample_prior", no_prior)
+    data = {"y": np.zeros(4)}
+    with pytest.raises(ValueError, match=r"`sbc` expected `backend` to be one of"):
+        sbc(normal, data, "hmc", key=KEY)
+    with pytest.raises(ValueError, match=r"`sbc` expected `init` to be one of"):
+        sbc(normal, data, CHAIN, key=KEY, init="hmc")
+
+
+def test_the_fits_are_not_judged(recwarn, monkeypatch):
+    def judging(_posterior):
+        pytest.fail("a simulated fit was judged")
+
+    monkeypatch.setattr(diagnostics, "warn_about", judging)
+    short = NUTS(num_chains=2, num_warmup=5, num_samples=32)
+    sbc(normal, {"y": np.zeros(4)}, short, key=KEY, num_simulations=2)
+    assert not recwarn.list
 
 
 def test_params_are_refused():
@@ -109,7 +132,7 @@ def test_a_small_field_is_calibrated_and_the_control_is_not(monkeypatch):
     found = sbc(small_field, data, engine, key=KEY)
     print(f"smallest p {found.attrs['smallest_p']:.3f} of {found.sizes['quantity']}")
     assert found.attrs["smallest_p"] > 0.01, found["p_value"].to_series()
-    monkeypatch.setattr(calibration, "fit_posterior", halved)
+    monkeypatch.setattr(calibration, "fit_unjudged", halved)
     control = sbc(small_field, data, engine, key=KEY)
     print(f"the control's {control.attrs['smallest_p']:.1e}")
     assert control.attrs["smallest_p"] < 1e-4

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from inference_cases import X, Y, line
 
-from bayesfield.inference import NUTS, AbstractPhase, Step, crew, extend, fit_posterior, loop
+from bayesfield.inference import NUTS, AbstractPhase, Step, crew, diagnostics, fit_posterior, loop
 from bayesfield.inference.binding import bind
 from bayesfield.inference.clock import Clock
 from bayesfield.inference.safely import Hold, after_the_draws, interrupts_held
@@ -337,7 +337,7 @@ def test_going_on_returns_its_draws_whatever_becomes_of_the_diagnosis(chain, mon
         (NotImplementedError(), "NotImplementedError"),
         (KeyboardInterrupt(), "int"),
     ):
-        monkeypatch.setattr(extend, "warn_about", lambda _, error=error: failing(error))
+        monkeypatch.setattr(diagnostics, "warn_about", lambda _, error=error: failing(error))
         with pytest.warns(UserWarning, match=f"`extend` .*{said}.*`diagnose\\(posterior\\)`"):
             found = chain.extend(30, progress=False)
         np.testing.assert_array_equal(found.draws["slope"], whole.draws["slope"])

@@ -393,18 +393,18 @@ def bending(x, y=None, *, width):
 
 def test_many_params_that_climbed_with_the_sites_are_a_finding(recwarn):
     many = {"x": X, "y": Y, "width": 20}
-    text = rf"^40 numbers of params were fitted to {len(X)} values.*expected at most"
+    text = rf"40 numbers of params were fitted to {len(X)} values.*expected at most"
     with pytest.warns(ConvergenceWarning, match=text):
         found = fit_posterior(bending, many, SMALL, key=jr.key(0))
-    assert any("trunk has fitted the noise" in t for t in diagnose(found).findings)
+    assert any("trunk has fitted the noise" in str(t) for t in diagnose(found).findings)
     recwarn.clear()
     init = SVI(num_restarts=2, num_steps=200)
     held = dataclasses.replace(SMALL, hold_params=True)
     found = fit_posterior(bending, many, held, init=init, key=jr.key(0))
-    assert not any("trunk has fitted the noise" in t for t in diagnose(found).findings)
+    assert not any("trunk has fitted the noise" in str(t) for t in diagnose(found).findings)
     wide = {"x": np.tile(X, 10), "y": np.tile(Y, 10)} | {"width": 1}
     found = fit_posterior(bending, wide, SMALL, key=jr.key(0))
-    assert not any("trunk has fitted the noise" in t for t in diagnose(found).findings)
+    assert not any("trunk has fitted the noise" in str(t) for t in diagnose(found).findings)
     assert not [w for w in recwarn if "trunk has fitted" in str(w.message)]
 
 

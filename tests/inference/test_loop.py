@@ -351,6 +351,9 @@ ENGINES_THAT_STOP = {
 }
 
 
+@pytest.mark.filterwarnings(  # ten draws have not converged
+    "ignore::bayesfield.inference.ConvergenceWarning"
+)
 @pytest.mark.parametrize("name", ENGINES_THAT_STOP)
 def test_an_interrupted_fit_is_a_posterior_marked_as_cut_short(monkeypatch, name):
     make, lead, phase = ENGINES_THAT_STOP[name]

@@ -112,12 +112,14 @@ def test_realise_takes_values():
     np.testing.assert_allclose(ours, means, rtol=1e-4, atol=1e-5)
 
 
-def test_the_repr_is_three_lines(trunks):
-    first, second, third = repr(trunks).split("\n")
+def test_the_repr_is_three_lines_and_what_was_learnt(trunks):
+    first, second, third, *judged = repr(trunks).split("\n")
     assert first == "Posterior by SVI: 1 chains x 12 draws, 3 trunks"
     assert second == "  1 latent values: slope; 1 params"
     assert third.startswith("  ")
     assert third.endswith("s compiling")
+    assert judged[0].startswith("  explains ")
+    assert "of the variance of `y`" in judged[0]
 
 
 def test_the_repr_shortens_the_names_and_counts_every_value():

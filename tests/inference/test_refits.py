@@ -6,7 +6,16 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from bayesfield.inference import SVI, Laplace, diagnose, fit_posterior, score_by_refits
+from bayesfield.inference import (
+    NUTS,
+    SVI,
+    ConvergenceWarning,
+    Laplace,
+    diagnose,
+    fit_posterior,
+    refits,
+    score_by_refits,
+)
 
 TASKS = np.repeat(["a", "b", "c"], 6)
 X = np.tile(np.linspace(-1, 1, 6), 3)
@@ -53,6 +62,37 @@ def test_what_has_seen_the_task_is_refused_and_so_is_a_single_task():
         score_by_refits(level, data, ENGINE, key=jr.key(0), by=["a"] * 18)
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"levels": (90.0,)}, "`levels` to be numbers between 0 and 1"),
+        ({"levels": ()}, "`levels` to be numbers between 0 and 1"),
+        ({"by": [np.nan, *TASKS[1:]]}, "expected `by` to hold a label for each row; got None or"),
+        ({"by": np.append(np.zeros(17), np.nan)}, "got None or NaN"),
+        ({"backend": "hmc"}, "expected `backend` to be an engine or one of"),
+        ({"init": "hmc"}, "expected `init` to be an engine or one of"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_before_the_first_fit(options, text, monkeypatch):
+    def no_fit(*_args, **_options):
+        pytest.fail("a fit was run")
+
+    monkeypatch.setattr(refits, "fit_unjudged", no_fit)
+    options = {"backend": ENGINE, "by": TASKS} | options
+    if options["by"] is not TASKS:
+        options["by"] = np.asarray(options["by"], object if options["by"][0] is np.nan else None)
+    with pytest.raises(ValueError, match=text):
+        score_by_refits(level, {"x": X, "y": Y}, key=jr.key(0), **options)
+
+
+def test_fits_that_should_not_be_believed_are_named_in_one_warning():
+    short = NUTS(num_chains=2, num_warmup=5, num_samples=10)
+    text = r"of 3 fits should not be believed, without the tasks a, b, c\. The worst is without"
+    with pytest.warns(ConvergenceWarning, match=text) as caught:
+        score_by_refits(level, {"x": X, "y": Y}, short, key=jr.key(0), by=TASKS)
+    assert len(caught) == 1
+
+
 def test_diagnose_notes_that_the_params_have_seen_every_row():
     def program(x, y=None):
         slope = numpyro.param("slope", np.float32(0.5))
@@ -60,7 +100,10 @@ def test_diagnose_notes_that_the_params_have_seen_every_row():
 
     data = {"x": X, "y": Y}
     few = SVI(num_steps=5, num_samples=20)
-    (note,) = diagnose(fit_posterior(program, data, few, key=jr.key(0))).attrs["notes"]
-    assert note.startswith("1 numbers of params")
-    assert "`score_by_refits(" in note
-    assert not diagnose(fit_posterior(level, data, few, key=jr.key(0))).attrs["notes"]
+    found = diagnose(fit_posterior(program, data, few, key=jr.key(0)))
+    (note,) = [note for note in found.notes if "`az.loo`" in note.effect]
+    assert str(note).startswith("1 number of params was fitted to every row")
+    assert "`score_by_refits(" in note.change
+    assert note.severity == "note"
+    found = diagnose(fit_posterior(level, data, few, key=jr.key(0)))
+    assert not [note for note in found.notes if "`az.loo`" in note.effect]

@@ -1,0 +1,107 @@
+"""Findings on params: values that were fitted to the data and have no spread of their own.
+
+- *Params that have fitted the noise*: residuals shrink as params are fitted to them, so the noise
+  scale comes out too small, and with it all bands. Of `n` values and `p` params that all fit
+  as they can the noise's variance is too small by the share `p / n`, as in a least-squares fit.
+  Networks use fewer than they have, so this is the most that it can be. Several trunks that are
+  mixed have fitted it differently, which shows in the share between them: then it is a note.
+- *An uncertain trunk*: the function differs between trunks. Bands of one trunk lack that share of
+  the variance; those of `T` trunks that are mixed lack about one in `T - 1` of it.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .findings import WARNED, Finding, finding, narrower
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from .posterior import Posterior
+
+
+def param_findings(posterior: "Posterior", result: "xr.Dataset") -> list[Finding | None]:
+    """Judge the params that draws are of; `result` holds what `diagnose` computed."""
+    if posterior.settings.get("draws_are") == "modes":  # each is on a trunk of its own
+        return [_seen_all(posterior)]
+    return [_ate_the_noise(posterior), _between(posterior, result), _seen_all(posterior)]
+
+
+def _ate_the_noise(posterior: "Posterior") -> Finding | None:
+    fitted, seen = (_numbers(s) for s in (posterior.sites.params, posterior.sites.observed))
+    if not fitted or not seen or posterior.sites.subsampled or _given(posterior):
+        return None
+    ratio, most = fitted / seen, math.ceil(WARNED * seen)
+    if fitted <= most:
+        return None
+    joint = bool(posterior.settings.get("joint_params", False))
+    together = " together with one value of the sites" if joint else ""
+    by = f"by up to {narrower(ratio)}" if ratio < 1 else "by an amount that nothing bounds"
+    return finding(
+        f"{_count(fitted)} fitted to {seen} values{together}",
+        fitted,
+        expected=f"at most {most}",
+        share=fitted / (fitted + seen),  # between none of it and all of it
+        warned=joint or posterior.num_trunks == 1,
+        effect=f"{'the trunk has' if joint else 'they may have'} fitted the noise too, so noise "
+        f"scales may be too small {by}, and bands too narrow",
+        change="`score` on data held out shows by how much. Make the trunk random "
+        '(`with_prior(field, where="all")`), or fit several to the sites\' spread, '
+        "`init=SVI(num_restarts=4)`, for `NUTS(num_trunks=4)` or `Laplace(hold_params=True)`.",
+    )
+
+
+def _given(posterior: "Posterior") -> bool:
+    """Whether the params were given and held, and so not fitted to these values."""
+    engine = posterior.settings.get("settings")
+    hold = isinstance(engine, dict) and engine.get("hold_params", False)
+    held = hold or posterior.settings.get("draws_are") == "chains"
+    return bool(held and posterior.settings.get("init") == "dict")
+
+
+def _between(posterior: "Posterior", result: "xr.Dataset") -> Finding | None:
+    if "between_trunk_share" not in result:
+        return None
+    of_function = np.asarray([str(q).endswith("_mean") for q in result["quantity"].values], bool)
+    shares = result["between_trunk_share"].values[of_function]
+    if not shares.size or np.isnan(shares).all():
+        return None
+    # the means of trunks that agree differ too, by what is left of chance after so many draws
+    draws = posterior.trunk.size / posterior.num_trunks
+    share = max(0.0, float(np.nanmean(shares)) - 1 / draws)
+    if share < 0.01:
+        return None
+    mixed = narrower(share / (posterior.num_trunks - 1))
+    return finding(
+        f"{share:.0%} of the variance of the function lies between {posterior.num_trunks} trunks",
+        share,
+        expected=f"at most {WARNED:.0%}",
+        share=share,
+        effect=f"the trunk is uncertain, bands of one trunk are {narrower(share)} too narrow and "
+        f"those of these {posterior.num_trunks} about {mixed}",
+        change='Make it random (`with_prior(field, where="all")`), or mix more trunks '
+        "(`num_trunks`).",
+    )
+
+
+def _seen_all(posterior: "Posterior") -> Finding | None:
+    numbers = _numbers(posterior.sites.params)
+    if not numbers:
+        return None
+    return finding(
+        f"{_count(numbers)} fitted to every row",
+        numbers,
+        share=0.0,
+        effect="`az.loo` leaves a row out of the draws and not of them, and is too hopeful",
+        change="`score_by_refits(model, data, ..., by=tasks)` fits without each task.",
+    )
+
+
+def _numbers(sites: tuple) -> int:
+    return sum(int(np.prod(site.shape)) for site in sites)
+
+
+def _count(numbers: int) -> str:
+    return "1 number of params was" if numbers == 1 else f"{numbers} numbers of params were"

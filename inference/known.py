@@ -1,0 +1,182 @@
+"""What of a program's trace is known before it runs: what it does to the data alone.
+
+The arrays of the data are followed through what moves, converts, compares or shifts them, in
+NumPy, so that nothing is compiled. Whatever depends on anything else is not known.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import JaxprEqn, Literal
+
+
+class Known(NamedTuple):
+    """An array whose values are known, and where in the data each comes from.
+
+    Attributes:
+        value: The values.
+        argument: The argument of `data`, spelled; "" for constants of the program.
+        place: The place in the argument's flat array of each value, -1 where it has none.
+    """
+
+    value: np.ndarray
+    argument: str
+    place: np.ndarray
+
+    def row(self, at: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return where in an argument of `shape` the entry `at` comes from; () if unknown."""
+        place = int(self.place[at])
+        return tuple(map(int, np.unravel_index(place, shape))) if shape and place >= 0 else ()
+
+
+# Primitives that run another trace on the same arguments, and where they keep it.
+CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "checkpoint": "jaxpr",
+    "remat2": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
+Visit = Callable[[JaxprEqn, list[Known | None]], None]
+
+
+def known_of(arrays: Any) -> list[Known]:
+    """Return the leaves of the data's arrays, each by its argument's name."""
+    found = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
+        name = jax.tree_util.keystr(path[:1], simple=True) + jax.tree_util.keystr(path[1:])
+        value = np.asarray(leaf) if _is_plain(leaf) else np.zeros(0)
+        found.append(Known(value, name, np.arange(value.size).reshape(value.shape)))
+    return found
+
+
+def follow(closed: Any, arrays: Any, visit: Visit) -> list[Known | None]:
+    """Return what is known of a trace's outputs, its first inputs being the leaves of `arrays`.
+
+    Args:
+        closed: The trace, as `jax.make_jaxpr` returns it.
+        arrays: The arrays of the data, concrete.
+        visit: Called at each equation with what is known of its inputs.
+    """
+    flat = zip(jax.tree.leaves(arrays), known_of(arrays), strict=True)
+    inputs: list[Known | None] = [known if _is_plain(leaf) else None for leaf, known in flat]
+    inputs += [None] * (len(closed.jaxpr.invars) - len(inputs))
+    return _follow(closed.jaxpr, closed.consts, inputs, visit)
+
+
+def _follow(
+    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Known | None], visit: Visit
+) -> list[Known | None]:
+    found: dict[Any, Known | None] = dict(zip(jaxpr.invars, inputs, strict=True))
+    found |= {var: _constant(value) for var, value in zip(jaxpr.constvars, consts, strict=True)}
+
+    def read(atom: Any) -> Known | None:
+        return _constant(atom.val) if isinstance(atom, Literal) else found.get(atom)
+
+    for eqn in jaxpr.eqns:
+        known = [read(atom) for atom in eqn.invars]
+        visit(eqn, known)
+        inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
+        if inner is not None:
+            consts = getattr(inner, "consts", ())
+            out = _follow(getattr(inner, "jaxpr", inner), consts, known, visit)
+        elif eqn.primitive.name in RULES and all(part is not None for part in known):
+            out = [RULES[eqn.primitive.name](eqn.params, *known)]
+        else:
+            continue
+        found |= dict(zip(eqn.outvars, out, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is numbers, and no key."""
+    return not jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key)
+
+
+def _constant(value: Any) -> Known | None:
+    if not np.isscalar(value) and not isinstance(value, np.ndarray | jax.Array):
+        return None
+    if not _is_plain(value):
+        return None
+    array = np.asarray(value)
+    return Known(array, "", np.full(array.shape, -1))
+
+
+def _elementwise(function: Callable) -> Callable:
+    def rule(params: dict, *parts: Known) -> Known:
+        del params
+        value = np.asarray(function(*(part.value for part in parts)))
+        source = next((p for p in parts if p.argument), parts[0])
+        return Known(value, source.argument, np.broadcast_to(source.place, value.shape))
+
+    return rule
+
+
+def _moved(function: Callable) -> Callable:
+    """Make a rule of what moves entries about, applied to the values and to their places."""
+
+    def rule(params: dict, *parts: Known) -> Known:
+        argument = next((p.argument for p in parts if p.argument), "")
+        value = function(params, *(part.value for part in parts))
+        return Known(value, argument, function(params, *(part.place for part in parts)))
+
+    return rule
+
+
+def _broadcast(params: dict, a: np.ndarray) -> np.ndarray:
+    shape = [1] * len(params["shape"])
+    for size, axis in zip(a.shape, params["broadcast_dimensions"], strict=True):
+        shape[axis] = size
+    return np.broadcast_to(a.reshape(shape), params["shape"])
+
+
+def _slice(params: dict, a: np.ndarray) -> np.ndarray:
+    strides = params["strides"] or [1] * a.ndim
+    parts = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+    return a[tuple(slice(*part) for part in parts)]
+
+
+def _select(params: dict, which: Known, *cases: Known) -> Known:
+    del params
+    value = np.choose(which.value.astype(int), [np.asarray(c.value) for c in cases])
+    source = next((c for c in cases if c.argument), cases[0])
+    return Known(value, source.argument, np.broadcast_to(source.place, value.shape))
+
+
+def _iota(params: dict) -> Known:
+    along = [1] * len(params["shape"])
+    along[params["dimension"]] = -1
+    value = np.arange(params["shape"][params["dimension"]], dtype=np.int64).reshape(along)
+    return Known(np.broadcast_to(value, params["shape"]), "", np.broadcast_to(-1, params["shape"]))
+
+
+RULES: dict[str, Callable] = {
+    "iota": _iota,
+    "add": _elementwise(np.add),
+    "sub": _elementwise(np.subtract),
+    "lt": _elementwise(np.less),
+    "le": _elementwise(np.less_equal),
+    "gt": _elementwise(np.greater),
+    "ge": _elementwise(np.greater_equal),
+    "max": _elementwise(np.maximum),
+    "min": _elementwise(np.minimum),
+    "clamp": _elementwise(lambda low, a, high: np.minimum(np.maximum(a, low), high)),
+    "select_n": _select,
+    "convert_element_type": lambda params, a: a._replace(value=a.value.astype(params["new_dtype"])),
+    "copy": lambda params, a: a,
+    "name": lambda params, a: a,
+    "stop_gradient": lambda params, a: a,
+    "broadcast_in_dim": _moved(_broadcast),
+    "reshape": _moved(lambda params, a: a.reshape(params["new_sizes"])),
+    "squeeze": _moved(lambda params, a: a.squeeze(params["dimensions"])),
+    "expand_dims": _moved(lambda params, a: np.expand_dims(a, params["dimensions"])),
+    "transpose": _moved(lambda params, a: a.transpose(params["permutation"])),
+    "rev": _moved(lambda params, a: np.flip(a, params["dimensions"])),
+    "slice": _moved(_slice),
+    "concatenate": _moved(lambda params, *parts: np.concatenate(parts, params["dimension"])),
+}
