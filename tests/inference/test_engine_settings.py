@@ -13,6 +13,9 @@ from inference_cases import X, Y
 
 from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, cosine_cycles, fit_posterior
 
+# What is judged here is what the fits are, and not what is said of them.
+pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+
 WRONG = {
     "init_scale": [-1, 0, "1", math.inf, math.nan, True],
     "learning_rate": [0, -1e-3, math.inf, math.nan, "1e-3", True],
@@ -80,12 +83,12 @@ def test_a_chain_that_is_placed_where_it_has_no_gradient_is_lost_at_once():
             numpyro.sample("y", dist.Normal(jnp.sqrt(jnp.square(a)) * x, 1), obs=y)
 
     data = {"x": X, "y": Y}
-    good = fit_posterior(edged, data, NUTS(num_chains=2, num_warmup=20), key=jr.key(0), judge=False)
+    good = fit_posterior(edged, data, NUTS(num_chains=2, num_warmup=20), key=jr.key(0))
     start = good.members.start
     placed = start._replace(position={"a": np.array([0.0, 1.0], np.float32)}, scales={})
     init = dataclasses.replace(good, members=good.members._replace(start=placed))
     engine = NUTS(num_chains=2, num_warmup=20)
     with pytest.warns(UserWarning, match="non-finite at"):
-        found = fit_posterior(edged, data, engine, init=init, key=jr.key(0), judge=False)
+        found = fit_posterior(edged, data, engine, init=init, key=jr.key(0))
     assert found.settings["lost"] == {"0": ["nuts", 0]}
     assert found.num_chains == 1
