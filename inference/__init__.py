@@ -27,7 +27,8 @@ from .fit import fit_posterior
 from .loop import Outcome
 from .optimizers import CosineCycles, cosine_cycles
 from .phase import AbstractPhase, Step
-from .posterior import Posterior, sample_prior
+from .posterior import Posterior
+from .prior import sample_prior
 from .program import Program, Site, Sites
 from .refits import score_by_refits
 from .scores import score

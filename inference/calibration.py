@@ -14,9 +14,10 @@ from .arguments import check_not_traced
 from .binding import bind
 from .engine import AbstractEngine
 from .fit import check_engine, fit_unjudged
-from .posterior import sample_prior
-from .predict import dotless, replay
+from .labels import dotless
+from .prior import prior_draws
 from .program import Program, Values
+from .replays import replay
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -107,6 +108,8 @@ def sbc(
             )
         check_names(call, "arguments", arguments, [site.name for site in sites.observed])
     feeds = {s.name: dict(arguments or {}).get(s.name, s.name) for s in sites.observed}
+    # an observed site that nothing feeds, and that is no output, is fixed by the program
+    feeds = {site: name for site, name in feeds.items() if name in data or site in sites.outputs}
     if not feeds:
         raise ValueError("`sbc` expected an observed site; the program has none with `data`.")
     missing = {site: name for site, name in feeds.items() if name not in data}
@@ -115,7 +118,7 @@ def sbc(
             f"`sbc` expected `arguments` to name the argument that feeds {[*missing]}; got "
             f"{missing}, and `data` holds {sorted(data)}."
         )
-    prior = sample_prior(model, data, key=key_prior, num_samples=num_simulations)
+    prior = prior_draws(model, data, key=key_prior, num_samples=num_simulations, redrawn=feeds)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key_ties)))
     ranks = []
     names: list[str] = []

@@ -5,20 +5,24 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_names, check_texts, described
 
 from .arguments import check_not_traced
-from .predict import Replay, axis_names, dotless, replay, run_program
-from .program import Site
+from .labels import LEAD, Labelled, axis_names, dotless, told_apart
+from .predict import run_program
+from .ready import Ready, on_own_data
+from .replays import observations, replay
+from .sites import Site
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from .posterior import Posterior
+
+Group = dict[str, Labelled]
 
 
 def build(
@@ -31,7 +35,7 @@ def build(
     coords: Mapping[str, Iterable[Any]] | None,
 ) -> "xr.DataTree":
     """Return the DataTree; see `Posterior.to_datatree`."""
-    import arviz
+    import xarray as xr
 
     call = "to_datatree"
     check_not_traced(call, key)
@@ -44,52 +48,31 @@ def build(
     _check_axes(posterior, dims, coords)
     if trunk is not None:
         posterior = posterior.only_trunk(trunk)
-    sites = {s.name: s for s in (*posterior.sites.latent, *posterior.sites.deterministic)}
-    observed = {s.name: s for s in posterior.sites.observed}
-    whole = posterior.data is not None  # one that was loaded without its data cannot be replayed
-    at_draws = Replay({}, {}, {}, {})
-    if whole:
-        at_draws = replay(posterior.predictive, posterior.data, _arrays(posterior.values()))
-
-    groups: dict[str, dict[str, Any]] = {
-        "posterior": {**posterior.draws, **at_draws.deterministic},
-        # by name, so that `az.rhat_nested` can be told which chains share a trunk
-        "sample_stats": posterior.stats | ({"trunk": posterior.trunk} if posterior.params else {}),
-        "log_likelihood": dict(at_draws.log_likelihood),
-        "observed_data": _observed(posterior) if whole else {},
-        "constant_data": _constants(posterior, observed) if whole else {},
+    latent = {s.name: s for s in posterior.sites.latent}
+    # by name, so that `az.rhat_nested` can be told which chains share a trunk
+    stats = posterior.stats | ({"trunk": posterior.trunk} if posterior.params else {})
+    groups: dict[str, Group] = {
+        "posterior": {n: _of_site(latent[n], value) for n, value in posterior.draws.items()},
+        "sample_stats": {n: Labelled(np.asarray(value), (), n) for n, value in stats.items()},
     }
-    if key is not None and whole:
-        drawn = run_program(
-            posterior.predictive,
-            posterior.data,
-            posterior.sites,
-            posterior.values(),
-            [*observed],
-            key,
-        )
-        groups["posterior_predictive"] = {n: item.value for n, item in drawn.items()}
+    if posterior.data is not None:  # one that was loaded without its data cannot be replayed
+        for name, group in _on_data(posterior, key).items():
+            groups[name] = groups.get(name, {}) | group
     if prior is not None:
-        seen = set(prior.attrs.get("observed", ()))
-        groups["prior"] = {str(n): v.values for n, v in prior.items() if n not in seen}
-        groups["prior_predictive"] = {str(n): v.values for n, v in prior.items() if n in seen}
+        seen = {dotless(name) for name in prior.attrs.get("observed", ())}
+        of_prior = {
+            str(n): Labelled(v.values, tuple(map(str, v.dims[2:])), str(n))
+            for n, v in prior.items()
+        }
+        groups["prior"] = {n: item for n, item in of_prior.items() if n not in seen}
+        groups["prior_predictive"] = {n: item for n, item in of_prior.items() if n in seen}
 
-    named = {n: axis_names(s, len(s.shape)) for n, s in (sites | observed).items()}
-    named |= {n: tuple(names) for n, names in (dims or {}).items()}
-    tree = arviz.from_dict(
-        {
-            group: {dotless(n): np.asarray(v) for n, v in values.items()}
-            for group, values in groups.items()
-            if values
-        },
-        dims={dotless(n): list(names) for n, names in named.items()},
-        coords={n: np.asarray(v) for n, v in (coords or {}).items()},
-        attrs={"/": attributes(posterior)},
+    said = {dotless(n): tuple(names) for n, names in (dims or {}).items()}
+    given = {n: np.asarray([*value]) for n, value in (coords or {}).items()}
+    tree = xr.DataTree.from_dict(
+        {name: _dataset(name, group, said, given) for name, group in groups.items() if group}
     )
-    # Summed over a site's axes, so without the names that the other groups give them.
-    log_prior = {dotless(n): np.asarray(v) for n, v in at_draws.log_prior.items()}
-    if whole:
-        tree["log_prior"] = arviz.from_dict({"log_prior": log_prior})["log_prior"]
+    tree.attrs = attributes(posterior)
     return tree
 
 
@@ -126,6 +109,80 @@ def _check_axes(posterior: "Posterior", dims: Any, coords: Any) -> None:
             )
 
 
+def _on_data(posterior: "Posterior", key: PRNGKeyArray | None) -> dict[str, Group]:
+    """Return the groups that come of running the program on the data of the fit."""
+    ready = on_own_data(posterior, "to_datatree")
+    program, data, sites, draws = ready
+    parts = ("log_likelihood", "log_prior", "deterministic")
+    at_draws = replay(program, data, draws, parts=parts)
+    observed = {s.name: s for s in sites.observed}
+    deterministic = {s.name: s for s in sites.deterministic}
+    values = observations(program, data, draws, observed)
+    groups: dict[str, Group] = {
+        "posterior": {n: _of_site(deterministic[n], v) for n, v in at_draws.deterministic.items()},
+        "log_likelihood": {},
+        "log_prior": {n: Labelled(np.asarray(v), (), n) for n, v in at_draws.log_prior.items()},
+        "observed_data": {n: _of_site(s, values[n][0], lead=0) for n, s in observed.items()},
+        "constant_data": _constants(ready, observed),
+    }
+    for name, site in observed.items():
+        seen = values[name][1]
+        seen = seen.any(tuple(range(seen.ndim - site.event_dim, seen.ndim)))
+        item = _of_site(site, at_draws.log_likelihood[name])
+        if seen.any():
+            groups["log_likelihood"][name] = item if seen.all() else _seen(item, seen)
+    if key is not None and sites.outputs:
+        groups["posterior_predictive"] = run_program(
+            program, data, sites, draws, posterior.sites.outputs, key
+        )
+    return groups
+
+
+def _of_site(site: Site, value: Any, lead: int = 2) -> Labelled:
+    value = np.asarray(value)
+    return Labelled(value, axis_names(site, value.ndim - lead), site.name)
+
+
+def _seen(item: Labelled, seen: np.ndarray) -> Labelled:
+    """Leave the values of a site out that were not seen: they are not data."""
+    dims = item.dims if seen.ndim == 1 else (f"{dotless(item.site)}_seen",)
+    places = tuple(zip(item.dims, np.nonzero(seen), strict=True))
+    return item._replace(value=item.value[:, :, seen], dims=dims, places=places)
+
+
+def _dataset(
+    group: str, items: Group, said: dict[str, tuple[str, ...]], given: dict[str, np.ndarray]
+) -> "xr.Dataset":
+    """Make a group, its axes named as the user says or as the plates are."""
+    import arviz
+
+    items = {name: _named(item, said.get(dotless(name), ())) for name, item in items.items()}
+    items = told_apart(items, () if group.endswith("_data") else LEAD)
+    coords, beside = dict(given), {}
+    for name, item in items.items():
+        for axis, at in item.places:
+            at = given[axis][at] if axis in given else at
+            if len(item.places) == 1:
+                coords[item.dims[0]] = at
+            else:
+                beside[f"{dotless(name)}_{axis}"] = (item.dims[0], at)
+    tree = arviz.from_dict(
+        {group: {dotless(n): item.value for n, item in items.items()}},
+        dims={dotless(n): list(item.dims) for n, item in items.items()},
+        coords=coords,
+    )
+    return tree[group].to_dataset().assign_coords(beside)
+
+
+def _named(item: Labelled, names: tuple[str, ...]) -> Labelled:
+    """Name a site's axes as the user does, from the first."""
+    if len(item.places) > 1:
+        return item
+    dims = (*names[: len(item.dims)], *item.dims[len(names) :])
+    places = tuple((dim, at) for dim, (_, at) in zip(dims, item.places, strict=False))
+    return item._replace(dims=dims, places=places)
+
+
 def attributes(posterior: "Posterior") -> dict[str, str]:
     """Spell the settings as strings: netCDF refuses None, bool and dict."""
     return {
@@ -134,23 +191,11 @@ def attributes(posterior: "Posterior") -> dict[str, str]:
     }
 
 
-def _observed(posterior: "Posterior") -> dict[str, np.ndarray]:
-    trace = posterior.program.trace(
-        posterior.data,
-        {n: v[0, 0] for n, v in _arrays(posterior.values()).items()},
-        jax.random.key(0),
-    )
-    return {s.name: np.asarray(trace[s.name]["value"]) for s in posterior.sites.observed}
-
-
-def _constants(posterior: "Posterior", observed: Mapping[str, Site]) -> dict[str, np.ndarray]:
-    values = posterior.program.arguments(posterior.data)
+def _constants(ready: Ready, observed: Mapping[str, Site]) -> Group:
     return {
-        name: np.asarray(value)
-        for name, value in values.items()
+        name: Labelled(
+            np.asarray(value), tuple(f"{name}_dim_{axis}" for axis in range(np.ndim(value))), name
+        )
+        for name, value in ready.program.arguments(ready.data).items()
         if isinstance(value, jax.Array | int | float) and name not in observed
     }
-
-
-def _arrays(values: Mapping[str, Any]) -> dict[str, jax.Array]:
-    return {name: jnp.asarray(value) for name, value in values.items()}

@@ -13,15 +13,16 @@ from bayesfield.checks import check_names, warn
 
 from .approximations import approximation_findings
 from .arguments import check_data_mapping, check_not_traced, check_posterior
-from .binding import bind
 from .chains import chain_findings
 from .climbs import loss_findings
 from .explained import explained, learning_findings
 from .findings import ConvergenceWarning, Finding, finding, ordered, text_of
 from .held_params import param_findings
 from .judged_table import table_of
+from .labels import dotless
 from .mixing import mixing
-from .predict import dotless, means_at, probed, run_program, statements_in, without_imputed
+from .ready import on_new_data, on_own_data
+from .replays import means_at
 from .safely import Hold, after_the_draws
 
 if TYPE_CHECKING:
@@ -164,19 +165,12 @@ def _quantities(
     sites: "Iterable[str]",
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return what is judged by its name in a Dataset; and the means alone, by their sites."""
-    if probe is None:
-        means = means_at(
-            posterior.predictive, posterior.data, posterior.sites, posterior.values(), MAX_PROBES
-        )
-    else:
-        import jax
-
-        program, arrays, new = bind(posterior.predictive.model, probe, fill=True, call="diagnose")
-        names = [f"{name}_mean" for name in statements_in(posterior.sites, new)]
-        values = without_imputed(posterior).values()
-        ran = run_program(program, arrays, new, values, names, jax.random.key(0))
-        flat = {n.removesuffix("_mean"): _flat(item.value) for n, item in ran.items()}
-        means = {n: v[..., probed(v.shape[-1], MAX_PROBES)] for n, v in flat.items()}
+    at = (
+        on_own_data(posterior, "diagnose")
+        if probe is None
+        else on_new_data(posterior, "diagnose", probe)
+    )
+    means = means_at(*at, MAX_PROBES)
     out = {f"{dotless(name)}_mean": value for name, value in means.items()}
     asked = set(sites)
     for site in posterior.sites.latent:

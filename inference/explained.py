@@ -27,8 +27,10 @@ import numpyro.distributions as dist
 from jaxtyping import Array
 
 from .findings import Finding, finding
-from .predict import dotless, location, probed
+from .labels import dotless
+from .moments import location
 from .program import WRAPPERS, Data, Program, Values
+from .replays import probed
 
 if TYPE_CHECKING:
     from .posterior import Posterior
@@ -210,7 +212,8 @@ def _feeds(
     def said(*leaves: Array) -> list[Array]:
         trace = program.trace(jax.tree.unflatten(structure, leaves), values, jax.random.key(0))
         sites = [trace[name] for name in names]
-        return [location(site["fn"]) for site in sites] + [jnp.asarray(s["value"]) for s in sites]
+        where = [jnp.asarray(location(site["fn"])) for site in sites]  # known: it was judged
+        return where + [jnp.asarray(site["value"]) for site in sites]
 
     jaxpr = jax.make_jaxpr(said)(*leaves).jaxpr
     # each equation is taken to need all of its operands for each of its results

@@ -32,6 +32,7 @@ from .described import described
 from .diagnostics import with_verdict
 from .engine import AbstractEngine, Fitted, Members, Run, Start, check_subsampling
 from .fingerprint import program_digest
+from .labels import check_clashes
 from .posterior import Posterior
 from .program import TRACING, Program
 from .replicates import with_replicates
@@ -197,6 +198,7 @@ def _planned(
     if isinstance(init, Mapping):
         check_init("fit_posterior", program, arrays, given_values(sites.inferred, init))
     check_subsampling(sites.inferred)
+    check_clashes(sites)
     if isinstance(init, str | AbstractEngine):
         init = check_engine("fit_posterior", "init", init)
         _check_order(engine, init, sites.inferred)

@@ -218,7 +218,10 @@ class _Drawn(Messenger):
 
 def any_value(fn: Any) -> Any:
     """Return some value of a distribution that cannot be drawn from."""
-    transform = biject_to(fn.support)
+    try:
+        transform = biject_to(fn.support)
+    except NotImplementedError:  # a support that is no image of the real line, a sphere say
+        return jnp.zeros(fn.shape())
     return transform(jnp.zeros(transform.inverse_shape(fn.shape())))
 
 

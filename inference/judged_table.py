@@ -8,8 +8,8 @@ from .approximations import worth_of
 from .chains import bfmi
 from .climbs import loss_trend
 from .explained import Explained
+from .labels import dotless
 from .mixing import LEAST_DRAWS, Mixing
-from .predict import dotless
 from .variance import split_by_trunk
 
 if TYPE_CHECKING:

@@ -43,7 +43,8 @@ def linear(program: Program, modes: Values, sites: Sites) -> Program:
         linearization, AISTATS 2021. https://arxiv.org/abs/2008.08400
     """
     stems = statements(sites)  # their names on new rows, which are not masked
-    outputs = {*sites.outputs, *(stems[name] for name in sites.outputs)}
+    outputs = {*sites.outputs, *sites.replicates}
+    outputs |= {stems[name] for name in sites.outputs if name in stems}
     # what `obs_mask` puts together is made of sites, and not of their distributions
     computed = {site.name for site in sites.deterministic} - {*sites.masked}
     values = {name: jnp.asarray(value) for name, value in modes.items()}
@@ -142,6 +143,8 @@ class _Expansion(Messenger):
                     continue
                 site = trace[name]
                 if site["type"] == "deterministic":
+                    if name not in self.linear.computed:  # what `obs_mask` puts together
+                        continue
                     if jnp.issubdtype(jnp.result_type(site["value"]), jnp.floating):
                         found[name] = jnp.asarray(site["value"])
                     continue

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -19,23 +18,18 @@ from bayesfield.checks import (
     listed,
 )
 
-from .arguments import check_data_mapping, check_not_traced
-from .binding import bind
+from .arguments import check_not_traced
 from .data_record import check_precision, shapes_of
 from .engine import Members, Run
 from .findings import verdict
 from .fingerprint import unchanged
-from .linear import linear, starts_of
-from .predict import (
-    Labelled,
-    axis_names,
-    labelled,
-    replay,
-    run_program,
-    statements_in,
-    without_imputed,
-)
-from .program import Data, Program, Sites, Values
+from .labels import Labelled, axis_names, labelled
+from .linear import linear
+from .predict import run_program
+from .program import Program
+from .ready import on_new_data
+from .replays import observations, replay
+from .sites import Data, Sites, Values
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -140,21 +134,36 @@ class Posterior:
     ) -> "xr.Dataset":
         """Run the program on new data, once for each draw.
 
+        Outputs are drawn, and everything else that is observed keeps its value. An output is an
+        observed site that no other site's distribution depends on, as the trace of the program
+        says; what a deterministic site alone is computed from is one, and that follows what is
+        drawn. No outputs are a site that is fixed (`handlers.condition`, `obs=`) and read by
+        others, and a covariate with a density. `fit_posterior(outputs=...)` says which are, where
+        that is not what is meant: a program that writes a series as one site for each time, each
+        read by the next, say.
+
         Args:
-            data: Arguments; one that is left out takes its default, or None. Observations that
-                are still there are not used: their sites are drawn. So is what `obs_mask` imputed.
-            key: Draws the observations.
-            sites: Names of the sites to return; by default those that were observed and, for
-                each, `<site>_mean`, the mean of its distribution: class probabilities where it is
-                categorical, the median where the mean is not finite.
+            data: Arguments; one that is left out takes its default, or None. Observations of
+                outputs that are still there are not used. A covariate with a density is drawn
+                where it is left out; of one with an `obs_mask` the values that are given stay, and
+                the others are those of the fit at each draw if the mask and what is given are
+                those of the fit, and drawn if not. A latent site that is given keeps that value.
+                A plate that subsamples takes all of its rows.
+            key: Draws the outputs, and whatever else has no value.
+            sites: Names of the sites to return; by default the outputs and, for each,
+                `<site>_mean`, the mean of its distribution: class probabilities where it is
+                categorical, the median where the mean is not finite or not known. Where neither
+                is known there is no `<site>_mean`, and the attrs say so.
             batch_size: How many draws run at a time; chosen by the size of the result by default.
 
         Returns:
-            An xarray Dataset with dims (chain, draw, ...), plates by their names.
+            An xarray Dataset with dims (chain, draw, ...), plates by their names; `<site>_<plate>`
+            where a plate has two sizes or is called as a site or an axis is.
 
         Raises:
             TypeError: `data` holds an argument that the model does not take; an old-style key.
             ValueError: A latent site's plate changed its size; an unknown site.
+            NotImplementedError: A site that has to be drawn cannot be; a variance is not known.
         """
         call = "predict"
         check_not_traced(call, data, key)
@@ -164,18 +173,24 @@ class Posterior:
             check_size(call, "batch_size", batch_size)
         if sites is not None:
             sites = check_texts(call, "sites", sites)
-        check_data_mapping(call, data)
-        program, arrays, new = bind(
-            self.predictive.model, data, allow_nan=tuple(data), fill=True, call=call
+        ready = on_new_data(self, "predict", data)
+        outputs = ready.sites.outputs
+        means = [f"{name}_mean" for name in outputs] if sites is None else []
+        out = run_program(
+            *ready,
+            outputs if sites is None else sites,
+            key,
+            optional=means,
+            batch_size=batch_size,
         )
-        fitted = without_imputed(self)
-        fitted._check_plates(new)
-        names = [*statements_in(self.sites, new)] if sites is None else list(sites)
-        if sites is None:
-            names += [f"{name}_mean" for name in names]
-        values = fitted.values() | starts_of(self.modes, self.stats)
-        out = run_program(program, arrays, new, values, names, key, batch_size=batch_size)
-        return labelled(out, lead=("chain", "draw"))
+        result = labelled(out)
+        unknown = [name for name in means if name not in out]
+        if unknown:
+            note = f"neither the mean nor the median is known to NumPyro: no {', '.join(unknown)}"
+            result = result.assign_attrs(note=note)
+        if not out:
+            result = result.assign_attrs(note="the program has no output: name `sites` to return")
+        return result
 
     def log_likelihood(self, data: Mapping[str, Any]) -> "xr.Dataset":
         """Return the log density of new observations, for each draw.
@@ -185,27 +200,35 @@ class Posterior:
 
         Returns:
             An xarray Dataset with dims (chain, draw, ...), plates by their names: the log mean
-            over draws is the log predictive density of a row.
+            over draws is the log predictive density of a row. It has every observed site, outputs
+            and others, in its own shape; values that are masked or NaN have NaN.
 
         Raises:
             ValueError: A latent site's plate changed its size; no observed site.
+            NotImplementedError: A site's distribution has no density.
         """
         self.check_unchanged("log_likelihood")
-        program, arrays, new = bind(self.predictive.model, data, call="log_likelihood")
-        fitted = without_imputed(self)
-        fitted._check_plates(new)
-        if not new.observed:
+        ready = on_new_data(self, "log_likelihood", data, fill=False)
+        observed = {site.name: site for site in ready.sites.observed}
+        if not observed:
             raise ValueError("`log_likelihood` expected observations in `data`; no site has any.")
-        values = {name: jnp.asarray(value) for name, value in fitted.values().items()}
-        found = replay(program, arrays, values).log_likelihood
-        known = {site.name: site for site in new.observed}
-        return labelled(
-            {
-                name: Labelled(np.asarray(value), axis_names(known[name], value.ndim - 2))
-                for name, value in found.items()
-            },
-            lead=("chain", "draw"),
-        )
+        at = ready.program, ready.data, ready.draws
+        found = replay(*at, parts=("log_likelihood",)).log_likelihood
+        items, values = {}, observations(*at, observed)
+        for name in observed:
+            y, seen = values[name]
+            axes = tuple(range(y.ndim - observed[name].event_dim, y.ndim))
+            seen = seen.any(axes)
+            value = np.asarray(found[name])
+            if np.isnan(value[:, :, seen]).any():
+                raise ValueError(
+                    f"`log_likelihood` expected densities of `{name}` that are numbers; got NaN. "
+                    "Does `data` hold NaN outside of the observations, or values outside of their "
+                    "support?"
+                )
+            value = np.where(seen, value, np.nan)
+            items[name] = Labelled(value, axis_names(observed[name], value.ndim - 2), name)
+        return labelled(items)
 
     def to_datatree(
         self,
@@ -227,15 +250,17 @@ class Posterior:
 
         Returns:
             The groups posterior (with deterministic sites), sample_stats (with the `trunk` of each
-            draw where there are params), log_likelihood,
-            log_prior, observed_data and constant_data, and those asked for; settings as attrs. Of a
-            posterior that was loaded without its data: posterior (latent sites alone) and
-            sample_stats, and the prior.
+            draw where there are params), log_likelihood and observed_data (of every observed
+            site), log_prior, constant_data, and those asked for, posterior_predictive of the
+            outputs; settings as attrs. Values that are masked or NaN are left out of
+            log_likelihood, as `az.loo` needs it: the axis of a site of one axis keeps the indices
+            of the others as its coordinates, and a site of several axes has one axis,
+            `<site>_seen`, with its places in each of them beside. Of a posterior that was loaded
+            without its data: posterior (latent sites alone) and sample_stats, and the prior.
         """
         from .datatree import build
 
         self.check_unchanged("to_datatree")
-
         return build(self, key=key, prior=prior, trunk=trunk, dims=dims, coords=coords)
 
     def extend(self, num_samples: int, *, progress: bool = True) -> "Posterior":
@@ -260,7 +285,6 @@ class Posterior:
         check_not_traced("extend")
         progress = check_flag("extend", "progress", progress)
         self.check_unchanged("extend")
-
         return extend(self, check_size("extend", "num_samples", num_samples), progress=progress)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -361,50 +385,3 @@ class Posterior:
             members=Members(jax.tree.map(lambda value: value[on], start), score[on]),
             run=None,
         )
-
-    def _check_plates(self, new: Sites) -> None:
-        shapes = {site.name: site for site in new.latent}
-        for site in self.sites.latent:
-            if site.name not in shapes or shapes[site.name].shape == site.shape:
-                continue
-            changed = [
-                f"{name!r} from {site.shape[axis]} to {shapes[site.name].shape[axis]}"
-                for name, axis in site.plates
-                if axis < len(shapes[site.name].shape)
-                and shapes[site.name].shape[axis] != site.shape[axis]
-            ]
-            where = f"the plate {', '.join(changed)}" if changed else "its shape"
-            raise ValueError(
-                f"The latent site `{site.name}` was fitted with shape {site.shape} and has "
-                f"{shapes[site.name].shape} on this data: {where} changed. Its draws say nothing "
-                "of new rows: keep the plate's size, or model what the rows share."
-            )
-
-
-def sample_prior(
-    model: Any, data: Mapping[str, Any], *, key: PRNGKeyArray, num_samples: int = 500
-) -> "xr.Dataset":
-    """Draw from a program's prior: latent and deterministic sites, and observations.
-
-    Args:
-        model: The NumPyro program.
-        data: Its arguments; observations, where given, are not used. Params are drawn with each
-            draw, as the program initialises them.
-        key: Draws everything.
-        num_samples: How many draws.
-
-    Returns:
-        An xarray Dataset with dims (chain, draw, ...), one chain; `to_datatree(prior=...)` takes
-        it.
-    """
-    call = "sample_prior"
-    check_not_traced(call, data, key)
-    key = check_key(call, key)
-    num_samples = check_size(call, "num_samples", num_samples)
-    program, arrays, sites = bind(model, data, fill=True, call=call)
-    names = [s.name for s in (*sites.latent, *sites.observed, *sites.deterministic)]
-    lead = {"": jnp.zeros((1, num_samples))}  # no value; it says how many draws there are
-    out = run_program(program, arrays, sites, lead, names, key)
-    return labelled(out, lead=("chain", "draw")).assign_attrs(
-        observed=[s.name for s in sites.observed]
-    )

@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .program import Site
+from .labels import Labelled, told_apart
+from .sites import Site
 
 if TYPE_CHECKING:
     import xarray as xr
 
+DIMS = ("site", "task", "level")
 SCORES = ("rmse", "mae", "nll", "crps", "interval_score", "coverage")
 
 
@@ -65,7 +67,7 @@ def _mean(values: np.ndarray, cluster: np.ndarray | None) -> tuple[np.ndarray, n
 
 def assemble(
     tables: dict[str, dict[str, np.ndarray]],
-    pits: dict[str, tuple[tuple[str, ...], np.ndarray]],
+    pits: dict[str, Labelled],
     levels: np.ndarray,
     tasks: np.ndarray,
     row_task: np.ndarray | None,
@@ -80,8 +82,9 @@ def assemble(
         dims = ("site", *["task"] * name.endswith("_by_task"))
         dims += ("level",) * name.startswith(("interval_score", "coverage"))
         data[name] = (dims, np.stack([table[name] for table in tables.values()]))
-    for name, (dims, pit) in pits.items():
-        data[f"{name}_pit"] = (dims, pit)
+    named = {f"{name}_pit": item for name, item in pits.items()}
+    for name, (pit, dims, *_) in told_apart(named, (*DIMS, *data)).items():
+        data[name] = (dims, pit)
         coords |= {dim: np.arange(size) for dim, size in zip(dims, pit.shape, strict=True)}
         if row_task is not None:
             coords[f"{dims[0]}_task"] = (dims[0], tasks[row_task])

@@ -1,22 +1,19 @@
 """How well a posterior predicts data that it has not seen."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
 
-from .arguments import check_data_mapping, check_not_traced, check_posterior
-from .binding import bind
-from .predict import apart, axis_names, dotless, end_to_end, replay, statements, without_imputed
-from .program import WRAPPERS, Data, Program, Site, Values
+from .arguments import check_not_traced, check_posterior
+from .labels import Labelled, axis_names, dotless, end_to_end
+from .ready import on_new_data
+from .redraw import statements_in
+from .replays import observations, replay
 from .score_table import assemble, summarise
 from .scoring_rules import log_score, score_values
 
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
     from .posterior import Posterior
 
 MIN_PREDICTIVE = 1000  # draws of the observations: the quantiles of a 95 % interval need as many
-DIMS = ("site", "task", "level")
 
 
 def score(
@@ -45,7 +41,8 @@ def score(
     posterior where that has fewer (the members of an ensemble); the log score and the RMSE use its
     density and its mean instead.
 
-    - `rmse`: of the predictive mean. `mae`: of the predictive median.
+    - `rmse`: of the predictive mean, by the means of the distributions where they are known.
+      `mae`: of the predictive median.
     - `nll`: minus the log predictive density, $-\log \frac1S \sum_s p(y \mid \theta_s)$. That of
       an event of several values is divided by their number.
     - `crps`: $E|Y - y| - \frac12 E|Y - Y'|$ with the fair estimate of the second term, in the
@@ -65,8 +62,10 @@ def score(
     ArviZ has some of these for the rows of a tree, in sample (`az.metrics`) or by leaving each out
     (`az.loo_score`, `az.loo_pit`); tasks, and errors clustered by them, it has not.
 
-    Values that are NaN, or masked (`obs_mask`, `handlers.mask`), are left out. Sites of classes
-    (`Categorical`) have no order: they have an `nll` only.
+    What is scored are outputs (see `Posterior.predict`). Values that are NaN, or masked
+    (`obs_mask`, `handlers.mask`), are left out. Sites of classes (`Categorical`) have no order:
+    they have an `nll` only. Values of a censored distribution are scored as if they had been seen,
+    but for the `nll`.
 
     Args:
         posterior: Of any engine.
@@ -92,8 +91,9 @@ def score(
     Raises:
         TypeError: An old-style key; `data` misses an argument, or holds one that the model does
             not take.
-        ValueError: No site is observed; `by` or `levels` is not as said; a latent site's plate
-            changed its size; a prediction is NaN.
+        ValueError: No output is observed; `by` has not one label for each row, or a level is not
+            between 0 and 1; a latent site's plate changed its size; a prediction is NaN.
+        NotImplementedError: The distribution of an output has no density, or cannot be sampled.
 
     References:
         Gneiting, T. and Raftery, A. E. (2007). Strictly proper scoring rules, prediction, and
@@ -112,82 +112,64 @@ def score(
     chosen = check_levels(call, levels)
     if batch_size is not None:
         check_size(call, "batch_size", batch_size)
-    check_data_mapping(call, data)
     posterior.check_unchanged(call)
-    program, arrays, new = bind(posterior.predictive.model, data, allow_nan=tuple(data), call=call)
-    if not new.observed:
-        expected = sorted(set(statements(posterior.sites).values()))
+    ready = on_new_data(posterior, "score", data, fill=False)
+    stems = statements_in(posterior.sites, ready.sites)
+    sites = [site for site in ready.sites.observed if site.name in stems]
+    if not stems:
+        raise ValueError("`score` expected a program that observes an output; got one without.")
+    if not sites:
         raise ValueError(
-            f"`score` expected observations of {expected} in `data`; no site has any: it holds "
-            f"{sorted(data)}."
+            f"`score` expected observations of {sorted(stems.values())} in `data`; no site has "
+            f"any: it holds {sorted(data)}."
         )
-    names = statements(new)
-    tasks, row_task = _check_by(by, {names[site.name]: site.shape for site in new.observed})
+    tasks, row_task = _check_by(by, {stems[site.name]: site.shape for site in sites})
 
-    posterior = without_imputed(posterior)
-    drawn = _widened(posterior).predict(
-        data, key=key_draw, sites=[site.name for site in new.observed], batch_size=batch_size
+    # draws are repeated, if they are few, for each to be predicted from several times
+    draws = ready.draws._replace(times=-(-MIN_PREDICTIVE // posterior.trunk.size))
+    names = [site.name for site in sites]
+    said = replay(
+        ready.program,
+        ready.data,
+        draws,
+        parts=("log_likelihood", "mean", "drawn"),
+        sites=names,
+        medians=False,
+        key=key_draw,
+        batch_size=batch_size,
     )
-    values = {name: jnp.asarray(value) for name, value in posterior.values().items()}
-    said = replay(program, arrays, values)
-    observed = _observations(program, arrays, {n: v[0, 0] for n, v in values.items()}, new.observed)
+    observed = observations(ready.program, ready.data, draws, names)
 
     tables, pits = {}, {}
-    key_sites = jax.random.split(key_rank, len(new.observed))
-    for site, key_site in zip(new.observed, key_sites, strict=True):
-        name = dotless(names[site.name])
-        y, seen = (np.asarray(value) for value in observed[site.name])
+    key_sites = jax.random.split(key_rank, len(sites))
+    for site, key_site in zip(sites, key_sites, strict=True):
+        name = dotless(stems[site.name])
+        y, seen = observed[site.name]
         y = y.astype(float)
-        draws = end_to_end(drawn[dotless(site.name)].values)[:, seen]
-        if np.isnan(draws).any():
+        drawn = end_to_end(np.asarray(said.drawn[site.name]))[:, seen]
+        if np.isnan(drawn).any():
             raise ValueError(
-                f"`score` expected predictions of `{names[site.name]}` that are numbers; got NaN. "
+                f"`score` expected predictions of `{stems[site.name]}` that are numbers; got NaN. "
                 "Does `data` hold NaN outside of the observations?"
             )
-        mean = np.asarray(said.mean[site.name], float).mean((0, 1))
-        of_values = {
-            "nll": log_score(end_to_end(np.asarray(said.log_likelihood[site.name])), seen, site)[
-                seen
-            ]
-        }
-        if mean.ndim == y.ndim:
+        density = end_to_end(np.asarray(said.log_likelihood[site.name]))
+        if np.isnan(density[:, seen.any(tuple(range(y.ndim - site.event_dim, y.ndim)))]).any():
+            raise ValueError(
+                f"`score` expected observations of `{stems[site.name]}` that have a density; got "
+                "some whose density is NaN. Are they outside of the distribution's support?"
+            )
+        of_values = {"nll": log_score(density, seen, site)[seen]}
+        if not site.family.startswith("Categorical"):
+            mean = drawn.mean(0, dtype=float)
+            if site.name in said.mean:
+                mean = np.asarray(said.mean[site.name], float).mean((0, 1))[seen]
             uniform = np.asarray(jax.random.uniform(key_site, y.shape), float)[seen]
-            of_values |= score_values(y[seen], mean[seen], draws, chosen, uniform)
+            of_values |= score_values(y[seen], mean, drawn, chosen, uniform)
             pit = np.full(y.shape, np.nan)
             pit[seen] = of_values.pop("pit")
-            pits[name] = (apart(axis_names(site, y.ndim), name, DIMS), pit)
+            pits[name] = Labelled(pit, axis_names(site, y.ndim), name)
         tables[name] = summarise(of_values, site, seen, row_task, len(tasks), len(chosen))
     return assemble(tables, pits, chosen, tasks, row_task)
-
-
-def _widened(posterior: "Posterior") -> "Posterior":
-    """Repeat draws, if they are few, for each to be predicted from several times."""
-    times = -(-MIN_PREDICTIVE // posterior.trunk.size)
-    return dataclasses.replace(
-        posterior,
-        draws={name: np.repeat(value, times, axis=1) for name, value in posterior.draws.items()},
-        trunk=np.repeat(posterior.trunk, times, axis=1),
-    )
-
-
-@eqx.filter_jit
-def _observations(
-    program: Program, data: Data, values: Values, sites: tuple[Site, ...]
-) -> dict[str, tuple[Array, Array]]:
-    """Return the value of each observed site, and which of its values are seen."""
-    trace = program.trace(data, values, jax.random.key(0))
-    found = {}
-    for site in sites:
-        fn, y = trace[site.name]["fn"], jnp.asarray(trace[site.name]["value"])
-        seen = jnp.ones(y.shape, bool)
-        while isinstance(fn, WRAPPERS):
-            if isinstance(fn, dist.MaskedDistribution):
-                mask = jnp.asarray(fn._mask)
-                seen = seen & mask.reshape((*mask.shape, *[1] * fn.event_dim))
-            fn = fn.base_dist
-        axes = tuple(range(y.ndim - site.event_dim, y.ndim))
-        found[site.name] = y, seen & ~(seen & jnp.isnan(y)).any(axes, keepdims=True)
-    return found
 
 
 def check_levels(call: str, levels: Iterable[float]) -> np.ndarray:

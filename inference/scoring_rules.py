@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .program import Site
+from .sites import Site
 
 BLOCK_ELEMENTS = 4_000_000  # of predictive draws that are sorted at a time
 

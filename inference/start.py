@@ -15,6 +15,7 @@ from bayesfield.checks import numeric
 from .clock import Clock
 from .described import Keyed
 from .engine import AbstractEngine, Members, Start
+from .new_rows import check_rows
 from .phase import all_finite
 from .posterior import Posterior
 from .program import TRACING, Program
@@ -28,6 +29,9 @@ def members_of(sites: Sites, init: Any) -> tuple[Members | None, Values]:
     if init is None:
         return None, {}
     if isinstance(init, Posterior):
+        names = frozenset(site.name for site in sites.latent)
+        if names == {site.name for site in init.sites.inferred.latent}:
+            check_rows("fit_posterior", "init", init.sites, sites, names)
         for kind in ("latent", "params"):
             own = {s.name: s.shape for s in getattr(sites, kind)}
             given = {s.name: s.shape for s in getattr(init.sites.inferred, kind)}

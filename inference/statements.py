@@ -91,13 +91,20 @@ def describe(message: dict) -> Site:
         fn = message["fn"]
         if not message["is_observed"]:
             if not fn.support.is_discrete:
-                real = isinstance(biject_to(fn.support), IdentityTransform)
+                real = _is_real(fn.support)
             support = spelt_support(fn.support)
         family = type(innermost(fn)).__name__
     elif message["type"] == "param":
         support = spelt_support(message["kwargs"].get("constraint"))
     dtype = str(jnp.result_type(value))
     return Site(message["name"], shape, dtype, event_dim, tuple(plates), family, real, support)
+
+
+def _is_real(support: Any) -> bool:
+    try:
+        return isinstance(biject_to(support), IdentityTransform)
+    except NotImplementedError:  # a sphere: an output that is left out of the data may lie there
+        return False
 
 
 def check_observed(message: dict) -> None:

@@ -8,9 +8,11 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key
 
-from .arguments import check_data_mapping, check_not_traced, check_posterior
-from .binding import bind
-from .predict import apart, dotless, end_to_end, statements_in
+from .arguments import check_not_traced, check_posterior
+from .labels import dotless, end_to_end, told_apart
+from .predict import run_program
+from .ready import on_new_data
+from .redraw import statements_in
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 def variance_split(
     posterior: "Posterior", data: Mapping[str, Any], *, key: PRNGKeyArray
 ) -> "xr.Dataset":
-    r"""Split the variance of the predictions of each observed site by its sources.
+    r"""Split the variance of the predictions of each output by its sources.
 
     With $f$ the mean of the site's distribution, a function of the draw $s$, and $t(s)$ the trunk
     (the set of params) of the draw, the law of total variance says twice that
@@ -56,8 +58,9 @@ def variance_split(
 
     Raises:
         TypeError: An old-style key; `data` holds an argument that the model does not take.
-        ValueError: No site was observed in the fit; a latent site's plate changed its size.
-        NotImplementedError: NumPyro knows no variance of an observed site's distribution.
+        ValueError: The fit has no output (see `Posterior.predict`); a latent site's plate changed
+            its size; the mean of an output's distribution is not known.
+        NotImplementedError: NumPyro knows no variance of an output's distribution.
 
     References:
         Depeweg, S. et al. (2018). Decomposition of uncertainty in Bayesian deep learning for
@@ -69,31 +72,32 @@ def variance_split(
     check_posterior(call, posterior)
     check_not_traced(call, data, key)
     key = check_key(call, key)
-    check_data_mapping(call, data)
     posterior.check_unchanged(call)
-    if not posterior.sites.observed:
+    if not posterior.sites.outputs:
         raise ValueError(
-            "`variance_split` expected a posterior of a program with an observed site; got none."
+            "`variance_split` expected a posterior of a program with an observed site that no "
+            "other one depends on; got none."
         )
-    _, _, new = bind(posterior.predictive.model, data, allow_nan=tuple(data), fill=True, call=call)
-    asked = {n: dotless(stem) for n, stem in statements_in(posterior.sites, new).items()}
-    sites = [f"{name}_{what}" for name in asked for what in ("mean", "variance")]
-    ran = posterior.predict(data, key=key, sites=sites)
+    ready = on_new_data(posterior, "variance_split", data)
+    stems = statements_in(posterior.sites, ready.sites)
+    asked = [f"{name}_{what}" for name in stems for what in ("mean", "variance")]
+    ran = run_program(*ready, asked, key)
 
     variables, coords = {}, {"source": ["within", "between", "noise"]}
-    for name, stem in asked.items():
-        mean, noise = (ran[f"{dotless(name)}_{what}"] for what in ("mean", "variance"))
-        dims = apart(tuple(str(dim) for dim in mean.dims[2:]), stem, ("source",))
+    means = {name: ran[f"{name}_mean"]._replace(site=stem) for name, stem in stems.items()}
+    for name, item in told_apart(means, ("source", *map(dotless, stems.values()))).items():
+        stem = dotless(stems[name])
+        noise = end_to_end(ran[f"{name}_variance"].value).mean(0, dtype=float)
         within, between = split_by_trunk(
-            end_to_end(mean.values).astype(float), posterior.trunk.ravel()
+            end_to_end(item.value).astype(float), posterior.trunk.ravel()
         )
-        parts = np.stack([within, between, end_to_end(noise.values).mean(0, dtype=float)])
+        parts = np.stack([within, between, noise])
         with np.errstate(invalid="ignore"):
             share = between / (within + between)
-        variables[stem] = (("source", *dims), parts)
-        variables[f"{stem}_total"] = (dims, parts.sum(0))
-        variables[f"{stem}_between_share"] = (dims, share)
-        coords |= {dim: np.arange(size) for dim, size in zip(dims, share.shape, strict=True)}
+        variables[stem] = (("source", *item.dims), parts)
+        variables[f"{stem}_total"] = (item.dims, parts.sum(0))
+        variables[f"{stem}_between_share"] = (item.dims, share)
+        coords |= {dim: np.arange(size) for dim, size in zip(item.dims, share.shape, strict=True)}
     return xr.Dataset(variables, coords=coords)
 
 

@@ -315,7 +315,7 @@ def test_a_fit_that_cannot_be_judged_is_returned(fitted, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(judging, "means_at", broken)
-    with pytest.warns(UserWarning, match="judged"):
+    with pytest.warns(UserWarning, match="judge them"):
         posterior = fit_posterior(line, PROGRAMS["line"]()[1], Laplace(num_steps=20), key=jr.key(0))
     assert posterior.settings["judged"] == {}
     assert posterior.num_draws > 1

@@ -65,12 +65,12 @@ def test_what_has_seen_the_task_is_refused_and_so_is_a_single_task():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"levels": (90.0,)}, "`levels` to be numbers between 0 and 1"),
-        ({"levels": ()}, "`levels` to be numbers between 0 and 1"),
-        ({"by": [np.nan, *TASKS[1:]]}, "expected `by` to hold a label for each row; got None or"),
+        ({"levels": (90.0,)}, "`levels` to be a sequence of numbers between 0 and 1"),
+        ({"levels": ()}, "`levels` to be a sequence of numbers between 0 and 1"),
+        ({"by": [np.nan, *TASKS[1:]]}, "expected a label for each row in `by`; got None or"),
         ({"by": np.append(np.zeros(17), np.nan)}, "got None or NaN"),
-        ({"backend": "hmc"}, "expected `backend` to be an engine or one of"),
-        ({"init": "hmc"}, "expected `init` to be an engine or one of"),
+        ({"backend": "hmc"}, "expected `backend` to be one of"),
+        ({"init": "hmc"}, "expected `init` to be one of"),
     ],
 )
 def test_what_cannot_be_scored_is_refused_before_the_first_fit(options, text, monkeypatch):

@@ -1,0 +1,43 @@
+"""Rows, groups and times that a fit has not seen: where latent values of theirs are asked for."""
+
+from .sites import Site, Sites
+
+
+def check_rows(call: str, argument: str, fitted: Sites, new: Sites, kept: frozenset[str]) -> None:
+    """Refuse data on which a latent site has other rows than in the fit.
+
+    Args:
+        call: The public function that was called.
+        argument: Its argument that is to be changed.
+        fitted: The sites of the fit.
+        new: Those of the program on the new data.
+        kept: Names of the latent sites whose draws are to be used.
+
+    Raises:
+        ValueError: A plate, a scan or a walk with latent values has another size.
+    """
+    shapes = {site.name: site for site in new.latent}
+    for site in fitted.latent:
+        now = shapes.get(site.name)
+        if site.name in kept and now is not None and now.shape != site.shape:
+            raise ValueError(
+                f"`{call}` expected `{argument}` with the same rows, groups and times as before "
+                f"where they have latent values of their own; got {site.name} {now.shape}: "
+                f"`{site.name}` was fitted with shape {site.shape}, and these data take "
+                f"{_changed(site, now)}. Its draws say nothing of new ones: keep the size, model "
+                "what they share, or fit with the new ones in `data`, their observations masked."
+            )
+
+
+def _changed(site: Site, now: Site) -> str:
+    """Say which axis of a site changed: a plate by its name."""
+    plates = [
+        f"{name!r} from {site.shape[axis]} to {now.shape[axis]} rows"
+        for name, axis in site.plates
+        if axis < len(now.shape) and now.shape[axis] != site.shape[axis]
+    ]
+    if plates:
+        return f"the plate {', '.join(plates)}"
+    if now.shape[1:] == site.shape[1:]:
+        return f"its length (of a scan or a walk, say) from {site.shape[0]} to {now.shape[0]} steps"
+    return "another shape"
