@@ -11,16 +11,9 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array
 from numpyro.distributions import biject_to
 
+from .differentiate import hessian, jacobian
 from .fisher import CATEGORICAL, FAMILIES, bare
 from .program import Data, Program, Values
-
-BATCH = 64  # rows of a Jacobian at a time
-
-
-def is_replicate(name: str, trace: dict[str, dict]) -> bool:
-    """Whether a latent site is what `obs_mask` makes of rows not seen: it is drawn at the end."""
-    stem = name.removesuffix("_unobserved")
-    return stem != name and trace.get(f"{stem}_observed", {}).get("is_observed", False)
 
 
 def read(
@@ -73,9 +66,9 @@ def outputs_of(
         trace = read(program, data, params, hyper, position)
         found = {}
         for name, site in trace.items():
-            if _observes(site):
-                base, _ = bare(site["fn"])
-                family = FAMILIES[type(base).__name__]
+            base, _ = bare(site["fn"]) if _observes(site) else (None, None)
+            family = FAMILIES.get(type(base).__name__)
+            if family is not None:  # any other is fixed, or refused
                 names = (*family.free, *family.fixed)
                 found |= {(name, p): jnp.asarray(getattr(base, p)) for p in names}
         return found
@@ -144,21 +137,6 @@ def _dependence(fn: Callable[[Values], dict], position: Values) -> dict[Any, boo
     return {name: depends(place) for name, place in places.items()}
 
 
-def _jacobian(fn: Callable[[Array], Array], flat: Array, size: int) -> Array:
-    """Return the Jacobian `(size, d)` of `fn: (d,) -> (size,)`, a batch of rows at a time."""
-    if size <= flat.size:
-        _, pull = jax.vjp(fn, flat)
-        return jax.lax.map(
-            lambda i: pull(jnp.zeros(size, flat.dtype).at[i].set(1.0))[0],
-            jnp.arange(size),
-            batch_size=BATCH,
-        )
-    _, push = jax.linearize(fn, flat)
-    return jax.lax.map(
-        lambda i: push(jnp.zeros_like(flat).at[i].set(1.0)), jnp.arange(flat.size), batch_size=BATCH
-    ).T
-
-
 class Curvature(NamedTuple):
     """The Gauss-Newton Hessian and what it is made of.
 
@@ -185,7 +163,7 @@ def curvature_at(
         return jnp.concatenate([output.value.reshape(-1) for output in found])
 
     size = sum(output.value.size for output in outputs)
-    whole = _jacobian(values, flat, size)
+    whole = jacobian(values, flat, size)
     jacobians, whitened, at = [], [], 0
     for output in outputs:
         part = whole[at : at + output.value.size].reshape(*output.value.shape, -1)
@@ -229,7 +207,7 @@ def prior_precision(
         trace = read(program, data, params, hyper, position)
         return -log_joint(trace, hyper, position, likelihood=False)
 
-    return jax.hessian(energy)(flat)
+    return hessian(energy, flat)
 
 
 def _is_normal(site: dict) -> bool:
@@ -274,10 +252,10 @@ def covariance_of(curvature: Curvature) -> Covariance:
     solve = jax.scipy.linalg.solve_triangular
     rows, size = curvature.whitened.shape
     if curvature.prior.ndim == 2:
-        hessian = curvature.whitened.T @ curvature.whitened + curvature.prior
+        precision = curvature.whitened.T @ curvature.whitened + curvature.prior
         # in float32; the draws are made in double precision
-        jitter = jnp.finfo(hessian.dtype).eps * jnp.max(jnp.diag(hessian))
-        lower = jnp.linalg.cholesky(hessian + jitter * jnp.eye(size))
+        jitter = jnp.finfo(precision.dtype).eps * jnp.max(jnp.diag(precision))
+        lower = jnp.linalg.cholesky(precision + jitter * jnp.eye(size))
         return Covariance(None, solve(lower, jnp.eye(size), lower=True))
     scale = curvature.prior**-0.5
     features = curvature.whitened * scale

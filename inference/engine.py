@@ -115,6 +115,17 @@ class AbstractEngine(eqx.Module):
         """How params are fitted: to the `"spread"` of the sites, to a `"point"`, or `"held"`."""
         return "spread"
 
+    def resolved(self, program: Program, data: Data, sites: Sites) -> "AbstractEngine":
+        """Return the engine with what it leaves to the program decided; it is what runs.
+
+        Called after `check`, before anything runs or is compiled.
+
+        Raises:
+            ValueError: A setting does not fit the program.
+        """
+        del program, data, sites
+        return self
+
     @property
     def draws_are(self) -> str:
         """What draws are: of `"chains"` that go on, a `"sample"` of one density, or `"modes"`."""
@@ -157,6 +168,28 @@ def best_first(start: Start, score: Array | np.ndarray, alive: np.ndarray) -> Me
         return {name: np.asarray(value)[order] for name, value in values.items()}
 
     return Members(Start(*(taken(part) for part in start)), score[order])
+
+
+def check_subsampling(sites: Sites) -> None:
+    """Refuse latent sites in a plate that takes a part of its rows: no engine has them all.
+
+    Raises:
+        ValueError: A latent site is in a plate that subsamples.
+    """
+    inside = {
+        site.name: [plate for plate, _ in site.plates if plate in sites.subsampled]
+        for site in sites.latent
+    }
+    for name, plates in inside.items():
+        if plates:
+            size, taken = sites.plates[plates[0]]
+            raise ValueError(
+                f"`fit_posterior` expected the plate `{plates[0]}`, which holds the latent site "
+                f"`{name}`, to be whole; got `subsample_size={taken}` of {size} rows. Each step "
+                f"would see {taken} values of `{name}`, of other rows each time, and never all "
+                f"{size}. Leave `subsample_size` out of that plate; a plate that holds observed "
+                "sites alone may subsample."
+            )
 
 
 def check_held(who: str, sites: Sites, members: Members | None, counted: str, number: int) -> None:

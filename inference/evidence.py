@@ -15,6 +15,7 @@ from .curvature import (
     prior_precision,
     read,
 )
+from .differentiate import hessian
 from .program import Data, Program, Values
 
 NEWTON_STEPS = 6  # on the hyper sites, in each update
@@ -58,7 +59,7 @@ def evidence_update(
         return total - 0.5 * jnp.sum(spread * prior)
 
     def newton(_: Array, point: Array) -> Array:
-        slope, curve = jax.grad(objective)(point), jax.hessian(objective)(point)
+        slope, curve = jax.grad(objective)(point), hessian(objective, point)
         values, vectors = jnp.linalg.eigh(curve)
         step = vectors @ ((vectors.T @ slope) / jnp.maximum(jnp.abs(values), 1e-6))
         return _best_along(objective, point, jnp.clip(step, -1, 1))

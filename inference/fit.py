@@ -30,7 +30,7 @@ from .checkpoint import Checkpoint, digest
 from .clock import Clock
 from .described import described
 from .diagnostics import with_verdict
-from .engine import AbstractEngine, Fitted, Members, Run, Start
+from .engine import AbstractEngine, Fitted, Members, Run, Start, check_subsampling
 from .fingerprint import program_digest
 from .labels import check_clashes
 from .posterior import Posterior
@@ -197,12 +197,14 @@ def _planned(
     check_fittable(sites)
     if isinstance(init, Mapping):
         check_init("fit_posterior", program, arrays, given_values(sites.inferred, init))
+    check_subsampling(sites.inferred)
     check_clashes(sites)
     if isinstance(init, str | AbstractEngine):
         init = check_engine("fit_posterior", "init", init)
         _check_order(engine, init, sites.inferred)
     else:
         engine.check(sites.inferred, members_of(sites.inferred, init)[0])
+    engine = engine.resolved(program, arrays, sites.inferred)
     joint = _params_are_joint(engine, sites, init)
     return Plan(engine, program, arrays, sites, init, joint, outputs)
 

@@ -8,10 +8,6 @@ import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from bayesfield.checks import warn
-
-from .findings import ConvergenceWarning
-
 
 class Found(NamedTuple):
     """What is known at the end of every lane's climb, leaves led by the lane.
@@ -36,20 +32,26 @@ class Gaussian(NamedTuple):
 
     Attributes:
         mode: `(d,)`.
-        draw: From two keys and a number to draws `(number, d)`.
+        draw: From a key and a number to draws `(number, d)`.
+        log_density: Of draws `(number, d)`, less that of the mode.
         log_evidence: Laplace's.
         distance: To the mode that the quadratic model has, in posterior sds: root mean square
             over the directions that the data inform.
     """
 
     mode: np.ndarray
-    draw: Callable[[PRNGKeyArray, PRNGKeyArray, int], np.ndarray]
+    draw: Callable[[PRNGKeyArray, int], np.ndarray]
+    log_density: Callable[[np.ndarray], np.ndarray]
     log_evidence: float
     distance: float
 
 
-def factorise(found: Found, lane: int) -> Gaussian | None:
-    """Factorise the Hessian on the host, in float64: a float32 loses its smaller eigenvalues."""
+def factorise(found: Found, lane: int) -> Gaussian | float:
+    """Factorise the Hessian on the host, in float64: a float32 loses its smaller eigenvalues.
+
+    Returns:
+        The Gaussian; the smallest eigenvalue where the Hessian is not positive definite.
+    """
     mode, whitened, prior, density, gradient = (
         np.asarray(part[lane], np.float64) for part in found
     )
@@ -64,14 +66,7 @@ def factorise(found: Found, lane: int) -> Gaussian | None:
     try:
         lower = np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
-        least = float(np.linalg.eigvalsh(matrix)[0]) if np.isfinite(matrix).all() else math.nan
-        warn(
-            f"The curvature at the mode of start {lane} is not positive definite, its smallest "
-            f"eigenvalue is {least:.3g}: it is kept out of the draws. Give the sites proper or "
-            "stronger priors, or more steps (`num_steps`).",
-            ConvergenceWarning,
-        )
-        return None
+        return float(np.linalg.eigvalsh(matrix)[0]) if np.isfinite(matrix).all() else math.nan
 
     from scipy.linalg import solve_triangular
 
@@ -79,14 +74,21 @@ def factorise(found: Found, lane: int) -> Gaussian | None:
         half = solve_triangular(lower, right, lower=True)
         return solve_triangular(lower, half, lower=True, trans=1)
 
-    def draw(key: PRNGKeyArray, key_rows: PRNGKeyArray, number: int) -> np.ndarray:
-        noise = np.asarray(jax.random.normal(key, (size, number)), np.float64)
+    def draw(key: PRNGKeyArray, number: int) -> np.ndarray:
+        # NumPy's, in double precision: JAX would compile it anew for every number of draws
+        random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+        noise = random.standard_normal((size, number))
         if short:  # Matheron's rule: a draw of the prior, corrected by what it says of the data
-            more = np.asarray(jax.random.normal(key_rows, (rows, number)), np.float64)
+            more = random.standard_normal((rows, number))
             moved = noise - features.T @ inverse(features @ noise + more)
         else:
             moved = solve_triangular(lower, noise, lower=True, trans=1)
         return mode + scale * moved.T
+
+    def log_density(draws: np.ndarray) -> np.ndarray:
+        step = np.asarray(draws, np.float64) - mode
+        by_prior = step**2 @ prior if prior.ndim == 1 else ((step @ prior) * step).sum(1)
+        return -(by_prior + np.square(step @ whitened.T).sum(1)) / 2
 
     inner = scale * gradient
     step = inner - features.T @ inverse(features @ inner) if short else inverse(inner)
@@ -94,6 +96,7 @@ def factorise(found: Found, lane: int) -> Gaussian | None:
     return Gaussian(
         mode,
         draw,
+        log_density,
         float(density + size / 2 * math.log(2 * math.pi) - log_det / 2),
         float(np.sqrt(max(inner @ step, 0.0) / min(rows, size))),
     )

@@ -5,14 +5,11 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
-from numpyro.distributions import biject_to
-from numpyro.distributions.transforms import IdentityTransform
 
-from .curvature import is_replicate, log_joint, outputs_of, read
+from .curvature import log_joint, outputs_of, read
 from .engine import Start
 from .evidence import evidence_update
 from .optimizers import build_optimizer
@@ -50,25 +47,14 @@ class Alternation(AbstractPhase):
     num_among: int = eqx.field(static=True)
     optimizer: Callable | optax.GradientTransformation = eqx.field(static=True)
     learning_rate: float | Callable | None = eqx.field(static=True)
-    hyper: tuple[str, ...] | None = eqx.field(static=True)
+    hyper: tuple[str, ...] = eqx.field(static=True)
     hold_params: bool = eqx.field(static=True)
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> Climb:
         """Part the sites into the free ones and the hyper sites, and measure the start."""
         del key
-        trace = program.trace(
-            data,
-            lane.params | program.constrain(data, lane.params, lane.position),
-            jax.random.key(0),
-        )
-        hyper, free = {}, {}
-        for name, value in lane.position.items():
-            site = trace[name]
-            real = isinstance(biject_to(site["fn"].support), IdentityTransform)
-            if is_hyper(self.hyper, name, jnp.shape(site["value"]), real):
-                hyper[name] = value
-            elif not is_replicate(name, trace):
-                free[name] = value
+        hyper = {name: value for name, value in lane.position.items() if name in self.hyper}
+        free = {name: value for name, value in lane.position.items() if name not in self.hyper}
         outputs_of(program, data, lane.params, hyper, free)  # refuses what it cannot do
         held, climbing = (lane.params, {}) if self.hold_params else ({}, lane.params)
         point = (program.free_params(data, climbing), free)
@@ -106,11 +92,6 @@ class Alternation(AbstractPhase):
 
     def _optimizer(self) -> optax.GradientTransformation:
         return build_optimizer(self.optimizer, self.learning_rate, self.num_climbing, PEAK)
-
-
-def is_hyper(chosen: tuple[str, ...] | None, name: str, shape: tuple[int, ...], real: bool) -> bool:
-    """Whether a site is a point: as chosen, else a scalar whose support is not the real line."""
-    return name in chosen if chosen is not None else shape == () and not real
 
 
 def loss_at(point: Any, program: Program, data: Data, held: Values, hyper: Values) -> Array:

@@ -1,4 +1,4 @@
-"""A program made linear in its sites about the nearest of some modes."""
+"""A program made linear in its sites about the mode of each draw's own start."""
 
 import copy
 import inspect
@@ -9,22 +9,29 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
-from numpyro.primitives import _PYRO_STACK, Messenger
+from numpyro.primitives import _PYRO_STACK, Messenger, apply_stack
 
+from .differentiate import pushed
 from .fisher import FAMILIES, bare
 from .predict import statements
 from .program import WRAPPERS, Program, Sites, Values, signature_of
 
+START = "_laplace_start"  # the name under which a draw's start is given, beside its sites
+
 
 def linear(program: Program, modes: Values, sites: Sites) -> Program:
-    """Return a program that is linear in some sites about the nearest of some of their values.
+    """Return a program that is linear in some sites about one of some of their values.
 
     The Gauss-Newton Hessian is that of the linear model, and a draw of the weights of a network by
     it is far outside of where the network is near that model: predictions are to be the linear
     model's. The parameters of the observed sites' distributions are linearised without their
     constraints, a Poisson rate by its logarithm; deterministic sites likewise.
+
+    The value of `START`, given as those of the sites are, says which mode; without it, of a program
+    that is run at values of one's own, it is the nearest.
 
     Args:
         program: The program.
@@ -35,56 +42,65 @@ def linear(program: Program, modes: Values, sites: Sites) -> Program:
         Immer, Korzepa, Bauer, Improving predictions of Bayesian neural nets via local
         linearization, AISTATS 2021. https://arxiv.org/abs/2008.08400
     """
-    names = {site.name for site in (*sites.observed, *sites.deterministic)}
-    names |= set(statements(sites).values())  # on new rows, which are not masked
-    names |= set(sites.replicates)
+    stems = statements(sites)  # their names on new rows, which are not masked
+    outputs = {*sites.outputs, *sites.replicates}
+    outputs |= {stems[name] for name in sites.outputs if name in stems}
+    # what `obs_mask` puts together is made of sites, and not of their distributions
+    computed = {site.name for site in sites.deterministic} - {*sites.masked}
     values = {name: jnp.asarray(value) for name, value in modes.items()}
-    model = _Linear(program.model, values, tuple(sorted(names)), sites.masked)
-    return program.derived(model, "linear", *model.outputs)
+    model = _Linear(program.model, values, tuple(sorted(outputs)), tuple(sorted(computed)))
+    return program.derived(model, "linear", str((model.outputs, model.computed)))
+
+
+def starts_of(modes: Values, stats: dict[str, Any]) -> Values:
+    """Return what a linear program is told beside its sites: each draw's start, `(chain, draw)`."""
+    return {START: stats["start"]} if modes and "start" in stats else {}
 
 
 class _Linear(eqx.Module):
-    """A NumPyro program, linear about the nearest of some modes.
+    """A NumPyro program, linear about one of some modes.
 
     Attributes:
         model: The program.
         modes: Unconstrained values of the sites that it is linear in, `(start, *shape)`.
-        outputs: Names of the sites that are linearised.
-        masked: Names of those that are given an `obs_mask`: on the same rows they are put together
-            of two others.
+        outputs: Names of the observed sites whose distributions are linearised.
+        computed: Names of the deterministic sites that are.
     """
 
     model: Callable
     modes: Values
     outputs: tuple[str, ...] = eqx.field(static=True)
-    masked: tuple[str, ...] = eqx.field(static=True, default=())
+    computed: tuple[str, ...] = eqx.field(static=True)
 
     @property
     def __signature__(self) -> inspect.Signature:
         return signature_of(self.model)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with _Expansion(self, args, kwargs):
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        with _Expansion(self, args, kwargs, _start()):
             return self.model(*args, **kwargs)
 
 
 class _Expansion(Messenger):
     """Replaces the distributions of a run of the program by linearised ones."""
 
-    def __init__(self, linear: _Linear, args: tuple, kwargs: dict):
+    def __init__(self, linear: _Linear, args: tuple, kwargs: dict, start: Array | None):
         super().__init__()
-        self.linear, self.args, self.kwargs = linear, args, kwargs
+        self.linear, self.args, self.kwargs, self.start = linear, args, kwargs, start
         self.values: Values = {}
         self.transforms: dict[str, Any] = {}
-        self.expanded: dict[str, Any] | None = None
+        self.expanded: dict[str, Any] = {}
+        self.known: tuple[str, ...] | None = None
 
     def process_message(self, msg: dict) -> None:
-        if msg["type"] not in ("sample", "deterministic"):  # a key, say, has no name
+        linear = self.linear
+        names = {"sample": linear.outputs, "deterministic": linear.computed}.get(msg["type"], ())
+        if msg.get("name") not in names:
             return
-        if msg["name"] not in self.linear.outputs:
-            return
-        if self.expanded is None:
-            self.expanded = self._expand()
+        # sites that come later have no value yet, and what is asked for does not depend on them
+        known = tuple(name for name in linear.modes if name in self.values)
+        if known != self.known:
+            self.known, self.expanded = known, self._expand(known)
         found = self.expanded.get(msg["name"])
         if found is not None:
             msg["value" if msg["type"] == "deterministic" else "fn"] = found
@@ -95,36 +111,46 @@ class _Expansion(Messenger):
             if msg["name"] in self.linear.modes:
                 self.transforms[msg["name"]] = biject_to(msg["fn"].support)
 
-    def _expand(self) -> dict[str, Any]:
-        point = {n: self.transforms[n].inv(self.values[n]) for n in self.linear.modes}
+    def _expand(self, known: tuple[str, ...]) -> dict[str, Any]:
+        point = {n: self.transforms[n].inv(self.values[n]) for n in known}
         modes = self.linear.modes
-        distances = sum(
-            jnp.sum((modes[n] - point[n]).reshape(modes[n].shape[0], -1) ** 2, 1) for n in modes
-        )
-        nearest = jnp.argmin(distances)
-        mode = {name: value[nearest] for name, value in modes.items()}
+        start = self.start
+        if start is None and not known:
+            start = 0
+        elif start is None:
+            squares = [(modes[n] - point[n]).reshape(modes[n].shape[0], -1) ** 2 for n in known]
+            start = jnp.argmin(sum(jnp.sum(square, 1) for square in squares))
+        mode = {name: value[start] for name, value in modes.items()}
+
+        def later(msg: dict) -> Any:
+            if msg["type"] != "sample" or msg["name"] not in mode or msg["name"] in known:
+                return None
+            return biject_to(msg["fn"].support)(mode[msg["name"]])
 
         def run(point: Values) -> dict[str, dict]:
             placed = {name: self.transforms[name](value) for name, value in point.items()}
             seeded = handlers.seed(self.linear.model, jax.random.key(0))
-            model = handlers.substitute(seeded, data=self.values | placed)
+            model = handlers.substitute(seeded, substitute_fn=later)
+            model = handlers.substitute(model, data=self.values | placed)
             with _alone():
                 return handlers.trace(model).get_trace(*self.args, **self.kwargs)
 
         def outputs(point: Values) -> dict[str, Any]:
             trace = run(point)
             found: dict[str, Any] = {}
-            for name in self.linear.outputs:
+            for name in (*self.linear.outputs, *self.linear.computed):
                 if name not in trace:
                     continue
                 site = trace[name]
                 if site["type"] == "deterministic":
-                    if name in self.linear.masked:  # put together of what is seen and what is not
+                    if name not in self.linear.computed:  # what `obs_mask` puts together
                         continue
                     if jnp.issubdtype(jnp.result_type(site["value"]), jnp.floating):
                         found[name] = jnp.asarray(site["value"])
                     continue
                 base, _ = bare(site["fn"])
+                if type(base).__name__ not in FAMILIES:
+                    continue  # it depends on none of the sites
                 found[name] = {
                     parameter: _transform(base, parameter).inv(
                         jnp.asarray(getattr(base, parameter))
@@ -133,16 +159,30 @@ class _Expansion(Messenger):
                 }
             return found
 
-        step = {name: point[name] - mode[name] for name in mode}
-        value, tangent = jax.jvp(outputs, (mode,), (step,))
+        centre = {name: mode[name] for name in known}
+        step = {name: point[name] - mode[name] for name in known}
+        value, tangent = pushed(outputs, centre, step)
         linear = jax.tree.map(jnp.add, value, tangent)
-        trace = run(mode)
+        trace = run(centre)
         return {
             name: found
             if trace[name]["type"] == "deterministic"
             else _with_parameters(trace[name]["fn"], found)
             for name, found in linear.items()
         }
+
+
+def _start() -> Array | None:
+    """Ask for the start of the draw that the program is run at, as a program asks for a site."""
+    message = {
+        "type": "mutable",  # what may be given a value, and enters no density
+        "name": START,
+        "fn": lambda: None,
+        "args": (),
+        "kwargs": {},
+        "value": None,
+    }
+    return apply_stack(message)["value"]
 
 
 def _transform(base: Any, parameter: str) -> Any:

@@ -51,8 +51,9 @@ class Posterior:
         losses: `(member, step)` where the engine has any, else None.
         members: Restarts, members or chains, the best first: what another fit can start from.
         settings: Engine, resolved settings, versions, seconds, whether it was cut short.
-        modes: Unconstrained values of sites, `(start, *shape)`, about the nearest of which
-            predictions are linear in those sites; empty where they are the program's own.
+        modes: Expansion points of a linearised posterior (Laplace), unconstrained,
+            `(start, *shape)`: each draw is predicted about the one of its own start, the number in
+            `stats["start"]`. Empty for engines whose predictions run the program itself.
         record: Shapes and digest of the data where `data` is None, so that it can be saved again.
         run: The chains' last states, for `extend`; None where they are not to be had.
     """

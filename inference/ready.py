@@ -8,6 +8,7 @@ import numpy as np
 from .arguments import check_data_mapping
 from .binding import bind
 from .draws import Draws, check_data
+from .linear import starts_of
 from .new_rows import check_rows
 from .program import Program
 from .redraw import imputed, statements_in
@@ -106,6 +107,7 @@ def _bound(
 
 def _draws(posterior: "Posterior", kept: frozenset[str] | None = None) -> Draws:
     latent = {n: v for n, v in posterior.draws.items() if kept is None or n in kept}
+    latent |= starts_of(posterior.modes, posterior.stats)
     return Draws(latent, posterior.params, posterior.trunk)
 
 

@@ -16,6 +16,7 @@ from .clock import Clock
 from .described import Keyed
 from .engine import AbstractEngine, Members, Start
 from .new_rows import check_rows
+from .phase import all_finite
 from .posterior import Posterior
 from .program import TRACING, Program
 from .sites import Data, Sites, Values
@@ -104,10 +105,11 @@ def place(
         start, finite = _choose(finite, start, again), finite | good
     if not finite.any():
         with TRACING:
-            culprits = _culprits(program, data, start)
+            what, culprits = _culprits(program, data, start)
         raise FloatingPointError(
-            f"The log density is not finite at any of {TRIES * lanes} starts: {culprits}. Look at "
-            "the data's scale and at the supports, or give values to start from: `init={...}`."
+            f"{what} at any of {TRIES * lanes} starts: {culprits}. Look at the data's scale and at "
+            "the supports, and for a root, a norm or a `jnp.where` at the edge of what it can "
+            "take; or give values to start from: `init={...}`."
         )
     return start
 
@@ -124,24 +126,38 @@ def _draw(
 ) -> tuple[Start, Array]:
     def one(params: Values, values: Values, key: PRNGKeyArray) -> tuple[Start, Array]:
         drawn, position = program.start(data, params | values, strategy.value, key)
-        density = program.log_density(data, drawn, position)
-        return Start(drawn, position, {}), jnp.isfinite(density)
+        density, slope = jax.value_and_grad(
+            lambda position: program.log_density(data, drawn, position)
+        )(position)
+        return Start(drawn, position, {}), all_finite(density, slope)
 
     return jax.vmap(one)(params, values, keys)
 
 
-def _culprits(program: Program, data: Data, start: Start) -> str:
-    """Name the sites whose log density is not finite at the first lane's start."""
+def _culprits(program: Program, data: Data, start: Start) -> tuple[str, str]:
+    """Say what is not finite at the first lane's start, and of which sites."""
     params, position, _ = jax.tree.map(lambda value: value[0], start)
-    values = program.constrain(data, params, position)
-    trace = program.trace(data, params | values, jax.random.key(0))
-    found = []
-    for name, site in trace.items():
-        if site["type"] != "sample":
-            continue
-        with warnings.catch_warnings():  # NumPyro's, of values out of the support: it is said here
-            warnings.simplefilter("ignore")
-            density = np.asarray(site["fn"].log_prob(site["value"]))
-        if not np.all(np.isfinite(density)):
-            found.append(f"`{name}` has {density.sum()}")
-    return ", ".join(found) or "its gradient or its Jacobian is not"
+
+    def densities(position: Values) -> Values:
+        values = program.constrain(data, params, position)
+        trace = program.trace(data, params | values, jax.random.key(0))
+        return {
+            name: jnp.sum(site["fn"].log_prob(site["value"]))
+            for name, site in trace.items()
+            if site["type"] == "sample"
+        }
+
+    with warnings.catch_warnings():  # NumPyro's, of values out of the support: it is said here
+        warnings.simplefilter("ignore")
+        found = densities(position)
+        bad = [f"`{name}` has {v}" for name, v in found.items() if not np.isfinite(v)]
+        if bad:
+            return "The log density is not finite", ", ".join(bad)
+        slopes = jax.jacrev(densities)(position)
+    bad = [
+        f"that of `{name}` by `{by}`"
+        for name, parts in slopes.items()
+        for by, slope in parts.items()
+        if not np.all(np.isfinite(slope))
+    ]
+    return "The gradient of the log density is not finite", ", ".join(bad) or "that of the Jacobian"

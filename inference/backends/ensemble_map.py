@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_sample
 
 from bayesfield.checks import check_callable, check_size
+from bayesfield.inference.arrival import distance_to_mode
 from bayesfield.inference.engine import AbstractEngine, Fitted, Start, best_first
 from bayesfield.inference.loop import Outcome
 from bayesfield.inference.optimizers import build_optimizer, check_optimizer
@@ -17,6 +19,7 @@ from bayesfield.inference.phase import AbstractPhase, Step, all_finite, loss_sta
 from bayesfield.inference.program import Data, Program, Sites, Values
 
 PEAK = 1e-2  # of the learning rate, where none is given
+BATCHES = 64  # by which a member is scored where the density is an estimate
 
 
 class EnsembleMAP(AbstractEngine):
@@ -24,6 +27,9 @@ class EnsembleMAP(AbstractEngine):
 
     The density is the one of the constrained sites, as `AutoDelta` has it: no Jacobian, so the
     mode of a scale does not depend on how it is parametrised. Params climb with the sites.
+
+    A plate that subsamples takes other rows at each step; a member's final score is then a mean
+    over many batches, and its distance from a mode is not told.
 
     The spread of the members is that of their starts and of the modes they reached. It is no
     posterior: within one mode it goes to zero as the optimiser converges, whatever the data say.
@@ -85,11 +91,12 @@ class EnsembleMAP(AbstractEngine):
     ) -> Fitted:
         """Take each member as a draw of one chain."""
         del start, key
-        params, values, position, loss = _modes(program, data, outcome.states)
+        params, values, position, loss, distance = _modes(program, data, outcome.states)
         alive = np.flatnonzero(outcome.alive)
         members = best_first(Start(params, position, {}), loss, outcome.alive)
         order = np.argsort(np.asarray(loss)[alive], kind="stable")
         keep = alive[order]
+        known = distance is not None
         return Fitted(
             draws={name: np.asarray(value)[keep][None] for name, value in values.items()},
             params=dict(members.start.params),
@@ -97,6 +104,7 @@ class EnsembleMAP(AbstractEngine):
             stats={"lp": -np.asarray(loss)[keep][None]},
             losses=outcome.kept["ensemble map"]["loss"],
             members=members,
+            report={"distance": np.asarray(distance)[keep].tolist()} if known else None,
         )
 
 
@@ -108,16 +116,15 @@ class _Climb(AbstractPhase):
     learning_rate: float | Callable | None = eqx.field(static=True)
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray):
-        del key
         point = (program.free_params(data, lane.params), lane.position)
         optimizer = build_optimizer(self.optimizer, self.learning_rate, self.num_steps, PEAK)
-        return point, optimizer.init(point), _loss(point, program, data)
+        return point, optimizer.init(point), _loss(point, program, data, key)
 
     def step(self, program: Program, data: Data, state, index: Array, key: PRNGKeyArray):
-        del index, key
+        del index
         point, memory, _ = state
         optimizer = build_optimizer(self.optimizer, self.learning_rate, self.num_steps, PEAK)
-        loss, gradient = jax.value_and_grad(_loss)(point, program, data)
+        loss, gradient = jax.value_and_grad(_loss)(point, program, data, key)
         updates, memory = optimizer.update(gradient, memory, point)
         point = optax.apply_updates(point, updates)
         return (point, memory, loss), Step({"loss": loss}, all_finite(loss, point))
@@ -126,18 +133,38 @@ class _Climb(AbstractPhase):
         return loss_status(chunk)
 
 
-def _loss(point: tuple[Values, Values], program: Program, data: Data) -> Array:
+def _loss(
+    point: tuple[Values, Values], program: Program, data: Data, key: PRNGKeyArray | None = None
+) -> Array:
     free, position = point
     params = program.bound_params(data, free)
-    return -program.log_density(data, params, position, jacobian=False)
+    return -program.log_density(data, params, position, jacobian=False, key=key)
 
 
 @eqx.filter_jit
 def _modes(program: Program, data: Data, states):
+    """Return params, values, position, the final loss and, of a whole density, the distance."""
+    batches = _subsamples(program, data)
+
     def one(state):
         (free, position), _, _ = state
         params = program.bound_params(data, free)
         values = program.constrain(data, params, position)
-        return params, values, position, _loss((free, position), program, data)
+        if batches:
+            keys = jax.random.split(jax.random.key(0), BATCHES)
+            losses = jax.lax.map(lambda key: _loss((free, position), program, data, key), keys)
+            return params, values, position, jnp.mean(losses), None
+        loss = _loss((free, position), program, data)
+        distance = distance_to_mode(
+            lambda at: program.log_density(data, params, at, jacobian=False), position
+        )
+        return params, values, position, loss, distance
 
-    return jax.vmap(one)(states)
+    return jax.lax.map(one, states)
+
+
+def _subsamples(program: Program, data: Data) -> bool:
+    """Whether a plate takes a part of its rows, so that the density is an estimate."""
+    trace = program.trace(data, {}, jax.random.key(0))
+    plates = [site["args"] for site in trace.values() if site["type"] == "plate"]
+    return any(part is not None and part != size for size, part in plates)

@@ -36,10 +36,8 @@ class NUTS(AbstractEngine):
     each trunk. A program without params has one trunk. Chains start at the members of `init`, at
     a draw of its guide where it is an SVI fit, whose scales are then the first metric too.
 
-    The defaults are short. At them the bands of a field with every weight random were seen to cover
-    (0.91 of f in bands of 90 %, benchmarks/BELIEVABLE.md), with a median R-hat of f of 1.011; it
-    reached 1.13 at single points, where chains stayed on modes of their own for all of 600 draws.
-    For a posterior whose every parameter is to be read off ask for more.
+    The defaults are short (benchmarks/BELIEVABLE.md says what they are good for). Ask for more
+    draws if you will report individual parameters.
 
     Attributes:
         num_chains: Chains on each trunk; None for 4, or for 2 on each of several trunks.
@@ -54,8 +52,7 @@ class NUTS(AbstractEngine):
             of the warm-up estimates the metric; 0 forgets them after the first window.
         batch_size: How many chains are mapped at once; None for all of them on an accelerator and
             one on a CPU, where a mapped chain waits for the longest trajectory and copies its tree
-            at each step: four to 64 chains took 0.5 to 1 of the time by themselves, from the eight
-            schools to a FiLM-SIREN at 512 points.
+            at each step.
         init_strategy: Where chains start without `init`.
 
     References:

@@ -328,21 +328,26 @@ def two_modes(y=None):
     numpyro.sample("y", dist.Normal(jnp.abs(w), 0.05), obs=y)
 
 
-def test_starts_are_mixed_in_equal_shares_the_best_first():
+def test_starts_are_mixed_as_their_evidences_weigh_the_best_first():
     engine = Laplace(num_starts=8, num_steps=100, num_updates=4, num_samples=1000)
     posterior = fit_posterior(two_modes, {"y": np.ones(1)}, engine, key=jr.key(1))
     score = posterior.members.score
     assert np.all(np.diff(score) >= 0)
-    np.testing.assert_allclose(posterior.stats["log_evidence"][0, ::125], -score, rtol=1e-6)
+    start = posterior.stats["start"][0]
+    np.testing.assert_allclose(posterior.stats["log_evidence"][0], -score[start], rtol=1e-6)
+    weight = np.exp(score[0] - score)
+    assert weight.min() < 0.85  # the modes are 0.2 nats apart, and not the same
+    np.testing.assert_allclose(np.bincount(start) / 1000, weight / weight.sum(), atol=0.001)
     centres = posterior.members.start.position["w"][:, 0]
-    shares = posterior.draws["w"].reshape(8, 125)
-    assert np.abs(shares.mean(1) - centres).max() < 0.02
+    means = np.bincount(start, posterior.draws["w"][0, :, 0]) / np.bincount(start)
+    assert np.abs(means - centres).max() < 0.02
     assert centres[0] > 0.9
     assert centres[-1] < -0.9
     assert posterior.losses.shape == (8, 102)
     assert not posterior.trunk.any()
 
 
+@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 def test_a_start_has_its_own_trunk():
     posterior = fit_posterior(with_params, {"x": X, "y": Y}, SMALL, key=jr.key(0))
     np.testing.assert_array_equal(posterior.trunk, [[0] * 5 + [1] * 5])
@@ -370,6 +375,7 @@ def test_on_params_that_are_held_it_is_exact():
     assert abs(moved.params["offset"][0] - 1.5) > 1e-2
 
 
+@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 def test_each_start_is_on_a_trunk_of_svi():
     fit = SVI(num_restarts=2, num_steps=50, num_samples=10)
     init = fit_posterior(with_params, {"x": X, "y": Y}, fit, key=jr.key(0))
@@ -522,8 +528,5 @@ def test_a_flat_direction_is_named():
         numpyro.sample("y", dist.Normal((a + 0 * b) * x, 1).to_event(1), obs=y)
 
     engine = Laplace(num_starts=1, num_steps=10, num_updates=2)
-    with (
-        pytest.warns(ConvergenceWarning, match="smallest eigenvalue"),
-        pytest.raises(FloatingPointError, match="stronger priors"),
-    ):
+    with pytest.raises(FloatingPointError, match=r"smallest eigenvalues.*stronger priors"):
         fit_posterior(flat, {"x": X, "y": Y}, engine, key=jr.key(0))

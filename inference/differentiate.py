@@ -1,0 +1,70 @@
+"""Derivatives that programs with a backward rule of their own have too.
+
+A function by `jax.custom_vjp`, as `odeint` and other solvers are, has no forward mode. Where JAX
+says so, the same derivative is taken by reverse mode, which costs more.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+BATCH = 64  # rows or columns of a Jacobian at a time
+
+
+def jacobian(fn: Callable[[Array], Array], flat: Array, size: int) -> Array:
+    """Return the Jacobian `(size, d)` of `fn: (d,) -> (size,)`, a batch at a time."""
+    if size > flat.size:
+        try:
+            return _by_columns(fn, flat)
+        except TypeError as error:
+            _check_forward(error)
+    _, pull = jax.vjp(fn, flat)
+    return jax.lax.map(
+        lambda i: pull(jnp.zeros(size, flat.dtype).at[i].set(1.0))[0],
+        jnp.arange(size),
+        batch_size=BATCH,
+    )
+
+
+def _by_columns(fn: Callable[[Array], Array], flat: Array) -> Array:
+    _, push = jax.linearize(fn, flat)
+    columns = jax.lax.map(
+        lambda i: push(jnp.zeros_like(flat).at[i].set(1.0)), jnp.arange(flat.size), batch_size=BATCH
+    )
+    return columns.T
+
+
+def pushed(fn: Callable[[Any], Any], point: Any, step: Any) -> tuple[Any, Any]:
+    """Return `fn(point)` and how it changes, to first order, along `step`."""
+    try:
+        return jax.jvp(fn, (point,), (step,))
+    except TypeError as error:
+        _check_forward(error)
+    # the pull-back is linear in what it is given, and its transpose is the push-forward
+    value, pull = jax.vjp(fn, point)
+    _, push = jax.vjp(pull, jax.tree.map(jnp.zeros_like, value))
+    (tangent,) = push((step,))
+    return value, tangent
+
+
+def hessian(fn: Callable[[Array], Array], flat: Array) -> Array:
+    """Return the Hessian `(d, d)` of `fn: (d,) -> ()`."""
+    try:
+        return jax.hessian(fn)(flat)
+    except TypeError as error:
+        _check_forward(error)
+    return jax.jacrev(jax.grad(fn))(flat)
+
+
+def curve_along(fn: Callable[[Array], Array], flat: Array, step: Array) -> Array:
+    """Return the Hessian of `fn: (d,) -> ()` times `step`, in reverse mode."""
+    return jax.grad(lambda at: jax.grad(fn)(at) @ step)(flat)
+
+
+def _check_forward(error: TypeError) -> None:
+    """Raise what is not JAX's own refusal of forward mode."""
+    if "custom_vjp" not in str(error):
+        raise error
