@@ -15,6 +15,7 @@ from .binding import bind
 from .engine import AbstractEngine
 from .fit import check_engine, fit_unjudged
 from .labels import dotless
+from .linear import START, starts_of
 from .prior import prior_draws
 from .program import Program, Values
 from .replays import replay
@@ -135,7 +136,8 @@ def sbc(
             progress=False,
         )
         truth = {s.name: prior[dotless(s.name)].values[:1, i : i + 1] for s in sites.latent}
-        names, drawn = _quantities(posterior.predictive, posterior.data, posterior.values())
+        values = posterior.values() | starts_of(posterior.modes, posterior.stats)
+        names, drawn = _quantities(posterior.predictive, posterior.data, values)
         _, true = _quantities(posterior.program, posterior.data, truth)
         at = np.linspace(0, len(drawn) - 1, num_ranked).round().astype(int)
         below, level = (drawn[at] < true).sum(0), (drawn[at] == true).sum(0)
@@ -160,7 +162,7 @@ def _quantities(program: Program, data: Any, values: Values) -> tuple[list[str],
         names += [f"{dotless(name)}_mean[{place}]" for place in at]
         columns.append(flat[:, at])
     for name, value in values.items():
-        if np.ndim(value) == 2:
+        if np.ndim(value) == 2 and name != START:
             names.append(dotless(name))
             columns.append(np.asarray(value).reshape(-1, 1))
     log_likelihood = sum(

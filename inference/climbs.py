@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .posterior import Posterior
 
 TREND = 4.0
+FAR = 1.0  # posterior sds, as many as those at which `Laplace` leaves a start out
 HUGE = 50.0  # nats a value: the residuals are ten noise scales long
 FIRST = (
     "Scale arguments and observations to order one; then more steps (`num_steps`), then another "
@@ -111,8 +112,9 @@ def _distant(posterior: "Posterior", distance: Any) -> Finding | None:
     return finding(
         f"The climb ended {worst:.2g} posterior sds from its mode",
         worst,
-        expected="at most 0.33",
+        expected=f"at most {FAR:.0f}",
         share=share,
+        warned=worst > FAR or not np.isfinite(worst),
         effect=f"it has not arrived, and bands are off by as much as if they were "
         f"{narrower(share)} too narrow",
         change=f"{FIRST}{guide}.",

@@ -52,7 +52,7 @@ class Lanes(NamedTuple):
             first = min(step for _, step in graves.values())
             raise FloatingPointError(
                 f"Every one of {len(alive)} lanes went non-finite, the first at step {first} of "
-                f"{phase.name}. Where that is step 0, the density is not finite at the start: "
+                f"{phase.name}. Where that is step 0, the density or its gradient is not finite at the start: "
                 "look at the data's scale and at the supports. Else lower the learning rate, or "
                 "tighten the priors."
             )
