@@ -52,8 +52,8 @@ class Lanes(NamedTuple):
             first = min(step for _, step in graves.values())
             raise FloatingPointError(
                 f"Every one of {len(alive)} lanes went non-finite, the first at step {first} of "
-                f"{phase.name}. Where that is step 0, the density or its gradient is not finite at the start: "
-                "look at the data's scale and at the supports. Else lower the learning rate, or "
-                "tighten the priors."
+                f"{phase.name}. Where that is step 0, the density or its gradient is not finite at "
+                "the start: look at the data's scale and at the supports. Else lower the learning "
+                "rate, or tighten the priors."
             )
         return Lanes(states, alive, died, graves)
