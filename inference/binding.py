@@ -179,6 +179,7 @@ def trace_program(
         params=tuple(site.name for site in sites.params),
         masked=sites.masked,
         replicates=sites.replicates,
+        subsamples=bool(sites.subsampled),
         **facts,
     )
     return Program(leaves, code), sites, seen

@@ -281,6 +281,7 @@ def _posterior(
             "settings": described(engine),
             "init": init.settings if ran_first else type(init).__name__,
             "joint_params": plan.joint,
+            "params_fit": engine.params_fit,
             "draws_are": engine.draws_are,
             "outputs": None if plan.outputs is None else list(plan.sites.outputs),
             "versions": {name: version(name) for name in VERSIONS},

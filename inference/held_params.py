@@ -5,6 +5,7 @@
   as they can the noise's variance is too small by the share `p / n`, as in a least-squares fit.
   Networks use fewer than they have, so this is the most that it can be. Several trunks that are
   mixed have fitted it differently, which shows in the share between them: then it is a note.
+  So it is where params are fitted to the spread of a guide, which makes the noise larger.
 - *An uncertain trunk*: the function differs between trunks. Bands of one trunk lack that share of
   the variance; those of `T` trunks that are mixed lack about one in `T - 1` of it.
 """
@@ -37,6 +38,8 @@ def _ate_the_noise(posterior: "Posterior") -> Finding | None:
     if fitted <= most:
         return None
     joint = bool(posterior.settings.get("joint_params", False))
+    # the spread that a guide keeps in them makes the noise larger, and not smaller
+    spread = posterior.settings.get("params_fit") == "spread"
     together = " together with one value of the sites" if joint else ""
     by = f"by up to {narrower(ratio)}" if ratio < 1 else "by an amount that nothing bounds"
     return finding(
@@ -44,7 +47,7 @@ def _ate_the_noise(posterior: "Posterior") -> Finding | None:
         fitted,
         expected=f"at most {most}",
         share=fitted / (fitted + seen),  # between none of it and all of it
-        warned=joint or posterior.num_trunks == 1,
+        warned=joint or (posterior.num_trunks == 1 and not spread),
         effect=f"{'the trunk has' if joint else 'they may have'} fitted the noise too, so noise "
         f"scales may be too small {by}, and bands too narrow",
         change="`score` on data held out shows by how much. Make the trunk random "

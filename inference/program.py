@@ -54,6 +54,7 @@ class Code:
         trees: Of the params that are trees: name, structure, and the names of the leaves.
         masked: See `Sites`.
         replicates: See `Sites`.
+        subsamples: Whether a plate takes a part of its data, another one with each key.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class Code:
         trees: tuple[tuple[str, Any, tuple[str, ...]], ...] = (),
         masked: tuple[str, ...] = (),
         replicates: tuple[str, ...] = (),
+        subsamples: bool = False,
     ):
+        self.subsamples = subsamples
         arrays, self.rest = eqx.partition(model, eqx.is_array)
         _, self.structure = jax.tree.flatten(arrays)
         self.static, self.digest, self.constrained = static, digest, constrained
@@ -111,6 +114,7 @@ class Program(eqx.Module):
         spelt = [str(jax.tree.map(lambda a: (a.shape, str(a.dtype)), jax.tree.leaves(shapes)))]
         digest = " ".join([code.digest, *facts, *spelt])
         parts = (None, code.params, code.constrained, code.trees, code.masked, code.replicates)
+        parts += (code.subsamples,)
         return Program.of(model, Code(model, code.static, digest, *parts))
 
     @property

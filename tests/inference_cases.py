@@ -64,7 +64,7 @@ class Metropolis(AbstractEngine):
         return Fitted(
             draws=jax.tree.map(np.asarray, draws),
             params=params,
-            trunk=np.repeat(trunk[:, None], self.num_samples, axis=1),
+            trunk=np.repeat(trunk[:, None], lp.shape[1], axis=1),
             stats={"lp": lp},
             losses=None,
             members=best_first(Start(params, last, {}), -lp.mean(1), np.ones(len(keep), bool)),

@@ -144,7 +144,7 @@ def _loss(
 @eqx.filter_jit
 def _modes(program: Program, data: Data, states):
     """Return params, values, position, the final loss and, of a whole density, the distance."""
-    batches = _subsamples(program, data)
+    batches = program.code.subsamples  # the density is an estimate
 
     def one(state):
         (free, position), _, _ = state
@@ -161,10 +161,3 @@ def _modes(program: Program, data: Data, states):
         return params, values, position, loss, distance
 
     return jax.lax.map(one, states)
-
-
-def _subsamples(program: Program, data: Data) -> bool:
-    """Whether a plate takes a part of its rows, so that the density is an estimate."""
-    trace = program.trace(data, {}, jax.random.key(0))
-    plates = [site["args"] for site in trace.values() if site["type"] == "plate"]
-    return any(part is not None and part != size for size, part in plates)

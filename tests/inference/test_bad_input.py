@@ -35,6 +35,9 @@ from bayesfield.inference import (
     start,
 )
 
+# Fits of a few steps, which have not arrived and say so: what is tested is something else.
+pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+
 KEY = jr.key(0)
 DATA = {"x": X, "y": Y}
 TINY = EnsembleMAP(num_members=1, num_steps=4)
@@ -280,7 +283,7 @@ def test_counts_are_positive_integers(engine, name, unchecked):
 SETTINGS = {
     "guide's name": (lambda: SVI(guide="laplace"), ValueError,
                      r"`guide` to be one of \[.*'low_rank'.*\]; got 'laplace'"),
-    "guide's type": (lambda: SVI(guide=3), TypeError, r"a name, an AutoGuide class.*got int"),
+    "guide's type": (lambda: SVI(guide=3), TypeError, r"a name, an AutoGuide .*got int"),
     "trunks of restarts": (lambda: SVI(num_trunks=3, num_restarts=2), ValueError,
                            r"`num_trunks` to be at most `num_restarts=2`; got 3"),
     "a metric": (lambda: NUTS(metric="full"), ValueError,

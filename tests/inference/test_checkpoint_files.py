@@ -322,7 +322,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_fit(tmp_path, monkeypatch,
         text = rf"`checkpoint` {tmp_path} can no longer .*: .*{os.strerror(error)}.* fit goes on"
         with pytest.warns(UserWarning, match=text) as caught:
             found = fitted(checkpoint=tmp_path)
-    assert len(caught) == 1
+    assert [w.category for w in caught].count(UserWarning) == 1
     np.testing.assert_array_equal(found.draws["slope"], whole.draws["slope"])
     assert not [*tmp_path.glob(".*.part")]
     again = fitted(checkpoint=tmp_path)  # goes on from what is there

@@ -1,6 +1,7 @@
 """Convergence, judged in function space: the numbers are ArviZ's, and a bad run is loud."""
 
 import dataclasses
+import re
 import warnings
 
 import arviz as az
@@ -156,7 +157,7 @@ def test_weights_are_judged_on_request_and_values_on_64_rows_at_most():
 
 @pytest.mark.parametrize(
     "engine",
-    [SVI("multivariate_normal"), EnsembleMAP(num_members=5, num_steps=20)],
+    [SVI("multivariate_normal"), EnsembleMAP(num_members=5, num_steps=1000)],
     ids=["SVI", "MAP"],
 )
 def test_one_chain_has_no_rhat_and_no_warning(engine):
@@ -348,13 +349,14 @@ def test_an_ensemble_is_not_mistaken_for_a_posterior():
 @pytest.mark.parametrize(
     "engine", [EnsembleMAP(num_members=2), SVI(num_restarts=2, num_particles=8)], ids=["MAP", "SVI"]
 )
-def test_a_loss_that_still_falls_is_named_and_warned_of(engine, num_steps, said):
+def test_a_climb_that_has_not_arrived_is_named_and_warned_of(engine, num_steps, said):
     model, data = PROGRAMS["poisson"]()
     engine = dataclasses.replace(engine, num_steps=num_steps, learning_rate=1e-2)
     far = {"a": np.array(4.0), "b": np.array(-4.0)}
     posterior, texts = fit(model, data, engine, init=far if said else None)
-    assert any("loss still falls" in str(t) for t in diagnose(posterior).findings) == said
-    assert any("loss still falls" in t for t in texts) == said
+    wrong = re.compile("loss still falls|climb ended .* from its mode")
+    assert any(wrong.search(str(t)) for t in diagnose(posterior).findings) == said
+    assert any(wrong.search(t) for t in texts) == said
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ from bayesfield.inference import EnsembleMAP, fit_posterior
 from bayesfield.inference.binding import bind
 from bayesfield.inference.intake import take
 
+# Fits of a few steps, which have not arrived and say so: what is tested is something else.
+pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+
 KEY = jr.key(0)
 TINY = EnsembleMAP(num_members=1, num_steps=4)
 RNG = np.random.default_rng(0)
