@@ -228,6 +228,7 @@ def _sorted_out(found: list[Statement], seen: Inspection) -> tuple[Sites, dict[s
             if name in names and not seen.readers(name)
         ),
         reads={name: seen.reads(name) for name in (*sampled, *factors)},
+        feeds=tuple(sorted(seen.feeds)),
     )
     trees = tuple(
         (said.name, jax.tree.structure(said.value), tuple(site.name for site in said.sites))

@@ -19,6 +19,7 @@ from bayesfield.checks import (
     check_path,
     check_texts,
     close_match,
+    scales_of,
     warn,
 )
 
@@ -42,6 +43,7 @@ from .sites import Data, Sites
 from .start import given_values, members_of, place
 from .supports import check_init
 
+MANY = 100  # values to infer: more are those of a network
 VERSIONS = ("bayesfield", "numpyro", "jax", "blackjax", "optax")
 
 
@@ -195,6 +197,7 @@ def _planned(
     program, arrays, sites = bind(model, data, allow_nan=allow_nan)
     sites = with_outputs(sites, outputs)
     check_fittable(sites)
+    _name_scales(sites, arrays)
     if isinstance(init, Mapping):
         check_init("fit_posterior", program, arrays, given_values(sites.inferred, init))
     check_subsampling(sites.inferred)
@@ -207,6 +210,15 @@ def _planned(
     engine = engine.resolved(program, arrays, sites.inferred)
     joint = _params_are_joint(engine, sites, init)
     return Plan(engine, program, arrays, sites, init, joint, outputs)
+
+
+def _name_scales(sites: Sites, data: Data) -> None:
+    """Warn of arguments far from order one where a network takes them, before it is fitted."""
+    numbers = sum(int(np.prod(s.shape)) for s in (*sites.inferred.latent, *sites.params))
+    if numbers > MANY:
+        found = scales_of({name: data[name] for name in sites.feeds})
+        if found:
+            warn(" ".join(found))
 
 
 def _run(

@@ -17,7 +17,7 @@ from numpyro.primitives import Messenger, default_process_message
 from .dataflow import TAG, Flow, Walk, constants, digest_of, flows, input_flow, tag
 from .described import of_library, spelt
 
-KEY = "key"
+KEY, DATA = "key", "data: "
 TRIED = ("mean", "variance")
 
 
@@ -63,6 +63,17 @@ class Inspection(NamedTuple):
     def is_used(self, site: str) -> bool:
         """Whether anything at all is computed from a site."""
         return any(site in flow.inputs for (name, _), flow in self.facts.items() if name != site)
+
+    @property
+    def feeds(self) -> set[str]:
+        """The arguments of `data` that distributions are computed from."""
+        inputs = {
+            name
+            for (_, aspect), flow in self.facts.items()
+            if not aspect.startswith(("value", "obs", "mask", "weight"))
+            for name in flow.inputs
+        }
+        return {n.removeprefix(DATA).split(".")[0] for n in inputs if n.startswith(DATA)}
 
     def reads(self, site: str) -> dict[str, tuple[str, ...]]:
         """Return by parameter what a sample site's distribution is computed from directly."""
@@ -139,7 +150,7 @@ def inspect_program(
     if then is not None:
         then(closed, number)
     flat, _ = jax.tree_util.tree_flatten_with_path(data)
-    names = [f"data: {jax.tree_util.keystr(p, simple=True, separator='.')}" for p, _ in flat]
+    names = [f"{DATA}{jax.tree_util.keystr(p, simple=True, separator='.')}" for p, _ in flat]
     names += [f"leaf: {path}" for path in paths]
     jaxpr = getattr(closed, "jaxpr", closed)
     inputs = [

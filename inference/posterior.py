@@ -27,6 +27,7 @@ from .labels import Labelled, axis_names, labelled
 from .linear import linear
 from .predict import run_program
 from .program import Program, tracing
+from .ranges import outside_of_fit
 from .ready import on_new_data
 from .replays import observations, replay
 from .sites import Data, Sites, Values
@@ -159,7 +160,8 @@ class Posterior:
 
         Returns:
             An xarray Dataset with dims (chain, draw, ...), plates by their names; `<site>_<plate>`
-            where a plate has two sizes or is called as a site or an axis is.
+            where a plate has two sizes or is called as a site or an axis is. Its attr
+            `outside_of_fit` names the arguments that go beyond what the fit has seen.
 
         Raises:
             TypeError: `data` holds an argument that the model does not take; an old-style key.
@@ -189,6 +191,9 @@ class Posterior:
         if unknown:
             note = f"neither the mean nor the median is known to NumPyro: no {', '.join(unknown)}"
             result = result.assign_attrs(note=note)
+        beyond = outside_of_fit(self, ready.data)
+        if beyond:
+            result = result.assign_attrs(outside_of_fit=beyond)
         if not out:
             result = result.assign_attrs(note="the program has no output: name `sites` to return")
         return result

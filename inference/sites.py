@@ -51,6 +51,7 @@ class Sites(NamedTuple):
             engine infers them, they are drawn when the rest is known.
         reads: For each sample site, by each parameter of its distribution: the sites and params
             whose values that is computed from directly.
+        feeds: Names of the arguments of `data` that distributions are computed from.
     """
 
     latent: tuple[Site, ...]
@@ -64,6 +65,7 @@ class Sites(NamedTuple):
     masked: tuple[str, ...] = ()
     replicates: tuple[str, ...] = ()
     reads: dict[str, dict[str, tuple[str, ...]]] = {}  # noqa: RUF012 -- never changed
+    feeds: tuple[str, ...] = ()
 
     @property
     def subsampled(self) -> list[str]:
