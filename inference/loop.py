@@ -231,7 +231,14 @@ def _joined(chunks: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([c[name] for c in chunks], axis=1) for name in chunks[0]}
 
 
+def _in_notebook() -> bool:
+    """Whether this is a Jupyter kernel, which shows stderr though it is no terminal."""
+    kernel = sys.modules.get("IPython")  # not imported for this: a notebook has it already
+    shell = kernel.get_ipython() if kernel is not None else None
+    return hasattr(shell, "kernel")
+
+
 def _bar(phase: AbstractPhase, progress: bool, done: int) -> tqdm:
-    quiet = not progress or not sys.stderr.isatty()
+    quiet = not progress or not (sys.stderr.isatty() or _in_notebook())
     whence = f"{phase.name}, from step {done}" if 0 < done < phase.num_steps else phase.name
     return tqdm(total=phase.num_steps, initial=done, desc=whence, disable=quiet, unit="step")

@@ -4,6 +4,7 @@ import io
 import signal
 import sys
 import warnings
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -466,6 +467,16 @@ def test_a_bar_stops_where_the_interrupt_came(bound, monkeypatch):
     interrupt_at(5)
     run(bound, progress=True)
     assert "12/53" in stream.getvalue().split("\r")[-1]
+
+
+@pytest.mark.parametrize(("shell", "shown"), [(SimpleNamespace(kernel=1), True), (None, False)])
+def test_a_bar_is_shown_in_a_notebook(bound, monkeypatch, shell, shown):
+    """Its stderr is no terminal, and is shown all the same; IPython in a script is no notebook."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    run(bound, progress=True)
+    assert bool(stream.getvalue()) == shown
 
 
 def test_a_bar_says_from_where_a_run_goes_on(bound, monkeypatch):
