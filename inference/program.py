@@ -17,6 +17,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, PRNGKeyArray, PyTree
 from numpyro import handlers
 from numpyro.distributions import biject_to
+from numpyro.infer import init_to_uniform
 from numpyro.infer.util import constrain_fn, log_density, potential_energy
 from numpyro.primitives import Messenger
 
@@ -199,7 +200,7 @@ class Program(eqx.Module):
     ) -> tuple[Values, Values]:
         """Draw a start, `(params, unconstrained position)`, but for the sites `given`."""
         seeded = handlers.seed(self.proper_model, key)
-        placed = handlers.substitute(seeded, substitute_fn=strategy)
+        placed = handlers.substitute(seeded, substitute_fn=_or_uniform(strategy))
         trace = self.run(handlers.substitute(placed, data=self.join(given)), data)
         drawn = self.split({n: s["value"] for n, s in trace.items() if s["type"] == "param"})
         position = {
@@ -263,6 +264,18 @@ def innermost(fn: Any) -> Any:
     while isinstance(fn, WRAPPERS):
         fn = fn.base_dist
     return fn
+
+
+def _or_uniform(strategy: Callable) -> Callable[[dict], Any]:
+    """Return a strategy that starts a site uniformly where it cannot be drawn from its prior."""
+
+    def start(message: dict) -> Any:
+        try:
+            return strategy(message)
+        except (NotImplementedError, ImportError):  # some of NumPyro's ask for TFP
+            return init_to_uniform(message)
+
+    return start
 
 
 def _is_latent(message: dict) -> bool:
