@@ -128,6 +128,7 @@ def test_a_sound_fit_is_near():
     assert distances(line, data, SVI(num_steps=100))[0] > 1
 
 
+@pytest.mark.slow
 def test_a_sound_fit_of_a_field_is_near():
     x, z = RNG.uniform(-1, 1, (2, 64, 1))
     data = {"x": x, "z": z, "y": np.sin(3 * x * (1 + z))[:, 0] + 0.1 * RNG.normal(size=64)}

@@ -63,7 +63,12 @@ GUIDES = {
 }
 
 
-@pytest.mark.parametrize("name", GUIDES)
+LONG = ("BNAF", "IAF", "DAIS", "surrogate")  # to compile
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in GUIDES]
+)
 def test_a_guide_of_numpyro_finds_the_posterior(name):
     engine = SVI(guide=GUIDES[name], num_steps=800, num_samples=800)
     posterior = fit_posterior(regression, DATA, engine, key=KEY)

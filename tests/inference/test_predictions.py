@@ -25,6 +25,7 @@ from bayesfield.inference import (
     score,
     variance_split,
 )
+from bayesfield.inference.fit import fit_unjudged
 
 S = 2000
 X = np.linspace(-1, 1, 8)
@@ -496,7 +497,7 @@ def groups(num_groups, y=None):
 )
 def test_new_groups_and_times_are_refused_in_one_sentence(model, size, data, text):
     site = "level" if model is level else "u"
-    posterior = fit_posterior(model, data, EnsembleMAP(num_members=2, num_steps=2), key=jr.key(0))
+    posterior = fit_unjudged(model, data, EnsembleMAP(num_members=2, num_steps=2), key=jr.key(0))
     (name,) = size
     y = np.zeros((size[name], 2) if model is groups else size[name])
     more = size | {"y": y}
@@ -582,6 +583,7 @@ def test_laplace_puts_what_is_masked_together_of_its_replicates():
     np.testing.assert_array_equal(got["y"], together)
 
 
+@pytest.mark.slow
 def test_simulated_data_sets_draw_all_that_the_data_feed():
     """Of a program with a lag the first series is as random as the second."""
 
