@@ -19,18 +19,17 @@ hold the posterior of many weights, and too few steps.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jaxtyping import Array
 
+from .draws import Draws
 from .findings import Finding, finding
 from .labels import dotless
 from .moments import location
-from .program import WRAPPERS, Data, Program, Values
-from .replays import probed
+from .program import Data, Program, Values
+from .replays import observations, probed
 
 if TYPE_CHECKING:
     from .posterior import Posterior
@@ -72,11 +71,12 @@ def explained(posterior: "Posterior", means: Mapping[str, np.ndarray]) -> dict[s
         for site in posterior.sites.observed
         if site.name in means and site.family not in CLASSES and "Censored" not in site.family
     )
-    seen = _observed(posterior.program, posterior.data, values, names)
+    draws = Draws(posterior.draws, posterior.params, posterior.trunk)
+    seen = observations(posterior.program, posterior.data, draws, names)
     feeds = _feeds(posterior.program, posterior.data, values, names)
     out = {}
     for name in names:
-        y, mask = (np.asarray(value) for value in seen[name])
+        y, mask = seen[name]
         if not np.issubdtype(y.dtype, np.number) or not y.ndim:
             continue
         site = next(site for site in posterior.sites.observed if site.name == name)
@@ -233,22 +233,3 @@ def _feeds(
         name: [np.asarray(leaves[i]) for i in sorted(mean - observed)]
         for name, mean in zip(names, used[: len(names)], strict=True)
     }
-
-
-@eqx.filter_jit
-def _observed(
-    program: Program, data: Data, values: Values, names: tuple[str, ...]
-) -> dict[str, tuple[Array, Array]]:
-    """Return the value of each site, and which of its entries are seen."""
-    trace = program.trace(data, values, jax.random.key(0))
-    found = {}
-    for name in names:
-        fn, y = trace[name]["fn"], jnp.asarray(trace[name]["value"])
-        seen = jnp.ones(y.shape, bool)
-        while isinstance(fn, WRAPPERS):
-            if isinstance(fn, dist.MaskedDistribution):
-                mask = jnp.asarray(fn._mask)
-                seen = seen & mask.reshape((*mask.shape, *[1] * fn.event_dim))
-            fn = fn.base_dist
-        found[name] = y, seen
-    return found
