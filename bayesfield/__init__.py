@@ -43,7 +43,8 @@ from .networks import (
     SirenDense,
 )
 from .prior_check import PriorCheck, check_prior
-from .priors import Frozen, Prior, freeze, prior_scales, with_prior
+from .prior_scales import prior_scales
+from .priors import Frozen, Prior, freeze, with_prior
 from .random_field import random_field, realise
 
 if not (_Path(__file__).parent / "inference").is_dir():

@@ -37,12 +37,17 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=2, skip_file_prefixes=INSIDE)
 
 
+def is_key(value: Any) -> bool:
+    """Whether a value is an array of typed keys."""
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
 def check_key(call: str, key: Any) -> PRNGKeyArray:
     """Return `key` if it is one typed key, as `jax.random.key` makes them."""
     advice = "a typed key, `jax.random.key(seed)`"
     if not isinstance(key, jax.Array):
         raise TypeError(f"`{call}` expected `key` to be {advice}; got {described(key)}.")
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    if not is_key(key):
         raise TypeError(
             f"`{call}` expected `key` to be {advice}; got an array of {key.dtype} and shape "
             f"{key.shape}. An old-style key is turned into one by `jax.random.wrap_key_data(key)`."

@@ -5,22 +5,19 @@
 - `drawn` is what a module that holds priors does when it is called directly.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpyro
-from jax.core import eval_jaxpr
-from jax.extend.core import Jaxpr, jaxpr_as_fun
-from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
-from numpyro.primitives import _PYRO_STACK
 
+from .blueprint import blueprint_of, is_param
 from .checks import check_flag, close_match, described, numeric
 from .priors import Frozen, Prior, dotted, is_placeholder, leaves_with_paths
+from .private import in_program, plates_around
 
 
 def random_field(name: str, field: PyTree | Callable[[PRNGKeyArray], PyTree], *, learn=True):
@@ -51,14 +48,14 @@ def random_field(name: str, field: PyTree | Callable[[PRNGKeyArray], PyTree], *,
         raise ValueError(
             f"`random_field` expected `name` to be a non-empty string without '/'; got {name!r}."
         )
-    if not _PYRO_STACK:
+    if not in_program():
         raise RuntimeError(
             f"`random_field({name!r}, ...)` was called outside of a NumPyro program: no handler is "
             "active. Call it in a model, and run the model by an inference engine or under "
             "`numpyro.handlers.seed(model, key)`."
         )
     learn = check_flag("random_field", "learn", learn)
-    blueprint = _blueprint("random_field", field, learn=learn)
+    blueprint = blueprint_of("random_field", field, learn=learn)
 
     def realised(path: str, index: int, leaf: Any) -> Any:
         site = f"{name}.{path}"
@@ -66,7 +63,7 @@ def random_field(name: str, field: PyTree | Callable[[PRNGKeyArray], PyTree], *,
             return _sample(site, leaf, remedy=f"under another name than {name!r}")
         if isinstance(leaf, Frozen):
             return jax.lax.stop_gradient(leaf.value)
-        if not learn or not _is_param(leaf):
+        if not learn or not is_param(leaf):
             return leaf
         value = numpyro.param(site, blueprint.initial(index))
         if value is None:
@@ -115,7 +112,7 @@ def realise(
             "`realise` expected `values` to map names of sites to values, `posterior.values()` "
             f"say; got {described(values)}."
         )
-    blueprint = _blueprint("realise", field, learn=True)
+    blueprint = blueprint_of("realise", field, learn=True)
     leaves = leaves_with_paths(blueprint.structure)
     own = _own_values(values, name, leaves)
 
@@ -160,7 +157,7 @@ def _own_values(
     unknown = sorted(under.keys() - sites.keys())
     # A site that is not the field's is another's where no leaf waits for a value.
     waiting = [s for s, leaf in sites.items() if s not in under and not isinstance(leaf, Frozen)]
-    waiting = [s for s in waiting if isinstance(sites[s], Prior) or _is_param(sites[s])]
+    waiting = [s for s in waiting if isinstance(sites[s], Prior) or is_param(sites[s])]
     if unknown and waiting:
         raise ValueError(
             f"`realise` found no leaf of the field for the values {unknown}."
@@ -186,7 +183,7 @@ def drawn(module: PyTree) -> PyTree:
     if not placed:
         return module
     kind = type(module).__name__
-    if not _PYRO_STACK and any(isinstance(leaf, Prior) for leaf in placed):
+    if not in_program() and any(isinstance(leaf, Prior) for leaf in placed):
         raise RuntimeError(
             f"This `{kind}` holds priors: it is a distribution over functions, and no handler is "
             f'active to draw one. In a NumPyro program, `f = random_field("field", field)` gives '
@@ -203,7 +200,7 @@ def drawn(module: PyTree) -> PyTree:
 
 
 def _sample(site: str, prior: Prior, *, remedy: str) -> Array:
-    plates = [repr(handler.name) for handler in _PYRO_STACK if isinstance(handler, numpyro.plate)]
+    plates = [repr(name) for name in plates_around()]
     if plates:
         raise RuntimeError(
             f"The sample site `{site}` lies inside the plate {', '.join(plates)}, which would draw "
@@ -229,135 +226,5 @@ def _sample(site: str, prior: Prior, *, remedy: str) -> Array:
 
 def holds_priors(call: str, field: Any) -> bool:
     """Whether a field, or what a function `key -> field` makes, holds any prior."""
-    structure = _blueprint(call, field, learn=True).structure
+    structure = blueprint_of(call, field, learn=True).structure
     return any(isinstance(leaf, Prior) for _, leaf in leaves_with_paths(structure))
-
-
-class _Blueprint(NamedTuple):
-    """What a field, or a function that makes one, is made of.
-
-    Attributes:
-        structure: The field; where a function makes it, its params are abstract
-            (`jax.ShapeDtypeStruct`), and only what does not depend on the key has values.
-        initial: From the place of a leaf to a param's initial value, as `numpyro.param` takes it.
-    """
-
-    structure: PyTree
-    initial: Callable[[int], Any]
-
-    def build(self, realised: Callable[[str, int, Any], Any]) -> PyTree:
-        """Replace every leaf by `realised(path, place, leaf)`."""
-        flat, structure = jax.tree_util.tree_flatten_with_path(
-            self.structure, is_leaf=is_placeholder
-        )
-        leaves = [realised(dotted(path), i, leaf) for i, (path, leaf) in enumerate(flat)]
-        return jax.tree_util.tree_unflatten(structure, leaves)
-
-
-def _blueprint(call: str, field: Any, *, learn: bool) -> _Blueprint:
-    if _is_field(field):
-        leaves = [leaf for _, leaf in leaves_with_paths(field)]
-        return _Blueprint(field, lambda place: leaves[place])
-    if not callable(field):
-        got = type(field).__name__
-        raise TypeError(f"`{call}` expected a field or a function `key -> field`; got {got}.")
-    if isinstance(field, type):
-        raise TypeError(
-            f"`{call}` expected a field or a function `key -> field`; got {described(field)}: make "
-            f"one, by `{field.__name__}.init(...)` say."
-        )
-    if not learn:
-        raise ValueError(
-            f"`{call}` expected `learn=True` with a function `key -> field`: where params are not "
-            "learnt nothing remembers what the key gave. Make the field beforehand."
-        )
-    return _blueprint_of_function(call, field)
-
-
-def _blueprint_of_function(call: str, make: Callable[[PRNGKeyArray], PyTree]) -> _Blueprint:
-    # In a potential NumPyro answers every request for a key with the same one, and in
-    # `log_density` with None. So the function is traced, not run: params are taken by their
-    # shapes, and only what does not depend on the key is evaluated.
-    try:
-        inspect.signature(make).bind(None)
-    except TypeError as error:
-        raise TypeError(
-            f"`{call}` expected a field or a function `key -> field`; got a function that does "
-            f"not take one argument: {error}."
-        ) from None
-    except ValueError:
-        pass  # it has no signature to ask
-    key = _program_key()
-    like = jax.random.key(0) if key is None else key
-    closed, shapes, static = eqx.filter_make_jaxpr(make)(like)
-    leaves, layout = jax.tree.flatten(shapes)
-    fixed = [
-        not _is_param(node)
-        for node in jax.tree.leaves(shapes, is_leaf=is_placeholder)
-        for _ in jax.tree.leaves(node)
-    ]
-    if not _is_field(eqx.combine(shapes, static)):
-        made = eqx.combine(shapes, static)
-        got = "an array" if isinstance(made, jax.ShapeDtypeStruct) else repr(made)
-        raise TypeError(
-            f"`{call}` expected a function `key -> field`; it returns {got}. Where it is a model "
-            "or a plain function of `x`, wrap what it is made of in an Equinox module."
-        )
-    live, (uses_key,) = dce_jaxpr(closed.jaxpr, fixed, instantiate=False)
-    if uses_key:
-        raise ValueError(
-            f"`{call}` expected a function whose priors and frozen leaves do not depend on the "
-            f"key; those at {_keyed(closed.jaxpr, shapes)} do. The key gives params their initial "
-            "values and nothing else: make what is fixed outside of the function."
-        )
-    values = iter(eval_jaxpr(live, closed.consts))
-    known = [next(values) if flag else leaf for flag, leaf in zip(fixed, leaves, strict=True)]
-    structure = eqx.combine(jax.tree.unflatten(layout, known), static)
-
-    if key is None:
-        return _Blueprint(structure, lambda place: None)
-    fresh: list[Any] = []
-
-    def initial(place: int) -> Callable[[Any], Array]:
-        def draw(_: Any) -> Array:
-            # NumPyro calls it only where the param has no value yet; one key for all params.
-            if not fresh:
-                tree = jax.tree.unflatten(layout, jaxpr_as_fun(closed)(key))
-                fresh.extend(leaf for _, leaf in leaves_with_paths(eqx.combine(tree, static)))
-            return fresh[place]
-
-        return draw
-
-    return _Blueprint(structure, initial)
-
-
-def _keyed(jaxpr: Jaxpr, shapes: PyTree) -> list[str]:
-    """Name the placeholders whose arrays depend on the key, the one input of `jaxpr`."""
-    paths, owners = [], []
-    for path, node in leaves_with_paths(shapes):
-        owners += [None if _is_param(node) else path] * len(jax.tree.leaves(node))
-    for path in dict.fromkeys(owner for owner in owners if owner):
-        _, (used,) = dce_jaxpr(jaxpr, [owner == path for owner in owners], instantiate=False)
-        paths += [path] * used
-    return paths
-
-
-def _is_param(leaf: Any) -> bool:
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return jnp.issubdtype(leaf.dtype, jnp.inexact)
-    return eqx.is_inexact_array(leaf)
-
-
-def _is_field(field: Any) -> bool:
-    """Whether `field` is a field; a wrapped function (`eqx.filter_jit`) is a module too."""
-    return isinstance(field, eqx.Module) and any(
-        is_placeholder(leaf) or _is_param(leaf) for _, leaf in leaves_with_paths(field)
-    )
-
-
-def _program_key() -> PRNGKeyArray | None:
-    """Take a key from the program's handlers; NumPyro hands on a raw one where given one."""
-    key = numpyro.prng_key() if _PYRO_STACK else None
-    if key is None or jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key
-    return jax.random.wrap_key_data(key)

@@ -12,8 +12,9 @@ from machine import interleaved, ratio
 from training_step import film_siren, rows
 
 import bayesfield as bf
-from bayesfield.inference import EnsembleMAP, crew, fit, fit_posterior, loop
-from bayesfield.inference.clock import Clock
+from bayesfield.inference import EnsembleMAP, fit, fit_posterior
+from bayesfield.inference.running import crew, loop
+from bayesfield.inference.running.clock import Clock
 
 STEPS = 50
 

@@ -16,7 +16,8 @@ import numpy as np
 import numpyro.distributions as dist
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, fit_posterior, loop
+from bayesfield.inference import NUTS, SVI, EnsembleMAP, fit_posterior
+from bayesfield.inference.running import loop
 
 PAIRS = 7
 CHUNKS, run = loop.CHUNKS, loop.run

@@ -19,8 +19,8 @@ from numpyro import handlers, infer
 from numpyro.infer import init_to_value
 
 from bayesfield.inference import NUTS, SVI, fit_posterior
-from bayesfield.inference.diagnostics import judged
-from bayesfield.inference.nuts_phase import Sampler
+from bayesfield.inference.engines.nuts.sampler import Sampler
+from bayesfield.inference.posterior.convergence import judged
 
 CHAINS, WARMUP, SAMPLES, DEPTH = 4, 100, 100, 6
 

@@ -16,7 +16,7 @@ from machine import interleaved
 from numpyro import handlers
 
 import bayesfield as bf
-from bayesfield.inference.binding import bind
+from bayesfield.inference.program.binding import bind
 
 
 def cases(model, data):

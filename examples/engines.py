@@ -11,7 +11,8 @@ import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
 
-from bayesfield.inference import ConvergenceWarning, diagnose, fit_posterior, score
+from bayesfield.inference import ConvergenceWarning, fit_posterior, score
+from bayesfield.inference.judging import diagnose
 
 
 def compare(model, train, held_out, engines, *, key, unit=1.0):

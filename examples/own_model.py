@@ -20,7 +20,8 @@ import numpyro
 import numpyro.distributions as dist
 
 import bayesfield as bf
-from bayesfield.inference import SVI, cosine_cycles, diagnose, fit_posterior
+from bayesfield.inference import SVI, cosine_cycles, fit_posterior
+from bayesfield.inference.judging import diagnose
 
 
 @dataclass(frozen=True)

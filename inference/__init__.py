@@ -18,21 +18,25 @@ if __name__ != "bayesfield.inference":
         "import it as bayesfield.inference."
     )
 
-from .backends import NUTS, SVI, EnsembleMAP, Laplace
-from .calibration import sbc
-from .diagnostics import ConvergenceWarning, diagnose
-from .engine import AbstractEngine, Fitted, Members, Start
-from .findings import Finding
+from .engines.engine import AbstractEngine
+from .engines.ensemble_map import EnsembleMAP
+from .engines.fitted import Fitted, Members, Start, best_first
+from .engines.laplace.laplace import Laplace
+from .engines.nuts.nuts import NUTS
+from .engines.optimizers import CosineCycles, cosine_cycles
+from .engines.svi.svi import SVI
 from .fit import fit_posterior
-from .loop import Outcome
-from .optimizers import CosineCycles, cosine_cycles
-from .phase import AbstractPhase, Step
-from .posterior import Posterior
-from .prior import sample_prior
-from .program import Program, Site, Sites
-from .refits import score_by_refits
-from .scores import score
-from .variance import variance_split
+from .judging.calibration import sbc
+from .judging.diagnose import diagnose
+from .judging.refits import score_by_refits
+from .judging.scores import score
+from .judging.variance import variance_split
+from .posterior.findings import ConvergenceWarning, Finding
+from .posterior.posterior import Posterior
+from .predicting.prior import sample_prior
+from .program.program import Program, Site, Sites
+from .running.loop import Outcome
+from .running.phase import AbstractPhase, Step
 
 __all__ = [
     "NUTS",
@@ -53,6 +57,7 @@ __all__ = [
     "Sites",
     "Start",
     "Step",
+    "best_first",
     "cosine_cycles",
     "diagnose",
     "fit_posterior",

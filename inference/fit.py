@@ -2,14 +2,12 @@
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
@@ -18,30 +16,26 @@ from bayesfield.checks import (
     check_key,
     check_path,
     check_texts,
-    close_match,
     scales_of,
     warn,
 )
 
-from . import loop
-from .arguments import check_not_traced
-from .backends import ENGINES
-from .binding import bind, check_fittable, with_outputs
-from .checkpoint import Checkpoint, digest
-from .clock import Clock
-from .described import described
-from .diagnostics import with_verdict
-from .engine import AbstractEngine, Fitted, Members, Run, Start, check_subsampling
-from .fingerprint import program_digest
-from .labels import check_clashes
-from .posterior import Posterior
-from .program import TRACING, Program
-from .replicates import with_replicates
-from .safely import interrupts_held
-from .same_fit import layout_of
-from .sites import Data, Sites
-from .start import given_values, members_of, place
-from .supports import check_init
+from .engines.drive import Driven, Stopwatch, drive
+from .engines.engine import AbstractEngine, check_subsampling
+from .posterior.posterior import Posterior
+from .predicting.labels import check_clashes
+from .program.arguments import check_not_traced
+from .program.binding import bind
+from .program.bound import BoundProgram
+from .program.described import described
+from .program.digests import digest
+from .program.fingerprint import program_digest
+from .program.roles_of_sites import check_fittable, with_outputs
+from .program.sites import Sites
+from .running.checkpoint import Checkpoint
+from .running.safely import Hold, interrupts_held
+from .running.same_fit import layout_of
+from .start import Init, check_engine, place, ran_first, read_init
 
 MANY = 100  # values to infer: more are those of a network
 VERSIONS = ("bayesfield", "numpyro", "jax", "blackjax", "optax")
@@ -52,19 +46,15 @@ class Plan(NamedTuple):
 
     Attributes:
         engine: What runs.
-        program: The program.
-        data: Its arrays.
-        sites: All of its sites; an engine is given those that are inferred.
+        bound: The program, its data and all of its sites; an engine is given those inferred.
         init: What the fit starts from.
         joint: Whether the params are fitted to one value of the sites.
         outputs: The outputs that the user names.
     """
 
     engine: AbstractEngine
-    program: Program
-    data: Data
-    sites: Sites
-    init: Any
+    bound: BoundProgram
+    init: Init
     joint: bool
     outputs: tuple[str, ...] | None
 
@@ -135,7 +125,7 @@ def fit_posterior(
             checkpoint=checkpoint,
             outputs=outputs,
         )
-        return with_verdict(hold, "fit_posterior", posterior)
+        return posterior.judged(hold, "fit_posterior")
 
 
 def fit_unjudged(
@@ -167,12 +157,12 @@ def fit_unjudged(
     if checkpoint is not None:  # after every check: a fit that is refused leaves no trace
         opened = Checkpoint(checkpoint, _identity(plan, key))
     with interrupts_held() as hold, opened as saved:
-        start = plan.init
-        if isinstance(start, AbstractEngine):
+        begin = plan.init
+        if begin.first is not None:
             start = fit_unjudged(  # it is a start, no result
                 model,
                 data,
-                start,
+                begin.first,
                 key=keys[0],
                 progress=progress,
                 allow_nan=allow_nan,
@@ -182,7 +172,10 @@ def fit_unjudged(
             if start.cut_short or hold.take():
                 warn(f"Interrupted in `init`: {plan.engine} has not run.")
                 return start
-        return _run(plan, start, keys, progress=progress, saved=saved)
+            told, begin = start.settings, ran_first(plan.bound, begin, start)
+        else:
+            told = type(begin.given).__name__
+        return _run(plan, begin, told, keys, hold=hold, progress=progress, saved=saved)
 
 
 def _planned(
@@ -194,181 +187,101 @@ def _planned(
     outputs: tuple[str, ...] | None,
 ) -> Plan:
     """Check all that can be refused."""
-    program, arrays, sites = bind(model, data, allow_nan=allow_nan)
-    sites = with_outputs(sites, outputs)
-    check_fittable(sites)
-    _name_scales(sites, arrays)
-    if isinstance(init, Mapping):
-        check_init("fit_posterior", program, arrays, given_values(sites.inferred, init))
-    check_subsampling(sites.inferred)
-    check_clashes(sites)
-    if isinstance(init, str | AbstractEngine):
-        init = check_engine("fit_posterior", "init", init)
-        _check_order(engine, init, sites.inferred)
-    else:
-        engine.check(sites.inferred, members_of(sites.inferred, init)[0])
-    engine = engine.resolved(program, arrays, sites.inferred)
-    joint = _params_are_joint(engine, sites, init)
-    return Plan(engine, program, arrays, sites, init, joint, outputs)
+    bound = bind(model, data, allow_nan=allow_nan)
+    bound = bound._replace(sites=with_outputs(bound.sites, outputs))
+    sites = bound.sites.inferred
+    check_fittable(bound.sites)
+    _name_scales(bound)
+    check_subsampling(sites)
+    check_clashes(bound.sites)
+    read = read_init(bound, init, engine)
+    engine = engine.resolved(bound.program, bound.data, sites)
+    return Plan(engine, bound, read, _params_are_joint(engine, sites, read), outputs)
 
 
-def _name_scales(sites: Sites, data: Data) -> None:
+def _name_scales(bound: BoundProgram) -> None:
     """Warn of arguments far from order one where a network takes them, before it is fitted."""
+    sites = bound.sites
     numbers = sum(int(np.prod(s.shape)) for s in (*sites.inferred.latent, *sites.params))
     if numbers > MANY:
-        found = scales_of({name: data[name] for name in sites.feeds})
+        found = scales_of({name: bound.data[name] for name in sites.feeds})
         if found:
             warn(" ".join(found))
 
 
 def _run(
     plan: Plan,
-    init: Any,
+    init: Init,
+    told: Any,
     keys: Any,
     *,
+    hold: Hold,
     progress: bool,
     saved: Checkpoint | None,
 ) -> Posterior:
-    """Run the engine from a posterior, from given values or from a draw."""
-    engine, program, data, sites = plan.engine, plan.program, plan.data, plan.sites.inferred
-    members, values = members_of(sites, init)
-    engine.check(sites, members)
+    """Run the engine from where the lanes start."""
+    engine, bound = plan.engine, plan.bound
     _, key_start, key_run, key_result = keys
-    begin, clock = time.perf_counter(), Clock()
-    start = place(engine, program, data, sites, members, values, key_start, clock)
-    lanes = jax.random.split(key_run, engine.num_lanes(sites))
-    with interrupts_held() as hold:
-        outcome = loop.run(
-            engine.phases(program),
-            program,
-            data,
-            start,
-            lanes,
-            batch_size=engine.lanes_at_once(),
-            progress=progress,
-            clock=clock,
-            checkpoint=saved,
-        )
-        run = Run(engine, start, lanes, outcome.reached)
-        fitted = hold.to_the_end(_made, plan, outcome, run, key_result)
-        taken = {
-            "seconds": time.perf_counter() - begin,
-            "compile_seconds": clock.compiling,
-            "run_seconds": clock.running,
-        }
-        return hold.to_the_end(_posterior, plan, init, fitted, outcome, run, taken)
-
-
-def _made(plan: Plan, outcome: loop.Outcome, run: Run, key: PRNGKeyArray) -> Fitted:
-    """Make draws of a run."""
-    with TRACING:
-        fitted = plan.engine.result(plan.program, plan.data, run.start, outcome, key)
-        return with_replicates(plan.program, plan.data, plan.sites, fitted, run.keys[0])
-
-
-def _posterior(
-    plan: Plan,
-    init: Any,
-    fitted: Fitted,
-    outcome: loop.Outcome,
-    run: Run,
-    taken: dict[str, float],
-) -> Posterior:
-    """Put draws, and what they are draws of, together."""
-    engine = plan.engine
-    ran_first = isinstance(plan.init, AbstractEngine)
-    return Posterior(
-        program=plan.program,
-        data=plan.data,
-        sites=plan.sites,
-        draws=fitted.draws,
-        params=fitted.params,
-        trunk=np.asarray(fitted.trunk),
-        stats=fitted.stats,
-        losses=fitted.losses,
-        members=fitted.members,
-        modes=fitted.modes or {},
-        settings={
-            "engine": type(engine).__name__,
-            "settings": described(engine),
-            "init": init.settings if ran_first else type(init).__name__,
-            "joint_params": plan.joint,
-            "params_fit": engine.params_fit,
-            "draws_are": engine.draws_are,
-            "outputs": None if plan.outputs is None else list(plan.sites.outputs),
-            "versions": {name: version(name) for name in VERSIONS},
-            **taken,
-            "report": fitted.report or {},
-            "cut_short": outcome.interrupted,
-            "lost": {str(lane): list(where) for lane, where in outcome.died.items()},
-        },
-        run=run,
+    watch = Stopwatch.started()
+    start = place(bound, engine, init, key_start, watch.clock)
+    driven = drive(
+        bound,
+        engine,
+        start,
+        jax.random.split(key_run, engine.num_lanes(bound.sites.inferred)),
+        hold=hold,
+        watch=watch,
+        progress=progress,
+        key=key_result,
+        checkpoint=saved,
     )
+    return hold.to_the_end(_posterior, plan, told, driven)
+
+
+def _posterior(plan: Plan, told: Any, driven: Driven) -> Posterior:
+    """Put draws, and how they were made, together."""
+    engine, fitted = plan.engine, driven.fitted
+    settings = {
+        "engine": type(engine).__name__,
+        "settings": described(engine),
+        "init": told,
+        "joint_params": plan.joint,
+        "params_fit": engine.params_fit,
+        "draws_are": engine.draws_are,
+        "outputs": None if plan.outputs is None else list(plan.bound.sites.outputs),
+        "versions": {name: version(name) for name in VERSIONS},
+        "report": fitted.report or {},
+        **driven.taken,
+    }
+    fitted = fitted._replace(trunk=np.asarray(fitted.trunk), settings=settings)
+    return Posterior.of(plan.bound, fitted, run=driven.run)
 
 
 def _identity(plan: Plan, key: PRNGKeyArray) -> dict[str, Any]:
     """Say what a fit is of, so that a checkpoint of another is refused."""
-    init = plan.init
-    if isinstance(init, Posterior):
-        init = digest(init.members)
-    elif isinstance(init, Mapping):
-        init = digest({name: jnp.asarray(value) for name, value in init.items()})
-    else:
-        init = described(init)
-    arguments = plan.program.arguments(plan.data)
+    program, data, sites = plan.bound
     return {
         "data": {
-            name: digest(value) if jax.tree.leaves(plan.data[name]) else described(value)
-            for name, value in arguments.items()
+            name: digest(value) if jax.tree.leaves(data[name]) else described(value)
+            for name, value in program.arguments(data).items()
         },
         "settings": described(plan.engine),
-        "init": init,
+        "init": plan.init.identity,
         "key": digest(key),
-        "program": program_digest(plan.program),
-        "layout": layout_of(plan.engine, plan.sites.inferred),
+        "program": program_digest(program),
+        "layout": layout_of(plan.engine, sites.inferred),
         "versions": {name: version(name) for name in (*VERSIONS, "jaxlib")},
     }
 
 
-def check_engine(call: str, name: str, engine: Any) -> AbstractEngine:
-    """Return an engine, or the one of that name at its defaults."""
-    if isinstance(engine, str):
-        if engine not in ENGINES:
-            raise ValueError(
-                f"`{call}` expected `{name}` to be one of {sorted(ENGINES)}; got {engine!r}."
-                f"{close_match(engine, [*ENGINES])}"
-            )
-        return ENGINES[engine]()
-    if not isinstance(engine, AbstractEngine):
-        given = f"{engine.__name__} itself" if isinstance(engine, type) else type(engine).__name__
-        raise TypeError(
-            f"`{call}` expected `{name}` to be an engine, `NUTS()` say, or its name; got {given}."
-        )
-    return engine
-
-
-def _check_order(engine: AbstractEngine, init: AbstractEngine, sites: Sites) -> None:
-    """Let both engines refuse the program before the first of them runs."""
-    init.check(sites, None)
-    names = {site.name for site in sites.params}
-    promised = Members(
-        Start(dict.fromkeys(names, np.zeros(0)), {}, {}), np.zeros(init.num_lanes(sites))
-    )
-    engine.check(sites, promised)
-
-
-def _params_are_joint(engine: AbstractEngine, sites: Sites, init: Any) -> bool:
+def _params_are_joint(engine: AbstractEngine, sites: Sites, init: Init) -> bool:
     """Whether params are fitted to one value of the sites; warn where `init` hands on such ones."""
     if not sites.params or engine.params_fit != "held":
         return bool(sites.params) and engine.params_fit == "point"
-    if isinstance(init, Posterior):
-        name, joint = init.settings["engine"], init.settings.get("joint_params", False)
-    else:
-        name, joint = type(init).__name__, getattr(init, "params_fit", "") == "point"
-    if joint:
+    if init.joint:
         warn(
-            f"`init` by `{name}` fits the params together with one value of the sites, so the "
-            "trunk has fitted the noise (chains on it had R-hat 1.5 where those on SVI's had "
-            "1.01). `init=SVI(num_restarts=...)` fits the params to the sites' spread."
+            f"`init` by `{init.name}` fits the params together with one value of the sites, so "
+            "the trunk has fitted the noise, and chains on it may disagree. "
+            "`init=SVI(num_restarts=...)` fits the params to the sites' spread."
         )
-    return joint
+    return init.joint

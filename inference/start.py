@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,21 +10,107 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from bayesfield.checks import numeric
+from bayesfield.checks import close_match, numeric
 
-from .clock import Clock
-from .described import Keyed
-from .engine import AbstractEngine, Members, Start
-from .new_rows import check_rows
-from .phase import all_finite
-from .posterior import Posterior
-from .program import TRACING, Program
-from .sites import Data, Sites, Values
+from .engines.engine import AbstractEngine
+from .engines.fitted import Members, Start
+from .engines.names import ENGINES
+from .posterior.posterior import Posterior
+from .program.bound import BoundProgram
+from .program.described import Keyed, described
+from .program.digests import digest
+from .program.new_rows import check_rows
+from .program.program import TRACING, Program
+from .program.sites import Data, Sites, Values
+from .program.supports import check_init
+from .running.clock import Clock
+from .running.phase import all_finite
 
 TRIES = 10
 
 
-def members_of(sites: Sites, init: Any) -> tuple[Members | None, Values]:
+class Init(NamedTuple):
+    """What a fit starts from, as the user gave it.
+
+    Attributes:
+        given: None, a posterior, values of sites and params by name, or an engine to run first.
+        members: What there is to start from; None where there is nothing, or not yet.
+        values: Constrained values of sites that are fixed at the start.
+    """
+
+    given: "Posterior | AbstractEngine | Mapping[str, ArrayLike] | None"
+    members: Members | None
+    values: Values
+
+    @property
+    def first(self) -> AbstractEngine | None:
+        """The engine that runs first, if any."""
+        return self.given if isinstance(self.given, AbstractEngine) else None
+
+    @property
+    def name(self) -> str:
+        """The engine that it is by, or else what kind of thing it is."""
+        if isinstance(self.given, Posterior):
+            return self.given.settings["engine"]
+        return type(self.given).__name__
+
+    @property
+    def joint(self) -> bool:
+        """Whether its params were fitted together with one value of the sites."""
+        if isinstance(self.given, Posterior):
+            return bool(self.given.settings.get("joint_params", False))
+        return self.first is not None and self.first.params_fit == "point"
+
+    @property
+    def identity(self) -> Any:
+        """What tells it from another, in JSON's types."""
+        if isinstance(self.given, Posterior):
+            return digest(self.given.members)
+        if isinstance(self.given, Mapping):
+            return digest({name: jnp.asarray(value) for name, value in self.given.items()})
+        return described(self.given)
+
+
+def read_init(bound: BoundProgram, init: Any, engine: AbstractEngine) -> Init:
+    """Read `init`, and let the engine that it is for refuse it before anything runs."""
+    sites = bound.sites.inferred
+    if isinstance(init, str | AbstractEngine):
+        first = check_engine("fit_posterior", "init", init)
+        first.check(sites, None)
+        names = {site.name for site in sites.params}
+        promised = Start(dict.fromkeys(names, np.zeros(0)), {}, {})
+        engine.check(sites, Members(promised, np.zeros(first.num_lanes(sites))))
+        return Init(first, None, {})
+    if isinstance(init, Mapping):
+        check_init("fit_posterior", bound.program, bound.data, given_values(sites, init))
+    members, values = _members_of(sites, init)
+    engine.check(sites, members)
+    return Init(init, members, values)
+
+
+def ran_first(bound: BoundProgram, init: Init, posterior: "Posterior") -> Init:
+    """Return what there is to start from when the engine that runs first has run."""
+    return init._replace(members=_members_of(bound.sites.inferred, posterior)[0])
+
+
+def check_engine(call: str, name: str, engine: Any) -> AbstractEngine:
+    """Return an engine, or the one of that name at its defaults."""
+    if isinstance(engine, str):
+        if engine not in ENGINES:
+            raise ValueError(
+                f"`{call}` expected `{name}` to be one of {sorted(ENGINES)}; got {engine!r}."
+                f"{close_match(engine, [*ENGINES])}"
+            )
+        return ENGINES[engine]()
+    if not isinstance(engine, AbstractEngine):
+        given = f"{engine.__name__} itself" if isinstance(engine, type) else type(engine).__name__
+        raise TypeError(
+            f"`{call}` expected `{name}` to be an engine, `NUTS()` say, or its name; got {given}."
+        )
+    return engine
+
+
+def _members_of(sites: Sites, init: Any) -> tuple[Members | None, Values]:
     """Return what `init` has to start from, and constrained values that it fixes beside it."""
     if init is None:
         return None, {}
@@ -70,16 +156,12 @@ def given_values(sites: Sites, init: Mapping[str, ArrayLike]) -> Values:
 
 
 def place(
-    engine: AbstractEngine,
-    program: Program,
-    data: Data,
-    sites: Sites,
-    members: Members | None,
-    values: Values,
-    key: PRNGKeyArray,
-    clock: Clock,
+    bound: BoundProgram, engine: AbstractEngine, init: Init, key: PRNGKeyArray, clock: Clock
 ) -> Start:
     """Place the lanes: at the members of `init`, or drawn, and drawn again where not finite."""
+    program, data, sites = bound.program, bound.data, bound.sites.inferred
+    members, values = init.members, init.values
+    engine.check(sites, members)
     lanes = engine.num_lanes(sites)
     params: Values = {}
     if members is not None:

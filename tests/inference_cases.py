@@ -33,7 +33,7 @@ from bayesfield.inference import (
     Start,
     Step,
 )
-from bayesfield.inference.engine import best_first
+from bayesfield.inference.engines.fitted import best_first
 
 
 class Metropolis(AbstractEngine):

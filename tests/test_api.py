@@ -150,9 +150,12 @@ def test_there_are_examples_in_docstrings():
 
 # Which rooms a room may import from. Imports point one way, so the order is the house's.
 ROOMS = [
+    "private",
     "checks",
     "generators",
+    "prior_scales",
     "priors",
+    "blueprint",
     "random_field",
     "prior_check",
     "networks",
@@ -161,7 +164,7 @@ ROOMS = [
     "models",
 ]
 MAY_NOT = {
-    "generators": {"priors"},
+    "generators": {"priors", "prior_scales"},
     "networks": {"conditioners", "prior_check"},
     "conditioners": {"networks", "prior_check"},
     "fields": {"prior_check"},
@@ -227,8 +230,74 @@ def test_inference_imports_nothing_from_the_fields_side():
     for path, package in paths:
         names = {n for n in imports(path, package) if n.split(".")[0] == "bayesfield"}
         # The wording of errors lies below both sides.
-        assert rooms_of(names) <= {"inference", "checks"}, path
+        assert rooms_of(names) <= {"inference", "checks", "private"}, path
         assert "bayesfield" not in names, path
+
+
+# In `inference/` likewise; rooms of one line may not import each other.
+FLOORS = [
+    {"program"},
+    {"running", "predicting"},
+    {"engines"},
+    {"storage"},
+    {"posterior"},
+    {"start"},
+    {"fit"},
+    {"judging"},
+]
+
+
+def modules_of(folder, package):
+    """Return each module of a package with those of the package that it imports, at any depth."""
+    paths = {}
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        paths[".".join([package, *parts]).removesuffix(".__init__")] = path
+    arrows = {}
+    for module, path in paths.items():
+        inside = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        found = imports(path, inside)
+        files = {name for name in found if paths.get(name, folder).name != "__init__.py"}
+        arrows[module] = files & set(paths) - {module}  # `from . import loop` names the package too
+    return arrows
+
+
+def circles(arrows):
+    """Yield the modules from which a path of imports leads back to them."""
+    for module in arrows:
+        seen, left = set(), [*arrows[module]]
+        while left:
+            name = left.pop()
+            if name not in seen:
+                seen.add(name)
+                left += arrows[name]
+        if module in seen:
+            yield module
+
+
+def test_imports_of_inference_point_one_way():
+    package = "bayesfield.inference"
+    floors = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    for module, used in modules_of(PACKAGE / "inference", package).items():
+        if module == package:
+            continue
+        room = module.split(".")[2]
+        assert room in floors, f"{module} has no place in the order of imports"
+        for other in used - {package}:
+            below = other.split(".")[2]
+            assert below == room or floors[below] < floors[room], f"{module} imports {other}"
+
+
+def test_no_imports_go_in_a_circle():
+    for folder, package in (
+        (PACKAGE / "inference", "bayesfield.inference"),
+        (PACKAGE, "bayesfield"),
+    ):
+        assert not [*circles(modules_of(folder, package))]
+
+
+def test_a_circle_of_imports_is_found():
+    assert [*circles({"a": {"b"}, "b": {"c"}, "c": {"b"}})] == ["b", "c"]
 
 
 def test_imports_are_read_as_python_reads_them(tmp_path):

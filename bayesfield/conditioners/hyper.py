@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
 from bayesfield.generators import Generator, apply_linear
-from bayesfield.priors import prior_scales
+from bayesfield.prior_scales import prior_scales
 
 from .conditioner import AbstractConditioner
 from .lift import bayesian
@@ -178,7 +178,7 @@ class LowRankHyperLinear(AbstractConditioner):
 
 
 @prior_scales.register
-def _(module: LowRankHyperLinear) -> dict[str, ArrayLike]:
+def _hyper_scales(module: LowRankHyperLinear) -> dict[str, ArrayLike]:
     gain = 1.0 / math.sqrt(module.num_features)
     return {"weight": gain, "right": gain, "left": 1.0 / math.sqrt(module.rank)}
 

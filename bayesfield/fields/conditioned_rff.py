@@ -10,7 +10,7 @@ from bayesfield.checks import check_size, described
 from bayesfield.generators import Generator, apply_linear
 from bayesfield.networks import Linear
 from bayesfield.networks.fourier import feature_readout, fourier_features, readout_scales
-from bayesfield.priors import prior_scales
+from bayesfield.prior_scales import prior_scales
 
 from .field import AbstractField
 
@@ -125,5 +125,5 @@ class ConditionedRFFNet(AbstractField):
 
 
 @prior_scales.register
-def _(module: ConditionedRFFNet) -> dict[str, ArrayLike]:
+def _rff_scales(module: ConditionedRFFNet) -> dict[str, ArrayLike]:
     return readout_scales()

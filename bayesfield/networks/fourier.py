@@ -17,7 +17,8 @@ import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size, described
-from bayesfield.priors import Prior, check_positive_prior, prior_scales
+from bayesfield.prior_scales import prior_scales
+from bayesfield.priors import Prior, check_positive_prior
 
 from .linear import Linear
 from .network import AbstractNetwork
@@ -146,7 +147,7 @@ def feature_readout(call: str, num_features: int, out_features: int, key: PRNGKe
 
 
 @prior_scales.register
-def _(module: RandomKitchenSinks) -> dict[str, ArrayLike]:
+def _fourier_scales(module: RandomKitchenSinks) -> dict[str, ArrayLike]:
     return readout_scales()
 
 

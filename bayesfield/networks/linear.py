@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from bayesfield.checks import check_key, check_positive, check_size
 from bayesfield.generators import apply_linear
 from bayesfield.networks.network import AbstractNetwork
-from bayesfield.priors import prior_scales
+from bayesfield.prior_scales import prior_scales
 
 
 class Linear(AbstractNetwork):
@@ -50,5 +50,5 @@ class Linear(AbstractNetwork):
 
 
 @prior_scales.register
-def _(module: Linear) -> dict[str, ArrayLike]:
+def _linear_scales(module: Linear) -> dict[str, ArrayLike]:
     return {"weight": 1.0 / math.sqrt(module.in_features), "bias": 0.3}

@@ -17,7 +17,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from bayesfield.checks import check_flag, check_key, check_positive, check_size
 from bayesfield.generators import apply_linear
-from bayesfield.priors import prior_scales
+from bayesfield.prior_scales import prior_scales
 
 from .linear import Linear
 from .network import AbstractNetwork
@@ -208,7 +208,7 @@ def siren_prior_sds(d_in: int, omega: float, *, is_first: bool) -> tuple[float, 
 
 
 @prior_scales.register
-def _(module: SirenDense) -> dict[str, ArrayLike]:
+def _siren_scales(module: SirenDense) -> dict[str, ArrayLike]:
     weight, bias = siren_prior_sds(module.in_features, module.omega, is_first=module.is_first)
     return {"weight": weight, "bias": bias}
 

@@ -1,0 +1,1 @@
+"""How a program is fitted: what an engine is, and each of them."""

@@ -1,0 +1,165 @@
+"""An ensemble of maximum a posteriori fits, one compiled loop over members."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray
+from numpyro.infer import init_to_sample
+
+from bayesfield.checks import check_callable, check_size
+
+from ..program.program import Data, Program, Sites, Values
+from ..running.loop import Outcome
+from ..running.phase import AbstractPhase, Step, all_finite, loss_status
+from .arrival import distance_to_mode
+from .engine import AbstractEngine
+from .fitted import Fitted, Start, best_first
+from .optimizers import build_optimizer, check_optimizer
+
+PEAK = 1e-2  # of the learning rate, where none is given
+BATCHES = 64  # by which a member is scored where the density is an estimate
+
+
+class EnsembleMAP(AbstractEngine):
+    """Members that each climb to a mode of the joint density from a start of their own.
+
+    The density is the one of the constrained sites, as `AutoDelta` has it: no Jacobian, so the
+    mode of a scale does not depend on how it is parametrised. Params climb with the sites.
+
+    A plate that subsamples takes other rows at each step; a member's final score is then a mean
+    over many batches, and its distance from a mode is not told.
+
+    The spread of the members is that of their starts and of the modes they reached. It is no
+    posterior: within one mode it goes to zero as the optimiser converges, whatever the data say.
+
+    Attributes:
+        num_members: How many.
+        num_steps: Optimiser steps.
+        optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
+        learning_rate: A number, which is held, or a schedule; None for a cosine one-cycle with its
+            peak at 0.01, or with a transformation.
+        batch_size: How many members are mapped at once; None takes so many that their arrays
+            stay in the cache.
+        init_strategy: Where members start; a draw from the prior by default.
+    """
+
+    num_members: int = eqx.field(static=True, default=8)
+    num_steps: int = eqx.field(static=True, default=2000)
+    optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
+    learning_rate: float | Callable | None = eqx.field(static=True, default=None)
+    batch_size: int | None = eqx.field(static=True, default=None)
+    init_strategy: Callable = eqx.field(static=True, default=init_to_sample)
+
+    def __check_init__(self) -> None:
+        """Check the settings."""
+        if self.batch_size is not None:
+            check_size("EnsembleMAP", "batch_size", self.batch_size)
+        check_size("EnsembleMAP", "num_members", self.num_members)
+        check_size("EnsembleMAP", "num_steps", self.num_steps)
+        strategy = "a NumPyro init strategy"
+        check_callable("EnsembleMAP", "init_strategy", self.init_strategy, strategy)
+        check_optimizer("EnsembleMAP", self.optimizer, self.learning_rate)
+
+    @property
+    def params_fit(self) -> str:
+        """Together with one value of the sites."""
+        return "point"
+
+    @property
+    def draws_are(self) -> str:
+        """Modes, one a member."""
+        return "modes"
+
+    def num_lanes(self, sites: Sites) -> int:
+        """One for each member."""
+        del sites
+        return self.num_members
+
+    def lanes_at_once(self) -> int | None:
+        """As `batch_size` says."""
+        return self.batch_size
+
+    def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
+        """One: the climb."""
+        del program
+        return (_Climb("ensemble map", self.num_steps, 0, self.optimizer, self.learning_rate),)
+
+    def result(
+        self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
+    ) -> Fitted:
+        """Take each member as a draw of one chain."""
+        del start, key
+        params, values, position, loss, distance = _modes(program, data, outcome.states)
+        alive = np.flatnonzero(outcome.alive)
+        members = best_first(Start(params, position, {}), loss, outcome.alive)
+        order = np.argsort(np.asarray(loss)[alive], kind="stable")
+        keep = alive[order]
+        known = distance is not None
+        return Fitted(
+            draws={name: np.asarray(value)[keep][None] for name, value in values.items()},
+            params=dict(members.start.params),
+            trunk=np.arange(len(keep))[None] if params else np.zeros((1, len(keep)), int),
+            stats={"lp": -np.asarray(loss)[keep][None]},
+            losses=outcome.kept["ensemble map"]["loss"],
+            members=members,
+            report={"distance": np.asarray(distance)[keep].tolist()} if known else None,
+        )
+
+
+class _Climb(AbstractPhase):
+    name: str = eqx.field(static=True)
+    num_steps: int = eqx.field(static=True)
+    num_discarded: int = eqx.field(static=True)
+    optimizer: Callable | optax.GradientTransformation = eqx.field(static=True)
+    learning_rate: float | Callable | None = eqx.field(static=True)
+
+    def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray):
+        point = (program.free_params(data, lane.params), lane.position)
+        optimizer = build_optimizer(self.optimizer, self.learning_rate, self.num_steps, PEAK)
+        return point, optimizer.init(point), _loss(point, program, data, key)
+
+    def step(self, program: Program, data: Data, state, index: Array, key: PRNGKeyArray):
+        del index
+        point, memory, _ = state
+        optimizer = build_optimizer(self.optimizer, self.learning_rate, self.num_steps, PEAK)
+        loss, gradient = jax.value_and_grad(_loss)(point, program, data, key)
+        updates, memory = optimizer.update(gradient, memory, point)
+        point = optax.apply_updates(point, updates)
+        return (point, memory, loss), Step({"loss": loss}, all_finite(loss, point))
+
+    def status(self, chunk: dict[str, np.ndarray]) -> str:
+        return loss_status(chunk)
+
+
+def _loss(
+    point: tuple[Values, Values], program: Program, data: Data, key: PRNGKeyArray | None = None
+) -> Array:
+    free, position = point
+    params = program.bound_params(data, free)
+    return -program.log_density(data, params, position, jacobian=False, key=key)
+
+
+@eqx.filter_jit
+def _modes(program: Program, data: Data, states):
+    """Return params, values, position, the final loss and, of a whole density, the distance."""
+    batches = program.code.subsamples  # the density is an estimate
+
+    def one(state):
+        (free, position), _, _ = state
+        params = program.bound_params(data, free)
+        values = program.constrain(data, params, position)
+        if batches:
+            keys = jax.random.split(jax.random.key(0), BATCHES)
+            losses = jax.lax.map(lambda key: _loss((free, position), program, data, key), keys)
+            return params, values, position, jnp.mean(losses), None
+        loss = _loss((free, position), program, data)
+        distance = distance_to_mode(
+            lambda at: program.log_density(data, params, at, jacobian=False), position
+        )
+        return params, values, position, loss, distance
+
+    return jax.lax.map(one, states)

@@ -1,0 +1,1 @@
+"""`Laplace`: Gaussians about modes, and predictions linear about them."""

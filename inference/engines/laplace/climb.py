@@ -1,0 +1,101 @@
+"""The phase of Laplace: the climb to a mode, and updates of the scales among its steps."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray
+
+from ...program.program import Data, Program, Values
+from ...running.phase import AbstractPhase, Step, all_finite, loss_status
+from ..fitted import Start
+from ..optimizers import build_optimizer
+from .curvature import log_joint, outputs_of, read
+from .evidence import evidence_update
+
+PEAK = 1e-2  # of the learning rate, where none is given
+
+
+class Climb(NamedTuple):
+    """A lane: what climbs, params and the free sites; what is held; the hyper sites."""
+
+    point: Any
+    memory: Any
+    loss: Array
+    held: Values
+    hyper: Values
+
+    def params(self, program: Program, data: Data) -> Values:
+        """Return all params, constrained."""
+        return self.held | program.bound_params(data, self.point[0])
+
+
+class Alternation(AbstractPhase):
+    """The climb of the free sites, and updates of them and of the hyper sites.
+
+    `num_among` updates are spread over the climb, and all steps after it are updates. The other
+    settings are those of `Laplace`.
+    """
+
+    name: str = eqx.field(static=True)
+    num_steps: int = eqx.field(static=True)
+    num_discarded: int = eqx.field(static=True)
+    num_climbing: int = eqx.field(static=True)
+    num_among: int = eqx.field(static=True)
+    optimizer: Callable | optax.GradientTransformation = eqx.field(static=True)
+    learning_rate: float | Callable | None = eqx.field(static=True)
+    hyper: tuple[str, ...] = eqx.field(static=True)
+    hold_params: bool = eqx.field(static=True)
+
+    def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> Climb:
+        """Part the sites into the free ones and the hyper sites, and measure the start."""
+        del key
+        hyper = {name: value for name, value in lane.position.items() if name in self.hyper}
+        free = {name: value for name, value in lane.position.items() if name not in self.hyper}
+        outputs_of(program, data, lane.params, hyper, free)  # refuses what it cannot do
+        held, climbing = (lane.params, {}) if self.hold_params else ({}, lane.params)
+        point = (program.free_params(data, climbing), free)
+        loss = loss_at(point, program, data, held, hyper)
+        return Climb(point, self._optimizer().init(point), loss, held, hyper)
+
+    def step(self, program: Program, data: Data, state: Climb, index: Array, key: PRNGKeyArray):
+        """Take a step of the optimiser, or update, as the index says."""
+        del key
+
+        def climb(state: Climb) -> tuple[Climb, Array, Array]:
+            loss, gradient = jax.value_and_grad(loss_at)(
+                state.point, program, data, state.held, state.hyper
+            )
+            updates, memory = self._optimizer().update(gradient, state.memory, state.point)
+            point = optax.apply_updates(state.point, updates)
+            new = state._replace(point=point, memory=memory, loss=loss)
+            return new, loss, all_finite(loss, point)
+
+        def update(state: Climb) -> tuple[Climb, Array, Array]:
+            free_params, position = state.point
+            params = state.params(program, data)
+            position, hyper, loss = evidence_update(program, data, params, state.hyper, position)
+            new = state._replace(point=(free_params, position), loss=loss, hyper=hyper)
+            return new, loss, all_finite(loss, position, hyper)
+
+        period = max(1, self.num_climbing // (self.num_among + 1))
+        now = (index >= self.num_climbing) | ((index % period == period - 1) & (index >= period))
+        state, loss, finite = jax.lax.cond(now, update, climb, state)
+        return state, Step({"loss": loss}, finite)
+
+    def status(self, chunk: dict[str, np.ndarray]) -> str:
+        """Say the best lane's loss."""
+        return loss_status(chunk)
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return build_optimizer(self.optimizer, self.learning_rate, self.num_climbing, PEAK)
+
+
+def loss_at(point: Any, program: Program, data: Data, held: Values, hyper: Values) -> Array:
+    """Return minus the log joint density, of unconstrained values."""
+    free_params, position = point
+    params = held | program.bound_params(data, free_params)
+    return -log_joint(read(program, data, params, hyper, position), hyper, position)

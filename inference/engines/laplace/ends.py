@@ -1,0 +1,128 @@
+"""What is made of the ends of a Laplace approximation's climbs: Gaussians, and draws of them."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
+
+from ...program.program import Data, Program, Values
+from .climb import Climb, loss_at
+from .curvature import curvature_at
+from .gaussian import Found, Gaussian, factorise
+
+TRIED = 64  # draws by which it is seen what a start's evidence is worth
+
+
+def gaussians_of(
+    program: Program, data: Data, states: Climb, alive: np.ndarray
+) -> dict[int, Gaussian]:
+    """Return the Gaussian of each start whose curvature is positive definite.
+
+    Raises:
+        FloatingPointError: No start's is.
+    """
+    found = jax.tree.map(np.asarray, _at_the_end(program, data, states))
+    tried = {int(lane): factorise(found, int(lane)) for lane in np.flatnonzero(alive)}
+    gaussians = {lane: one for lane, one in tried.items() if isinstance(one, Gaussian)}
+    if not gaussians:
+        least = {lane: f"{value:.3g}" for lane, value in tried.items()}
+        raise FloatingPointError(
+            "`Laplace` expected the curvature to be positive definite at one mode at least; got "
+            f"smallest eigenvalues, by start, of {least}. Give the sites proper or stronger "
+            "priors, or more steps (`num_steps`)."
+        )
+    return gaussians
+
+
+def log_weights(
+    program: Program, data: Data, states: Climb, gaussians: dict[int, Gaussian], keys: Array
+) -> np.ndarray:
+    """Return log weights of some draws of each start, `(start, draw)`; NaN where it has none.
+
+    They are those of the program and not of the linear one: what they spread by is what Laplace's
+    evidence leaves out.
+    """
+    first = next(iter(gaussians.values()))
+    flat = np.stack(
+        [
+            gaussians[lane].draw(keys[lane], TRIED)
+            if lane in gaussians
+            else np.tile(first.mode, (TRIED, 1))
+            for lane in range(len(keys))
+        ]
+    )
+    density = np.asarray(_log_density(program, data, states, jnp.asarray(flat)))
+    weights = np.full(density.shape, np.nan)
+    for lane, gaussian in gaussians.items():
+        weights[lane] = density[lane] - gaussian.log_density(flat[lane])
+    return weights
+
+
+def complete(
+    program: Program, data: Data, states: Climb, flat: np.ndarray, lane_of: np.ndarray
+) -> tuple[Values, Values, Values]:
+    """Return each start's params and unconstrained centre, and draws of all latent sites.
+
+    Args:
+        program: The program.
+        data: Its arrays.
+        states: The starts' ends.
+        flat: Draws, `(draw, d)`.
+        lane_of: `(draw,)`, the start of each.
+    """
+    made = _complete(program, data, states, jnp.asarray(flat), jnp.asarray(lane_of))
+    return jax.tree.map(np.asarray, made)
+
+
+@eqx.filter_jit
+def _at_the_end(program: Program, data: Data, states: Climb) -> Found:
+    def one(state: Climb) -> Found:
+        free_params, position = state.point
+        params = state.params(program, data)
+        flat, unravel = ravel_pytree(position)
+        loss, slope = jax.value_and_grad(
+            lambda flat: loss_at(
+                (free_params, unravel(flat)), program, data, state.held, state.hyper
+            )
+        )(flat)
+        curvature = curvature_at(program, data, params, state.hyper, position)
+        return Found(flat, curvature.whitened, curvature.prior, -loss, -slope)
+
+    return jax.vmap(one)(states)
+
+
+@eqx.filter_jit
+def _log_density(program: Program, data: Data, states: Climb, flat: Array) -> Array:
+    """Return the log density at draws `(start, draw, d)` of each start."""
+
+    def one(state: Climb, flat: Array) -> Array:
+        free_params, position = state.point
+        _, unravel = ravel_pytree(position)
+
+        def density(flat: Array) -> Array:
+            point = (free_params, unravel(flat))
+            return -loss_at(point, program, data, state.held, state.hyper)
+
+        return jax.lax.map(density, flat, batch_size=8)
+
+    return jax.vmap(one)(states, flat)
+
+
+@eqx.filter_jit
+def _complete(program: Program, data: Data, states: Climb, flat: Array, lane_of: Array):
+    """Return each start's params and unconstrained centre, and draws of all latent sites."""
+
+    def end(state: Climb) -> tuple[Values, Values]:
+        return state.params(program, data), state.hyper | state.point[1]
+
+    params, centre = jax.vmap(end)(states)
+    _, unravel = ravel_pytree(jax.tree.map(lambda value: value[0], states.point[1]))
+
+    def draw(drawn: tuple[Array, Array]) -> Values:
+        flat, lane = drawn
+        own, hyper = jax.tree.map(lambda value: value[lane], (params, states.hyper))
+        return program.constrain(data, own, hyper | unravel(flat))
+
+    return params, centre, jax.lax.map(draw, (flat, lane_of), batch_size=64)

@@ -1,0 +1,69 @@
+"""An update of a Laplace approximation: Gauss-Newton for its mode, MacKay's for the hyper sites."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
+
+from ...program.program import Data, Program, Values
+from ..differentiate import hessian
+from .curvature import covariance_of, curvature_at, log_joint, outputs_of, prior_precision, read
+
+NEWTON_STEPS = 6  # on the hyper sites, in each update
+SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # of a step, the best of which is made
+
+
+def evidence_update(
+    program: Program, data: Data, params: Values, hyper: Values, position: Values
+) -> tuple[Values, Values, Array]:
+    """Make a Gauss-Newton step and, with its Jacobian, MacKay's for the hyper sites."""
+    flat, unravel = ravel_pytree(position)
+
+    def density(flat: Array, hyper: Values) -> Array:
+        position = unravel(flat)
+        return log_joint(read(program, data, params, hyper, position), hyper, position)
+
+    curvature = curvature_at(program, data, params, hyper, position)
+    covariance = covariance_of(curvature)
+    step = covariance.apply(jax.grad(density)(flat, hyper))
+    flat = _best_along(lambda flat: density(flat, hyper), flat, step)
+    if not hyper:
+        return unravel(flat), hyper, -density(flat, hyper)
+
+    spreads = [covariance.blocks(jacobian) for jacobian in curvature.jacobians]
+    variances = covariance.variances()
+    centre, unravel_hyper = ravel_pytree(hyper)
+
+    def objective(point: Array) -> Array:
+        # the determinant, linear in the information and in the logarithm of a diagonal prior
+        at = unravel_hyper(point)
+        position = unravel(flat)
+        total = density(flat, at)
+        outputs = outputs_of(program, data, params, at, position)
+        for output, spread in zip(outputs, spreads, strict=True):
+            total -= 0.5 * jnp.einsum("rij,rjk,rik->", spread, output.root, output.root)
+        prior = prior_precision(program, data, params, at, position)
+        if prior.ndim == 1:
+            weight = jnp.clip(variances * curvature.prior, 0, 1)
+            return total - 0.5 * jnp.sum(weight * jnp.log(prior))
+        spread = covariance.root.T @ covariance.root
+        return total - 0.5 * jnp.sum(spread * prior)
+
+    def newton(_: Array, point: Array) -> Array:
+        slope, curve = jax.grad(objective)(point), hessian(objective, point)
+        values, vectors = jnp.linalg.eigh(curve)
+        step = vectors @ ((vectors.T @ slope) / jnp.maximum(jnp.abs(values), 1e-6))
+        return _best_along(objective, point, jnp.clip(step, -1, 1))
+
+    centre = jax.lax.fori_loop(0, NEWTON_STEPS, newton, centre)
+    hyper = unravel_hyper(centre)
+    return unravel(flat), hyper, -density(flat, hyper)
+
+
+def _best_along(fn: Callable[[Array], Array], point: Array, step: Array) -> Array:
+    """Go the share of a step, or none of it, at which `fn` is highest."""
+    points = point + jnp.asarray((0.0, *SHARES), point.dtype)[:, None] * step
+    found = jax.lax.map(fn, points)
+    return points[jnp.argmax(jnp.where(jnp.isfinite(found), found, -jnp.inf))]

@@ -1,0 +1,80 @@
+"""What a latent site does in its program, and so what Laplace makes of it.
+
+A scale is a poor coordinate to integrate over by a Gaussian: the joint density of a scale and what
+it scales has its mode at the wrong place, or none. It is held at the point where the evidence is
+highest. A rate, a slope or a coefficient is integrated over, whatever its support.
+"""
+
+from bayesfield.checks import listed
+
+from ...program.program import Site, Sites
+from .fisher import FAMILIES
+
+SPREADS = {"scale", "scale_tril", "covariance_matrix", "precision_matrix", "df", "cov_diag"}
+SHAPES = {"concentration"}  # how narrow a Gamma, a Dirichlet or a negative binomial is
+
+
+def points_of(sites: Sites) -> tuple[str, ...]:
+    """Return the scalars that are scales of what the program observes or of its priors.
+
+    A scalar whose support is not the real line, and which everything that reads it reads as a
+    scale, or as a shape that has no Fisher information here.
+    """
+    return tuple(
+        site.name
+        for site in sites.latent
+        if site.shape == () and not site.real and _is_scale(site.name, sites)
+    )
+
+
+def _is_scale(name: str, sites: Sites) -> bool:
+    """Whether each distribution that reads a site reads it as its scale."""
+    read = {
+        reader: {spelt.rsplit(".", 1)[-1] for spelt, names in parameters.items() if name in names}
+        for reader, parameters in sites.reads.items()
+    }
+    read = {reader: parameters for reader, parameters in read.items() if parameters}
+    families = {site.name: site.family for site in (*sites.latent, *sites.observed)}
+    return bool(read) and all(
+        _as_a_scale(families.get(reader, ""), parameters) for reader, parameters in read.items()
+    )
+
+
+def _as_a_scale(family: str, parameters: set[str]) -> bool:
+    scales = SPREADS | SHAPES
+    if family == "Gamma" and "concentration" in parameters:
+        scales = scales | {"rate"}  # of a Gamma told by its mean and its shape
+    return parameters <= scales
+
+
+def check_information(sites: Sites, points: tuple[str, ...]) -> None:
+    """Refuse what has no Fisher information and depends on sites that are integrated over.
+
+    Raises:
+        ValueError: There is such a distribution, or such a parameter of one.
+    """
+    free = {site.name for site in sites.latent} - set(points)
+    for site in sites.observed:
+        reads = sites.reads.get(site.name, {})
+        depends = {parameter: sorted(free & set(names)) for parameter, names in reads.items()}
+        if not any(depends.values()):
+            continue  # a site that is fixed, by `condition` say, tells nothing of the others
+        if site.family not in FAMILIES:
+            raise ValueError(
+                f"`Laplace` has no Fisher information for `{site.name}`, whose distribution is "
+                f"{site.family}; it has it for {', '.join(FAMILIES)}. Use NUTS or SVI."
+            )
+        for parameter in FAMILIES[site.family].fixed:
+            if depends.get(parameter):
+                names = [f"`{name}`" for name in depends[parameter]]
+                hyper = tuple(sorted({*points, *depends[parameter]}))
+                raise ValueError(
+                    f"`Laplace` has no Fisher information for the {parameter} of `{site.name}`, a "
+                    f"{site.family}, and it depends on sites that are integrated over: "
+                    f"{listed(names)}. Name them in `hyper`, `hyper={hyper!r}`, or use NUTS or SVI."
+                )
+
+
+def integrated(sites: Sites, points: tuple[str, ...]) -> list[Site]:
+    """Return the latent sites that are not points."""
+    return [site for site in sites.latent if site.name not in points]

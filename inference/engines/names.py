@@ -1,0 +1,8 @@
+"""The engines by the names that `fit_posterior` takes."""
+
+from .ensemble_map import EnsembleMAP
+from .laplace.laplace import Laplace
+from .nuts.nuts import NUTS
+from .svi.svi import SVI
+
+ENGINES = {"svi": SVI, "ensemble_map": EnsembleMAP, "laplace": Laplace, "nuts": NUTS}

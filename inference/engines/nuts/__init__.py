@@ -1,0 +1,1 @@
+"""`NUTS`: Hamiltonian Monte Carlo that chooses the length of its trajectories."""

@@ -1,0 +1,1 @@
+"""`SVI`: a guide fitted by its evidence lower bound."""

@@ -1,0 +1,165 @@
+"""Stochastic variational inference with NumPyro's guides, several restarts side by side."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray
+from numpyro.infer import init_to_median
+from numpyro.infer.autoguide import AutoGuide
+
+from bayesfield.checks import check_callable, check_positive, check_size
+
+from ...program.described import Keyed
+from ...program.program import Data, Program, Sites
+from ...running.loop import Outcome
+from ..engine import AbstractEngine
+from ..fitted import Fitted, Start, best_first
+from ..optimizers import check_optimizer
+from .climb import AbstractClimb, Drawn, GaussianClimb, NumPyroClimb
+from .guides import GUIDES
+from .numpyro_guides import check_covers, check_guide, fresh, is_point
+
+
+class SVI(AbstractEngine):
+    """Stochastic variational inference: the ELBO climbed by an optax optimiser.
+
+    Restarts run side by side, each with its own trunk, guide and losses, and all are kept; the
+    draws come from the `num_trunks` best in equal shares.
+
+    Attributes:
+        guide: `"normal"` (mean field), `"low_rank"`, `"multivariate_normal"` (full covariance);
+            a NumPyro AutoGuide as a class, an instance, `AutoNormal(model)`, or a partial; or a
+            guide function of the model's arguments. An instance keeps its settings and starts
+            anew, where its `init_loc_fn` says; its model is the program's.
+        num_steps: Optimiser steps.
+        optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
+        learning_rate: A number, which is held, or a schedule; None for a cosine one-cycle with its
+            peak at 0.02, or with a transformation.
+        num_restarts: How many fits, each from a start of its own.
+        num_trunks: How many of the best restarts the draws come from.
+        num_samples: Draws, of all of them together.
+        num_particles: Draws of the guide in each estimate of the ELBO.
+        init_scale: The sd, unconstrained, that a named guide starts with.
+        batch_size: How many restarts are mapped at once; None takes so many that their arrays
+            stay in the cache.
+        init_strategy: Where guides start without `init`.
+    """
+
+    guide: str | type | Callable | AutoGuide = eqx.field(
+        static=True, default="normal", converter=fresh
+    )
+    num_steps: int = eqx.field(static=True, default=4000)
+    optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
+    learning_rate: float | Callable | None = eqx.field(static=True, default=None)
+    num_restarts: int = eqx.field(static=True, default=1)
+    num_trunks: int = eqx.field(static=True, default=1)
+    num_samples: int = eqx.field(static=True, default=1000)
+    num_particles: int = eqx.field(static=True, default=1)
+    init_scale: float = eqx.field(static=True, default=0.01)
+    batch_size: int | None = eqx.field(static=True, default=None)
+    init_strategy: Callable = eqx.field(static=True, default=init_to_median)
+
+    def __check_init__(self) -> None:
+        """Check the settings."""
+        if self.batch_size is not None:
+            check_size("SVI", "batch_size", self.batch_size)
+        counts = ("num_steps", "num_restarts", "num_trunks", "num_samples", "num_particles")
+        for name in counts:
+            check_size("SVI", name, getattr(self, name))
+        if self.num_trunks > self.num_restarts:
+            raise ValueError(
+                f"`SVI` expected `num_trunks` to be at most `num_restarts={self.num_restarts}`; "
+                f"got {self.num_trunks}."
+            )
+        check_positive("SVI", "init_scale", self.init_scale)
+        check_callable("SVI", "init_strategy", self.init_strategy, "a NumPyro init strategy")
+        if not isinstance(self.guide, str):
+            check_guide("SVI", self.guide)
+        elif self.guide not in GUIDES:
+            raise ValueError(
+                f"`SVI` expected `guide` to be one of {[*GUIDES]}; got {self.guide!r}."
+            )
+        check_optimizer("SVI", self.optimizer, self.learning_rate)
+
+    def resolved(self, program: Program, data: Data, sites: Sites) -> "SVI":
+        """With the start that an AutoGuide says; a guide of other sites is refused."""
+        if isinstance(self.guide, str):
+            return self
+        check_covers("SVI", self.guide, program, data, sites)
+        own = getattr(self.guide, "init_loc_fn", None)
+        return self if own is None else dataclasses.replace(self, init_strategy=own)
+
+    @property
+    def params_fit(self) -> str:
+        """To the spread of the guide, which a guide that is a point has not."""
+        return "point" if is_point(self.guide) else "spread"
+
+    def num_lanes(self, sites: Sites) -> int:
+        """One for each restart."""
+        del sites
+        return self.num_restarts
+
+    def lanes_at_once(self) -> int | None:
+        """As `batch_size` says."""
+        return self.batch_size
+
+    def phases(self, program: Program) -> tuple[AbstractClimb]:
+        """One: the climb."""
+        del program
+        kind = GaussianClimb if isinstance(self.guide, str) else NumPyroClimb
+        climb = kind(
+            name="svi",
+            num_steps=self.num_steps,
+            num_discarded=0,
+            guide=self.guide,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            num_particles=self.num_particles,
+            init_scale=self.init_scale,
+        )
+        return (climb,)
+
+    def result(
+        self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
+    ) -> Fitted:
+        """Draw from the guides of the best restarts."""
+        del start
+        losses = outcome.kept["svi"]["loss"]
+        tail = losses[:, -max(1, losses.shape[1] // 20) :].mean(1)
+        keys = jax.random.split(key, self.num_restarts)
+        share = -(-self.num_samples // self.num_trunks)
+        (phase,) = self.phases(program)
+        drawn = _draw(Keyed(phase), program, data, outcome.states, keys, max(share, 200))
+        drawn = Drawn(*jax.tree.map(np.asarray, drawn))
+        ends = Start(drawn.params, drawn.centre, drawn.spread)
+        alive = np.flatnonzero(outcome.alive)
+        best = alive[np.argsort(tail[alive], kind="stable")][: self.num_trunks]
+        trunk = np.repeat(np.arange(len(best)), share)
+
+        def shares(value: Any) -> np.ndarray:
+            return np.concatenate([value[lane, :share] for lane in best])[None]
+
+        return Fitted(
+            draws={name: shares(value) for name, value in drawn.values.items()},
+            params={name: value[best] for name, value in drawn.params.items()},
+            trunk=(trunk if drawn.params else 0 * trunk)[None],
+            stats={"log_weight": shares(drawn.log_weight)},
+            losses=losses,
+            members=best_first(ends, tail, outcome.alive),
+            report={"distance": [float(drawn.distance[lane]) for lane in best]},
+        )
+
+
+@eqx.filter_jit
+def _draw(
+    phase: Keyed, program: Program, data: Data, states: Any, keys: Array, num_draws: int
+) -> Drawn:
+    def one(state: Any, key: PRNGKeyArray) -> Drawn:
+        return phase.value.draws(program, data, state, jax.random.split(key, num_draws))
+
+    return jax.vmap(one)(states, keys)

@@ -1,0 +1,1 @@
+"""What a posterior is worth: convergence, scores, calibration, where the variance is from."""

@@ -1,0 +1,124 @@
+"""Scores of tasks that a fit has not seen, by fitting once without each."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from bayesfield.checks import check_key, check_names, listed, warn
+
+from ..engines.engine import AbstractEngine
+from ..fit import fit_unjudged
+from ..posterior.findings import ConvergenceWarning
+from ..program.arguments import check_data_mapping, check_not_traced
+from ..start import check_engine
+from .diagnose import diagnose
+from .scores import check_labels, check_levels, score
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def score_by_refits(
+    model: Callable[..., Any],
+    data: Mapping[str, Any],
+    backend: AbstractEngine | str,
+    *,
+    key: PRNGKeyArray,
+    by: Any,
+    init: Any = None,
+    shared: Iterable[str] = (),
+    levels: Iterable[float] = (0.5, 0.8, 0.9, 0.95),
+    progress: bool = True,
+) -> "xr.Dataset":
+    """Fit once without each task, and score what that fit says of it.
+
+    Leaving a row out by importance sampling (`az.loo`) leaves it out of the draws and not of the
+    params: a trunk was fitted to all rows, and has seen it. Here it has not.
+
+    Args:
+        model: The NumPyro program.
+        data: Its arguments. Of arrays with as many rows as `by` has labels those of the task are
+            left out; the others are given to every fit as they are.
+        backend: The engine, as `fit_posterior` takes it.
+        key: Draws everything.
+        by: Labels of tasks, `(rows,)`. One label a row leaves out each row by itself.
+        init: An engine to run first. A posterior would have seen the task.
+        shared: Names of arguments that have as many rows by chance, and are given whole.
+        levels: Of the intervals, between 0 and 1.
+        progress: Whether to show bars, where stderr is a terminal.
+
+    Returns:
+        What `score` returns of each task, less the PIT, along the dim `task`. Tasks of another
+        number of rows are compiled anew.
+
+    Raises:
+        TypeError: `backend` or `init` is neither an engine nor the name of one.
+        ValueError: `by` has fewer than two labels, or None or NaN for one, or no argument has as
+            many rows; `levels` are not between 0 and 1.
+
+    Warns:
+        ConvergenceWarning: Some of the fits should not be believed.
+    """
+    import xarray as xr
+
+    call = "score_by_refits"
+    check_data_mapping(call, data)
+    check_not_traced(call, data, key)
+    key = check_key(call, key)
+    chosen = tuple(check_levels(call, levels).tolist())
+    engine = check_engine(call, "backend", backend)
+    if not (init is None or isinstance(init, AbstractEngine | str)):
+        raise TypeError(
+            "`score_by_refits` expected `init` to be an engine to run on each fit's own data; got "
+            f"{type(init).__name__}, which may have seen the task that is left out."
+        )
+    first = check_engine(call, "init", init) if isinstance(init, str) else init
+    labels = np.asarray(by)
+    check_labels(call, labels)
+    tasks = np.unique(labels)
+    if labels.ndim != 1 or len(tasks) < 2:
+        raise ValueError(
+            "`by` must hold labels of at least two tasks, one for each row; got shape "
+            f"{labels.shape} and {len(tasks)} different labels."
+        )
+    whole = set(check_names(call, "shared", shared, data))
+    parted = [
+        name
+        for name, value in data.items()
+        if name not in whole and np.shape(value)[:1] == labels.shape
+    ]
+    if not parted:
+        raise ValueError(
+            f"`score_by_refits` expected `by` to hold a label for each row of the arguments; got "
+            f"{len(labels)} labels, and no argument has as many rows: "
+            f"{ {name: np.shape(value) for name, value in data.items()} }."
+        )
+
+    def only(rows: np.ndarray) -> dict[str, Any]:
+        return dict(data) | {name: np.asarray(data[name])[rows] for name in parted}
+
+    found, doubted = [], {}
+    for i, task in enumerate(tasks):
+        key_fit, key_score = jax.random.split(jax.random.fold_in(key, i))
+        posterior = fit_unjudged(
+            model, only(labels != task), engine, key=key_fit, init=first, progress=progress
+        )
+        wrong = diagnose(posterior).attrs["findings"]
+        if wrong:
+            doubted[str(task)] = wrong[0]
+        scored = score(posterior, only(labels == task), key=key_score, levels=chosen)
+        found.append(scored.drop_vars([str(n) for n in scored if str(n).endswith("_pit")]))
+    if doubted:
+        worst = max(doubted, key=lambda task: doubted[task].share)
+        warn(
+            f"{len(doubted)} of {len(tasks)} fits should not be believed, without the tasks "
+            f"{listed(list(doubted))}. The worst is without {worst}: {doubted[worst]}",
+            ConvergenceWarning,
+        )
+    kept = [one.drop_vars([c for c in one.coords if c not in ("site", "level")]) for one in found]
+    joined = xr.concat(kept, dim=xr.DataArray(tasks, dims="task", name="task"))
+    assert isinstance(joined, xr.Dataset)
+    return joined

@@ -1,0 +1,213 @@
+"""How well a posterior predicts data that it has not seen."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from bayesfield.checks import check_key, check_size
+
+from ..posterior.ready import on_new_data
+from ..predicting.labels import Labelled, axis_names, dotless, end_to_end
+from ..predicting.redraw import statements_in
+from ..predicting.replays import observations, replay
+from ..program.arguments import check_not_traced, check_posterior
+from ..program.program import tracing
+from .score_table import assemble, summarise
+from .scoring_rules import log_score, score_values
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ..posterior.posterior import Posterior
+
+MIN_PREDICTIVE = 1000  # draws of the observations: the quantiles of a 95 % interval need as many
+
+
+@tracing
+def score(
+    posterior: "Posterior",
+    data: Mapping[str, Any],
+    *,
+    key: PRNGKeyArray,
+    by: Any = None,
+    levels: Iterable[float] = (0.5, 0.8, 0.9, 0.95),
+    batch_size: int | None = None,
+) -> "xr.Dataset":
+    r"""Score what a posterior says of data that it has not seen.
+
+    What is scored is the predictive distribution of each value `y`, the mixture over all draws of
+    the posterior. It is known by at least 1000 predictive draws, several for each draw of the
+    posterior where that has fewer (the members of an ensemble); the log score and the RMSE use its
+    density and its mean instead.
+
+    - `rmse`: of the predictive mean, by the means of the distributions where they are known.
+      `mae`: of the predictive median.
+    - `nll`: minus the log predictive density, $-\log \frac1S \sum_s p(y \mid \theta_s)$. That of
+      an event of several values is divided by their number.
+    - `crps`: $E|Y - y| - \frac12 E|Y - Y'|$ with the fair estimate of the second term, in the
+      units of `y`; the absolute error where the prediction is a point.
+    - `interval_score`: of the central interval $(l, u)$ of each level $1 - \alpha$:
+      $u - l + \frac2\alpha (l - y)_+ + \frac2\alpha (y - u)_+$.
+    - `coverage`: the share of values within that interval, ends included.
+
+    All are means over values, and the lower the better, but for the coverage, which should be the
+    level. The standard error beside each says how it would vary over other held-out values (or
+    tasks, see `by`), the posterior being what it is.
+
+    `<site>_pit`, the probability integral transform, is the share of predictive draws below each
+    value, randomised among ties and so for discrete values too: uniform if the predictions are
+    calibrated, high in the middle if their spread is too wide and at both ends if too narrow.
+
+    ArviZ has some of these for the rows of a tree, in sample (`az.metrics`) or by leaving each out
+    (`az.loo_score`, `az.loo_pit`); tasks, and errors clustered by them, it has not.
+
+    What is scored are outputs (see `Posterior.predict`). Values that are NaN, or masked
+    (`obs_mask`, `handlers.mask`), are left out. Sites of classes (`Categorical`) have no order:
+    they have an `nll` only. Values of a censored distribution are scored as if they had been seen,
+    but for the `nll`.
+
+    Args:
+        posterior: Of any engine.
+        data: Arguments of the program with the observations, of any number of rows. An observed
+            site whose observation is left out is not scored, if another one is.
+        key: Draws the observations, and breaks ties.
+        by: Labels of tasks, `(rows,)`, one for each row of the leading axis of the observations.
+            Points of one task are not independent: they share the error of its function. With
+            labels the standard errors are therefore clustered by task (Liang and Zeger, 1986),
+            which takes several tasks, 20 say, to be trusted; without them every event (one value,
+            unless the distribution has an event shape) counts as independent, and the standard
+            errors are too small if it is not.
+        levels: Of the intervals, between 0 and 1.
+        batch_size: How many draws are predicted at a time; chosen by default.
+
+    Returns:
+        An xarray Dataset with the scores by (site,) or (site, level), `<score>_se` beside each,
+        `num_values` scored, and `<site>_pit` with the axes of the site. With `by` there are also
+        `<score>_by_task` and `num_values_by_task`, by (site, task) or (site, task, level), and the
+        label of each row as the coordinate `<axis>_task` of the site's leading axis. The site of
+        `sample("y", ..., obs_mask=...)` is `y`.
+
+    Raises:
+        TypeError: An old-style key; `data` misses an argument, or holds one that the model does
+            not take.
+        ValueError: No output is observed; `by` has not one label for each row, or a level is not
+            between 0 and 1; a latent site's plate changed its size; a prediction is NaN.
+        NotImplementedError: The distribution of an output has no density, or cannot be sampled.
+
+    References:
+        Gneiting, T. and Raftery, A. E. (2007). Strictly proper scoring rules, prediction, and
+            estimation. Journal of the American Statistical Association 102, 359-378.
+        Ferro, C. A. T. (2014). Fair scores for ensemble forecasts. Quarterly Journal of the Royal
+            Meteorological Society 140, 1917-1923.
+        Czado, C., Gneiting, T. and Held, L. (2009). Predictive model assessment for count data.
+            Biometrics 65, 1254-1261: the randomised PIT.
+        Liang, K.-Y. and Zeger, S. L. (1986). Longitudinal data analysis using generalized linear
+            models. Biometrika 73, 13-22.
+    """
+    call = "score"
+    check_posterior(call, posterior)
+    check_not_traced(call, data, key)
+    key_draw, key_rank = jax.random.split(check_key(call, key))
+    chosen = check_levels(call, levels)
+    if batch_size is not None:
+        check_size(call, "batch_size", batch_size)
+    posterior.check_unchanged(call)
+    ready = on_new_data(posterior.bound, posterior.fitted, "score", data, fill=False)
+    stems = statements_in(posterior.sites, ready.sites)
+    sites = [site for site in ready.sites.observed if site.name in stems]
+    if not stems:
+        raise ValueError("`score` expected a program that observes an output; got one without.")
+    if not sites:
+        raise ValueError(
+            f"`score` expected observations of {sorted(stems.values())} in `data`; no site has "
+            f"any: it holds {sorted(data)}."
+        )
+    tasks, row_task = _check_by(by, {stems[site.name]: site.shape for site in sites})
+
+    # draws are repeated, if they are few, for each to be predicted from several times
+    draws = ready.draws._replace(times=-(-MIN_PREDICTIVE // posterior.trunk.size))
+    names = [site.name for site in sites]
+    said = replay(
+        ready.program,
+        ready.data,
+        draws,
+        parts=("log_likelihood", "mean", "drawn"),
+        sites=names,
+        medians=False,
+        key=key_draw,
+        batch_size=batch_size,
+    )
+    observed = observations(ready.program, ready.data, draws, names)
+
+    tables, pits = {}, {}
+    key_sites = jax.random.split(key_rank, len(sites))
+    for site, key_site in zip(sites, key_sites, strict=True):
+        name = dotless(stems[site.name])
+        y, seen = observed[site.name]
+        y = y.astype(float)
+        drawn = end_to_end(np.asarray(said.drawn[site.name]))[:, seen]
+        if np.isnan(drawn).any():
+            raise ValueError(
+                f"`score` expected predictions of `{stems[site.name]}` that are numbers; got NaN. "
+                "Does `data` hold NaN outside of the observations?"
+            )
+        density = end_to_end(np.asarray(said.log_likelihood[site.name]))
+        if np.isnan(density[:, seen.any(tuple(range(y.ndim - site.event_dim, y.ndim)))]).any():
+            raise ValueError(
+                f"`score` expected observations of `{stems[site.name]}` that have a density; got "
+                "some whose density is NaN. Are they outside of the distribution's support?"
+            )
+        of_values = {"nll": log_score(density, seen, site)[seen]}
+        if not site.family.startswith("Categorical"):
+            mean = drawn.mean(0, dtype=float)
+            if site.name in said.mean:
+                mean = np.asarray(said.mean[site.name], float).mean((0, 1))[seen]
+            uniform = np.asarray(jax.random.uniform(key_site, y.shape), float)[seen]
+            of_values |= score_values(y[seen], mean, drawn, chosen, uniform)
+            pit = np.full(y.shape, np.nan)
+            pit[seen] = of_values.pop("pit")
+            pits[name] = Labelled(pit, axis_names(site, y.ndim), name)
+        tables[name] = summarise(of_values, site, seen, row_task, len(tasks), len(chosen))
+    return assemble(tables, pits, chosen, tasks, row_task)
+
+
+def check_levels(call: str, levels: Iterable[float]) -> np.ndarray:
+    """Return the levels of intervals, numbers between 0 and 1."""
+    try:
+        chosen = np.asarray([*levels], float)
+    except (TypeError, ValueError):
+        chosen = np.zeros(0)
+    if chosen.ndim != 1 or not chosen.size or not ((chosen > 0) & (chosen < 1)).all():
+        raise ValueError(
+            f"`{call}` expected `levels` to be a sequence of numbers between 0 and 1, (0.5, 0.9) "
+            f"say; got {levels!r}."
+        )
+    return chosen
+
+
+def check_labels(call: str, labels: np.ndarray) -> None:
+    """Refuse a missing label."""
+    if any(label is None or label != label for label in labels.ravel().tolist()):
+        raise ValueError(f"`{call}` expected a label for each row in `by`; got None or NaN.")
+
+
+def _check_by(
+    by: Any, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the tasks, and the place among them of each row."""
+    if by is None:
+        return np.zeros(0, int), None
+    labels = np.asarray(by)
+    for name, shape in shapes.items():
+        if not shape or labels.shape != shape[:1]:
+            expected = f"of shape {shape[:1]}" if shape else "to be None"
+            raise ValueError(
+                f"`score` expected `by` {expected}, a label for each row of `{name}` {shape}; got "
+                f"an array of shape {labels.shape}."
+            )
+    check_labels("score", labels)
+    tasks, rows = np.unique(labels, return_inverse=True)
+    return tasks, rows

@@ -1,0 +1,55 @@
+"""Scoring rules: of values, by draws or by log densities."""
+
+import numpy as np
+
+from ..program.sites import Site
+
+BLOCK_ELEMENTS = 4_000_000  # of predictive draws that are sorted at a time
+
+
+def crps(y: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Return the CRPS of draws `(S, *shape)`, in ascending order, at values `(*shape)`.
+
+    `E|Y - y| - E|Y - Y'| / 2`, the second over pairs of different draws (fair), by their ranks.
+    """
+    size = len(draws)
+    rank = np.arange(1.0, size + 1.0).reshape(-1, *[1] * y.ndim)
+    spread = ((2.0 * rank - size - 1.0) * draws).sum(0) / (size * max(1, size - 1))
+    return np.abs(draws - y).mean(0) - spread
+
+
+def score_values(
+    y: np.ndarray, mean: np.ndarray, draws: np.ndarray, levels: np.ndarray, uniform: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Score each of `n` values by draws `(S, n)`: `(n,)`, or `(n, level)`; squares for the RMSE."""
+    # An end of an interval of discrete values is one of them.
+    method = "linear" if np.issubdtype(draws.dtype, np.floating) else "inverted_cdf"
+    alpha = 1.0 - levels
+    blocks = []
+    for rows in np.array_split(np.arange(len(y)), 1 + draws.size // BLOCK_ELEMENTS):
+        at, drawn = y[rows], np.sort(draws[:, rows].astype(float), axis=0)
+        low = np.quantile(drawn, alpha / 2.0, axis=0, method=method).T
+        high = np.quantile(drawn, 1.0 - alpha / 2.0, axis=0, method=method).T
+        below, above = at[:, None] < low, at[:, None] > high
+        outside = np.where(below, low - at[:, None], np.where(above, at[:, None] - high, 0.0))
+        lower, equal = (drawn < at).sum(0), (drawn == at).sum(0)
+        blocks.append(
+            {
+                "rmse": (mean[rows] - at) ** 2,
+                "mae": np.abs(np.median(drawn, axis=0) - at),
+                "crps": crps(at, drawn),
+                "interval_score": high - low + 2.0 / alpha * outside,
+                "coverage": 1.0 - (below | above),
+                # The rank of `y` among itself and the draws: exactly uniform if it is one of them.
+                "pit": (lower + uniform[rows] * (equal + 1)) / (len(drawn) + 1),
+            }
+        )
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def log_score(log_density: np.ndarray, seen: np.ndarray, site: Site) -> np.ndarray:
+    """Return minus the log mean density of each event, shared among its values that are seen."""
+    total = np.logaddexp.reduce(log_density.astype(float), axis=0) - np.log(len(log_density))
+    axes = tuple(range(seen.ndim - site.event_dim, seen.ndim))
+    number = np.maximum(seen.sum(axes, keepdims=True), 1)
+    return np.broadcast_to(-total.reshape(number.shape) / number, seen.shape)

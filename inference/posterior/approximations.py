@@ -1,0 +1,226 @@
+"""Findings on what is no Markov chain: guides, modes and Laplace's Gaussians.
+
+What each looks like, why it comes about and what it does to bands:
+
+- *A guide far from the posterior*. Reweighted to the posterior its draws would have other means
+  and spreads. With many weights few draws are left of the reweighting, and it says nothing of any
+  one quantity; then it counts only if more is lost than so many latent values make likely.
+- *Draws without spread*: a guide that is a point, or whose curvature was singular.
+- *Modes*: the spread of an ensemble's members is that of their starts.
+- *Sites at a point, starts left out*: what the engine reports of itself; notes, by name.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ..engines.fitted import Fitted
+from ..program.bound import BoundProgram
+from .climbs import FIRST
+from .findings import WARNED, Finding, finding, narrower
+
+LEAST_WORTH = 50  # draws, when they are reweighted: fewer say nothing of a band
+ENOUGH = 200  # of them to say that a band is right
+WORTH_OF_A_VALUE = 0.86  # a guide whose spread in one value is a fifth too small has about it
+ENDS = (0.05, 0.5, 0.95)
+AWAY = (
+    "Go on from it by MCMC, `fit_posterior(model, data, NUTS(), init=posterior)`, which does not "
+    "depend on the guide."
+)
+
+
+def approximation_findings(
+    bound: BoundProgram,
+    fitted: Fitted,
+    names: list[str],
+    values: np.ndarray,
+    k_hat: float,
+    worth: float,
+) -> list[Finding | None]:
+    """Judge draws `(chain, draw, quantity)` of a guide, of modes or of Gaussians about them."""
+    report = fitted.report or {}
+    found = [_left_out(fitted, report), _points(report)]
+    if fitted.said.get("draws_are") == "modes":
+        return [*found, _modes(fitted)]
+    still = _spreadless(fitted)
+    return [*found, still or _guide(bound, fitted, names, values, k_hat, worth)]
+
+
+def worth_of(log_weight: np.ndarray) -> float:
+    """Return the effective share of a proposal's draws when they are reweighted to the target."""
+    log_weight = np.asarray(log_weight, float).ravel()
+    if not np.isfinite(log_weight).all():
+        return np.nan
+    weight = np.exp(log_weight - log_weight.max())
+    return float(weight.sum() ** 2 / (weight**2).sum() / weight.size)
+
+
+def _guide(
+    bound: BoundProgram,
+    fitted: Fitted,
+    names: list[str],
+    values: np.ndarray,
+    k_hat: float,
+    worth: float,
+) -> Finding | None:
+    if "log_weight" not in fitted.stats or bound.sites.subsampled:
+        return None
+    log_weight = np.asarray(fitted.stats["log_weight"], float).ravel()
+    if not np.isfinite(log_weight).all():
+        return finding(
+            f"The weights of {int((~np.isfinite(log_weight)).sum())} of {log_weight.size} draws "
+            "are NaN or infinite",
+            k_hat,
+            share=1.0,
+            effect="the guide puts draws where the posterior has no density, and neither its "
+            "spreads nor its noise scale are to be believed",
+            change=f"{FIRST}.",
+        )
+    if log_weight.size < 100:
+        return None
+    found = None
+    if worth * log_weight.size >= LEAST_WORTH:
+        found = reweighted(names, values, log_weight, worth)
+    latent = sum(int(np.prod(site.shape)) for site in bound.sites.latent)
+    expected = WORTH_OF_A_VALUE**latent
+    few = worth * log_weight.size < ENOUGH
+    if few and worth < expected and (found is None or found.severity == "note"):
+        return _far(worth, k_hat, expected, latent)
+    if found is not None or worth * log_weight.size >= LEAST_WORTH:
+        return found
+    return finding(
+        f"Reweighted to the posterior the draws are worth {worth:.2g} of their number (PSIS' k-hat "
+        f"is {k_hat:.2f})",
+        worth,
+        share=0.0,
+        effect=f"of {latent} latent values that says little of the function",
+        change="`score` on data held out judges the fit.",
+    )
+
+
+def _far(worth: float, k_hat: float, expected: float, latent: int) -> Finding:
+    return finding(
+        f"Reweighted to the posterior the draws are worth {worth:.2g} of their number (PSIS' k-hat "
+        f"is {k_hat:.2f})",
+        worth,
+        expected=f"at least {expected:.2g} of {latent} latent values",
+        share=1 - worth ** (2 / latent),
+        warned=True,
+        effect="the guide is far from the posterior, and neither its spreads nor its noise scale "
+        "are to be believed",
+        change=AWAY,
+    )
+
+
+def reweighted(
+    names: list[str], values: np.ndarray, log_weight: np.ndarray, worth: float
+) -> Finding | None:
+    """Hold each quantity's band of 90 % against that of the reweighted draws."""
+    from scipy.special import ndtri
+
+    flat = values.reshape(-1, values.shape[-1])
+    moving = np.isfinite(flat).all(0) & (flat.std(0) > 0)
+    if len(flat) != log_weight.size or not moving.any():
+        return None
+    flat, named = flat[:, moving], [n for n, kept in zip(names, moving, strict=True) if kept]
+    weight = np.exp(log_weight - log_weight.max())
+    low, middle, high = np.quantile(flat, ENDS, axis=0)
+    low_, middle_, high_ = _weighted_quantiles(flat, weight / weight.sum())
+    # the width of a band of n draws is off by 0.9 / sqrt(n), and the worst of many by more
+    error = ndtri(1 - 0.01 / len(named)) * 0.9 / np.sqrt(worth * log_weight.size)
+    width = np.maximum(high - low, np.finfo(float).tiny)
+    wider, moved = (high_ - low_) / width, np.abs(middle_ - middle) / (width / 3.29)
+    surely = np.maximum(wider * (1 - error), 1) ** 2 + np.maximum(moved - 3.29 * error, 0) ** 2
+    worst = int(np.argmax(surely))
+    if surely[worst] <= 1:
+        return None
+    share = float(1 - 1 / (max(wider[worst], 1.0) ** 2 + moved[worst] ** 2))
+    return finding(
+        f"Reweighted to the posterior the band of `{named[worst]}` is {wider[worst]:.2g} times as "
+        f"wide and moves by {moved[worst]:.2g} of its sds",
+        float(wider[worst]),
+        where=f"`{named[worst]}`",
+        expected="once as wide, in its place",
+        share=share,
+        warned=bool(surely[worst] >= 1 / (1 - WARNED)),
+        effect=f"the guide is far from the posterior, and bands may be {narrower(share)} too "
+        "narrow",
+        change=AWAY,
+    )
+
+
+def _weighted_quantiles(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the quantiles of each column, `(3, column)`."""
+    order = np.argsort(values, axis=0)
+    below = np.cumsum(weight[order], axis=0)
+    at = [np.minimum((below < end).sum(0), len(values) - 1) for end in ENDS]
+    ranked = np.take_along_axis(values, order, axis=0)
+    return np.stack([ranked[rows, np.arange(values.shape[1])] for rows in at])
+
+
+def _spreadless(fitted: Fitted) -> Finding | None:
+    if fitted.trunk.size < 2 or not fitted.draws:
+        return None
+    for trunk in np.unique(fitted.trunk):
+        mine = fitted.trunk == trunk
+        if any(np.ptp(value[mine], axis=0).any() for value in fitted.draws.values()):
+            return None
+    return finding(
+        "All draws are the same",
+        0.0,
+        expected="a spread",
+        share=1.0,
+        effect="there are no bands: the guide is a point, or its curvature was singular",
+        change='Take a guide that has a spread, `SVI(guide="normal")`, or `NUTS()`.',
+    )
+
+
+def _modes(fitted: Fitted) -> Finding:
+    remedy = (  # a trunk that climbed with the sites has fitted the noise
+        "fit by `NUTS()` with `init=SVI()`"
+        if fitted.params
+        else "go on from them, `fit_posterior(model, data, NUTS(), init=posterior)`"
+    )
+    return finding(
+        f"The draws are {fitted.num_draws} modes, one for each member",
+        fitted.num_draws,
+        share=1.0,
+        effect="their spread is no posterior",
+        change=f"For bands that cover, {remedy}.",
+    )
+
+
+def _points(report: dict[str, Any]) -> Finding | None:
+    points = list(report.get("points") or ())
+    if not points:
+        return None
+    named = ", ".join(f"`{name}`" for name in points)
+    return finding(
+        f"Held at a point: {named}",
+        len(points),
+        where=named,
+        share=0.0,
+        effect="their draws have no spread, and what depends on them lacks theirs",
+        change="`hyper=()` integrates over them too; `NUTS()` gives their posterior.",
+    )
+
+
+def _left_out(fitted: Fitted, report: dict[str, Any]) -> Finding | None:
+    left = list(report.get("left_out") or ())
+    if not left:
+        return None
+    whys = {str(one.get("why", "")) for one in left}
+    kept = len(fitted.members.score)
+    told = ", ".join(f"{one.get('start')} ({one.get('why')})" for one in left[:4])
+    most = len(left) > kept
+    return finding(
+        f"{len(left)} of {len(left) + kept} starts are left out of the draws: {told}",
+        len(left),
+        share=len(left) / (len(left) + kept),
+        warned=most,
+        effect="the draws are of the starts that are kept"
+        + (", and most have not arrived" if most and "not arrived" in whys else ""),
+        change=f"{FIRST}."
+        if "not arrived" in whys
+        else "More starts (`num_starts`) find more modes.",
+    )

@@ -1,0 +1,151 @@
+"""Findings on climbs: whether an optimiser has arrived where it was sent.
+
+What each looks like, why it comes about and what it does to bands:
+
+- *A loss that still falls*, by `d` nats from one twentieth of the steps to the last: the guide or
+  the mode has not arrived. A gap of `d` nats may be a shift by `sqrt(2 d)` sds of one quantity.
+- *A loss that is NaN, or far above that of a constant*: the climb was lost.
+- *A climb that did not arrive*: the engine reports how many posterior sds from its mode it ended.
+  A schedule whose rate ends at zero makes a loss flat wherever it is, so this is what counts.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..engines.fitted import Fitted
+from ..program.bound import BoundProgram
+from .explained import Explained
+from .findings import Finding, finding, narrower
+
+TREND = 4.0
+FAR = 1.0  # posterior sds, as many as those at which `Laplace` leaves a start out
+# The curvature of a network's weights has many directions without a mode near: of so many values a
+# distance alone is a note, but for `Laplace`, whose distance is that of its Gaussian.
+MANY = 100
+HUGE = 50.0  # nats a value: the residuals are ten noise scales long
+FIRST = (
+    "Scale arguments and observations to order one; then more steps (`num_steps`), then another "
+    "`learning_rate`"
+)
+
+
+def loss_findings(
+    bound: BoundProgram, fitted: Fitted, seen: Mapping[str, Explained]
+) -> list[Finding | None]:
+    """Say that a loss is NaN or far too high, or that a climb has not arrived."""
+    if fitted.losses is None:
+        return []
+    lost = {int(lane) for lane in fitted.said.get("lost", {})}
+    kept = [lane for lane in range(len(fitted.losses)) if lane not in lost]
+    losses = fitted.losses[kept]
+    distance = (fitted.report or {}).get("distance")
+    # a rate that ends at zero makes a loss flat wherever it is: the distance counts, if it is known
+    unfinished = _falling(losses) if distance is None else _distant(bound, fitted, losses, distance)
+    return [_broken(losses) or unfinished or _huge(bound, losses, seen)]
+
+
+def loss_trend(losses: np.ndarray) -> np.ndarray:
+    """Return how far each loss fell from one twentieth of the steps to the last, in its errors.
+
+    An error is at least a tenth of a nat: a fall that is less tells nothing of the posterior.
+    """
+    before, last, error = _ends(losses)
+    return (before - last) / error
+
+
+def _ends(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    size = losses.shape[1] // 20
+    if size < 10:
+        none = np.full(len(losses), np.nan)
+        return none, none, none
+    known = np.where(np.isfinite(losses), losses, np.nan).astype(float)
+    before, last = known[:, -2 * size : -size], known[:, -size:]
+    error = np.sqrt((before.var(1) + last.var(1)) / size)
+    return before.mean(1), last.mean(1), np.maximum(error, 0.1)
+
+
+def _broken(losses: np.ndarray) -> Finding | None:
+    if not losses.size or np.isfinite(losses[:, -1]).all():
+        return None
+    lost = int((~np.isfinite(losses[:, -1])).sum())
+    return finding(
+        f"The loss of {lost} of {len(losses)} fits is NaN or infinite at the end",
+        lost,
+        expected="none",
+        share=1.0,
+        effect="the fit is lost",
+        change=f"{FIRST}, a lower one.",
+    )
+
+
+def _huge(bound: BoundProgram, losses: np.ndarray, seen: Mapping[str, Explained]) -> Finding | None:
+    """Hold the loss against that of a constant with a normal noise of the data's sd."""
+    sizes = {site.name: int(np.prod(site.shape)) for site in bound.sites.observed}
+    if not losses.size or not sizes or set(seen) != set(sizes) or bound.sites.subsampled:
+        return None
+    latent = sum(int(np.prod(site.shape)) for site in bound.sites.latent)
+    # a value whose noise has the data's sd costs log(sd) + 1.42 nats; a latent one some nats more
+    constant = sum(n * (np.log(seen[name].sd) + 1.42) for name, n in sizes.items()) + 5.0 * latent
+    last = float(losses[:, -max(1, losses.shape[1] // 20) :].mean(1).min())
+    excess = (last - constant) / sum(sizes.values())
+    if not excess > HUGE:
+        return None
+    return finding(
+        f"The loss ends at {last:.2g}, {excess:.2g} nats a value above that of a constant",
+        last,
+        expected="one below it",
+        share=1.0,
+        effect="the fit is further from the data than a constant would be",
+        change=f"{FIRST}.",
+    )
+
+
+def _distant(
+    bound: BoundProgram, fitted: Fitted, losses: np.ndarray, distance: Any
+) -> Finding | None:
+    far = np.atleast_1d(np.asarray(distance, float))
+    if not far.size:
+        return None
+    worst = float(np.nanmax(far)) if np.isfinite(far).any() else np.inf
+    share = worst**2 / (1 + worst**2) if np.isfinite(worst) else 1.0
+    if share < 0.01:
+        return None
+    falls = loss_trend(losses) > TREND
+    sure = _size(bound) <= MANY or "log_evidence" in fitted.stats or falls.any()
+    guide = ", then another `guide`" if fitted.said["engine"] == "SVI" else ""
+    return finding(
+        f"The climb ended {worst:.2g} posterior sds from its mode",
+        worst,
+        expected=f"at most {FAR:.0f}",
+        share=share,
+        warned=(worst > FAR and sure) or not np.isfinite(worst),
+        effect=f"it has not arrived, and bands are off by as much as if they were "
+        f"{narrower(share)} too narrow",
+        change=f"{FIRST}{guide}.",
+    )
+
+
+def _size(bound: BoundProgram) -> int:
+    sites = (*bound.sites.inferred.latent, *bound.sites.params)
+    return sum(int(np.prod(site.shape)) for site in sites)
+
+
+def _falling(losses: np.ndarray) -> Finding | None:
+    trend = loss_trend(losses)
+    worst = float(np.nanmax(trend)) if np.isfinite(trend).any() else 0.0
+    if worst <= TREND:
+        return None
+    before, last, _ = _ends(losses)
+    fall = float(np.nanmax(before - last))
+    share = 2 * fall / (1 + 2 * fall)
+    return finding(
+        f"The loss still falls: by {worst:.0f} standard errors over the last twentieth of the "
+        "steps",
+        worst,
+        expected=f"at most {TREND:.0f}",
+        share=share,
+        effect=f"{fall:.2g} nats are as much as bands that are {narrower(share)} too narrow",
+        change="Raise `num_steps`, or let the learning rate end low (`cosine_cycles`).",
+    )

@@ -1,0 +1,164 @@
+"""Whether a posterior has converged, judged in function space.
+
+Weights of a network are not identified; the function is. What is judged is, for any program,
+`<site>_mean` of each observed site on a fixed subsample of rows, and every latent scalar.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesfield.checks import warn
+
+from ..engines.fitted import Fitted
+from ..predicting.labels import dotless
+from ..predicting.replays import means_at
+from ..program.bound import BoundProgram
+from ..program.program import tracing
+from ..running.safely import Hold, after_the_draws
+from .approximations import approximation_findings
+from .chains import chain_findings
+from .climbs import loss_findings
+from .explained import explained, learning_findings
+from .findings import ConvergenceWarning, Finding, finding, ordered, text_of
+from .held_params import param_findings
+from .judged_table import table_of
+from .mixing import mixing
+from .ready import on_new_data, on_own_data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import xarray as xr
+
+
+MAX_PROBES = 64
+
+
+@tracing
+def examine(
+    bound: BoundProgram,
+    fitted: Fitted,
+    *,
+    probe: "Mapping[str, Any] | None" = None,
+    sites: "Iterable[str]" = (),
+) -> "xr.Dataset":
+    """Judge a fit whose program is known to be as it was: `diagnose` without its checks."""
+    own, means = quantities(bound, fitted, probe=probe, sites=sites)
+    names = [name for name, values in own.items() for _ in range(values.shape[-1])]
+    values = np.zeros((*fitted.trunk.shape, 0))
+    if own:  # in double precision: ranks of the folded draws hang on their median's rounding
+        values = np.concatenate([*own.values()], axis=-1).astype(float)
+    mixed = [mixing(_of_trunk(fitted, values, trunk)) for trunk in range(fitted.num_trunks)]
+    seen = {} if probe is not None else explained(bound, fitted, means)
+    result = table_of(bound, fitted, names, values, mixed, seen)
+    found: list[Finding | None] = [*_not_numbers(names, values), *learning_findings(seen)]
+    kind = fitted.said.get("draws_are", "sample")
+    if kind == "chains":
+        found += chain_findings(bound, fitted, names, values, mixed)
+    else:
+        k_hat, worth = (float(result.get(n, np.nan)) for n in ("pareto_k", "reweighted_share"))
+        found += approximation_findings(bound, fitted, names, values, k_hat, worth)
+    found += [*loss_findings(bound, fitted, seen), *param_findings(bound, fitted, result)]
+    return result.assign_attrs(findings=ordered(found, "warning"), notes=ordered(found, "note"))
+
+
+def with_verdict(hold: Hold, call: str, bound: BoundProgram, fitted: Fitted) -> Fitted:
+    """Judge a finished fit, warn once of all that is wrong with it, and write down what was found.
+
+    The fit is never lost here: where it cannot be judged, or is interrupted, that is said.
+
+    Args:
+        hold: The hold that the fit runs in.
+        call: The user's call.
+        bound: The program that was fitted.
+        fitted: What came of it.
+    """
+    said: dict[str, Any] = {}
+
+    def judge() -> None:
+        said.update(warn_about(bound, fitted))
+
+    after_the_draws(hold, call, "`diagnose(posterior)` judges it", judge)
+    return fitted._replace(settings=fitted.said | {"judged": said})
+
+
+def warn_about(bound: BoundProgram, fitted: Fitted) -> dict[str, Any]:
+    """Warn once of all that is wrong with a fit, and return what was found, in JSON's types.
+
+    An ensemble of modes is not warned about as such: it is usually a starting point.
+    """
+    result = examine(bound, fitted)
+    modes = fitted.said.get("draws_are") == "modes"
+    found = tuple(
+        one for one in result.attrs["findings"] if not (modes and "no posterior" in one.effect)
+    )
+    if found:
+        warn(text_of(found), ConvergenceWarning)
+    shares = result["explained"].to_series() if "explained" in result else {}
+    return {
+        "explained": {str(name): float(share) for name, share in shares.items()},
+        "warnings": [str(one) for one in found],
+        "notes": [str(one) for one in result.attrs["notes"]],
+    }
+
+
+def quantities(
+    bound: BoundProgram,
+    fitted: Fitted,
+    *,
+    probe: "Mapping[str, Any] | None" = None,
+    sites: "Iterable[str]" = (),
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return what is judged by its name in a Dataset; and the means alone, by their sites."""
+    try:
+        at = (
+            on_own_data(bound, fitted, "diagnose")
+            if probe is None
+            else on_new_data(bound, fitted, "diagnose", probe)
+        )
+        means = means_at(*at, MAX_PROBES)
+    except ValueError:
+        if probe is not None or not bound.sites.subsampled:
+            raise
+        means = {}  # the data are of one batch: there is no function of all rows to judge
+    out = {f"{dotless(name)}_mean": value for name, value in means.items()}
+    asked = set(sites)
+    for site in bound.sites.latent:
+        if site.shape == () or site.name in asked:
+            out[dotless(site.name)] = _flat(fitted.draws[site.name])
+    return out, means
+
+
+def _flat(values: Any) -> np.ndarray:
+    values = np.asarray(values)
+    return values.reshape(*values.shape[:2], -1)
+
+
+def _of_trunk(fitted: Fitted, values: np.ndarray, trunk: int) -> np.ndarray:
+    """Return the chains of one trunk, or its share of one chain."""
+    mine = fitted.trunk == trunk
+    chains = mine.all(1)
+    return values[chains] if chains.any() else values[:, mine[0]]
+
+
+def _not_numbers(names: list[str], values: np.ndarray) -> "list[Finding | None]":
+    """Say of which quantity draws are NaN or infinite."""
+    broken = ~np.isfinite(values).all((0, 1))
+    if not broken.any():
+        return []
+    at = int(np.argmax(broken))
+    where = f"`{names[at]}`[{at - names.index(names[at])}]"
+    share = float((~np.isfinite(values[..., at])).mean())
+    return [
+        finding(
+            f"{where} is NaN or infinite in {share:.2g} of the draws",
+            share,
+            where=where,
+            expected="numbers",
+            share=1.0,
+            effect="it has no bands",
+            change="Look for what overflows (an `exp` of a large number), scale the data, or give "
+            "the sites tighter priors.",
+        )
+    ]

@@ -1,0 +1,236 @@
+"""Findings on what a fit has learnt: does the mean of an observed site follow the data?
+
+A fit that has fallen back to its prior converges well, and its bands cover: they are as wide as the
+data. It shows in the share of the variance of the observations that the posterior mean explains,
+`1 - sum (y - mean)^2 / sum (y - average)^2`, on the rows that are judged.
+
+A share near zero is no fault by itself: the data may be noise, or the program a constant. So it is
+a warning only where
+
+- rows that are neighbours in the arguments that the mean is made of have alike observations, far
+  more than chance makes them: there is something to learn; or
+- the mean is further from the data than their average is, by more than chance makes it.
+
+A mean that explains something, and less than neighbours have in common, is a note: it may be meant.
+What to do: arguments far from order one are the usual cause. Then come priors, guides that cannot
+hold the posterior of many weights, and too few steps.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..engines.fitted import Fitted
+from ..predicting.draws import Draws
+from ..predicting.labels import dotless
+from ..predicting.moments import location
+from ..predicting.replays import observations, probed
+from ..program.bound import BoundProgram
+from ..program.program import Data, Program, Values
+from .findings import Finding, finding
+
+LITTLE = 0.1
+MUCH = 0.3
+CHANCE = 1e-3
+MOST_ROWS = 2000
+CLASSES = ("CategoricalProbs", "CategoricalLogits")
+
+
+class Explained(NamedTuple):
+    """What the mean of an observed site says of the data.
+
+    Attributes:
+        share: Of the variance of the observations, explained at the rows that are judged.
+        neighbours: The share of it that neighbouring rows have in common.
+        num_rows: How many rows have been looked at for neighbours.
+        num_values: How many values were judged.
+        sd: Of the observations.
+    """
+
+    share: float
+    neighbours: float
+    num_rows: int
+    num_values: int
+    sd: float
+
+
+def explained(
+    bound: BoundProgram, fitted: Fitted, means: Mapping[str, np.ndarray]
+) -> dict[str, Explained]:
+    """Judge each observed numeric site by its means `(chain, draw, row)` at the judged rows."""
+    if bound.data is None:
+        return {}
+    values = {name: jnp.asarray(value[0, 0]) for name, value in fitted.draws.items()}
+    at = fitted.trunk[0, 0]
+    values |= {name: jnp.asarray(value[at]) for name, value in fitted.params.items()}
+    names = tuple(
+        site.name
+        for site in bound.sites.observed
+        if site.name in means and site.family not in CLASSES and "Censored" not in site.family
+    )
+    draws = Draws(fitted.draws, fitted.params, fitted.trunk)
+    seen = observations(bound.program, bound.data, draws, names)
+    feeds = _feeds(bound.program, bound.data, values, names)
+    out = {}
+    for name in names:
+        y, mask = seen[name]
+        if not np.issubdtype(y.dtype, np.number) or not y.ndim:
+            continue
+        site = next(site for site in bound.sites.observed if site.name == name)
+        judged = _judge(
+            y.astype(float), mask, means[name], site.event_dim, _columns(feeds[name], y.shape)
+        )
+        if judged is not None:
+            out[name] = judged
+    return out
+
+
+def learning_findings(found: Mapping[str, Explained]) -> list[Finding | None]:
+    """Say of which sites nothing was learnt."""
+    return [_worse(name, one) or _nothing(name, one) for name, one in found.items()]
+
+
+CHANGE = (
+    "Scale the arguments and the observations to order one; then look at the priors "
+    "(`check_prior`), take more steps, or another engine: a guide of independent normals falls "
+    "back to the prior where every weight of a network is random."
+)
+
+
+def _nothing(name: str, one: Explained) -> Finding | None:
+    error = np.sqrt(3 / max(one.num_rows, 1))  # of what neighbours share where that is nothing
+    missed = one.neighbours - max(one.share, 0.0)
+    least = max(MUCH if one.share < LITTLE else LITTLE, 4 * error * (1 - one.neighbours))
+    if one.neighbours <= 4 * error or missed <= least:
+        return None
+    nothing = one.share < LITTLE
+    return finding(
+        f"The mean explains {max(one.share, 0.0):.0%} of the variance of `{name}`",
+        one.share,
+        where=f"`{dotless(name)}`",
+        expected=f"about {one.neighbours:.0%}, which neighbouring rows have in common",
+        share=missed,
+        warned=nothing,
+        effect="the fit has learnt nothing of them, and its bands are those of the noise"
+        if nothing
+        else "what it has not followed is taken for noise, and bands of the mean are not about it",
+        change=CHANGE,
+    )
+
+
+def _worse(name: str, one: Explained) -> Finding | None:
+    from scipy.stats import f
+
+    if one.num_values < 3 or one.share > -LITTLE:
+        return None
+    # were the mean a constant that is right, `-share (n - 1)` would have an F distribution
+    if -one.share * (one.num_values - 1) < f.isf(CHANCE, 1, one.num_values - 1):
+        return None
+    return finding(
+        f"The mean explains 0 % of the variance of `{name}`, and is {np.sqrt(1 - one.share):.1f} "
+        "times as far from the observations as their average is",
+        one.share,
+        where=f"`{dotless(name)}`",
+        share=1.0,
+        effect="the fit has not found the data, and its bands are not about them",
+        change=CHANGE,
+    )
+
+
+def _judge(
+    y: np.ndarray,
+    mask: np.ndarray,
+    means: np.ndarray,
+    event_dim: int,
+    arguments: np.ndarray | None,
+) -> Explained | None:
+    rows = probed(y.size, means.shape[-1])
+    if len(rows) != means.shape[-1]:
+        return None
+    seen = np.broadcast_to(mask, y.shape) & np.isfinite(y)
+    kind = np.broadcast_to(np.arange(y.shape[-1]), y.shape) if event_dim else np.zeros(y.shape, int)
+    keep = seen.ravel()[rows]
+    at, drawn = y.ravel()[rows][keep], means.reshape(-1, len(rows))[:, keep].astype(float)
+    of_kind = kind.ravel()[rows][keep]
+    average = np.zeros_like(at)
+    for one in np.unique(of_kind):
+        average[of_kind == one] = at[of_kind == one].mean()
+    total = ((at - average) ** 2).sum()
+    if len(at) < 2 or not total > 0:
+        return None
+    share = 1 - ((at - drawn.mean(0)) ** 2).sum() / total
+    if not np.isfinite(share):
+        return None
+    return Explained(float(share), *_in_common(y, seen, arguments), len(at), float(y[seen].std()))
+
+
+def _in_common(y: np.ndarray, seen: np.ndarray, arguments: np.ndarray | None) -> tuple[float, int]:
+    """Return the share of the variance that neighbouring rows have in common, and of how many.
+
+    Half the mean squared difference of neighbours is the variance that they do not share.
+    """
+    from scipy.spatial import KDTree
+
+    if arguments is None:
+        return 0.0, 0
+    y = y.reshape(len(arguments), -1)
+    whole = seen.reshape(y.shape).all(1)
+    y, arguments = y[whole], arguments[whole]
+    at = probed(len(y), MOST_ROWS)
+    y, arguments = y[at], arguments[at]
+    variance = y.var(0).sum() if len(y) else 0.0
+    if len(y) < 10 or not variance > 0:
+        return 0.0, len(y)
+    _, places = KDTree(arguments).query(arguments, k=2)
+    nearest = np.asarray(places)[:, 1]
+    apart = ((y - y[nearest]) ** 2).mean(0).sum() / 2
+    return float(max(0.0, 1 - apart / variance)), len(y)
+
+
+def _columns(arguments: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return arguments as scaled columns `(row, column)`: of each all but the leading axis."""
+    columns = [
+        value.reshape(len(value), -1).astype(float)
+        for value in arguments
+        if value.shape[:1] == shape[:1] and np.issubdtype(value.dtype, np.number)
+    ]
+    if not columns:
+        return None
+    table = np.concatenate(columns, axis=1)
+    table = table[:, np.isfinite(table).all(0)]
+    spread = table.std(0)
+    return table[:, spread > 0] / spread[spread > 0]
+
+
+def _feeds(
+    program: Program, data: Data, values: Values, names: tuple[str, ...]
+) -> dict[str, list[np.ndarray]]:
+    """Return the arguments that each site's mean is made of and no observation is."""
+    leaves, structure = jax.tree.flatten(data)
+
+    def said(*leaves: Array) -> list[Array]:
+        trace = program.trace(jax.tree.unflatten(structure, leaves), values, jax.random.key(0))
+        sites = [trace[name] for name in names]
+        where = [jnp.asarray(location(site["fn"])) for site in sites]  # known: it was judged
+        return where + [jnp.asarray(site["value"]) for site in sites]
+
+    jaxpr = jax.make_jaxpr(said)(*leaves).jaxpr
+    # each equation is taken to need all of its operands for each of its results
+    needs: dict[Any, frozenset[int]] = {v: frozenset([i]) for i, v in enumerate(jaxpr.invars)}
+
+    def needed(variables: Any) -> frozenset[int]:
+        return frozenset().union(*(needs.get(v, ()) for v in variables if not hasattr(v, "val")))
+
+    for equation in jaxpr.eqns:
+        of_all = needed(equation.invars)
+        needs |= dict.fromkeys(equation.outvars, of_all)
+    used = [needed([variable]) for variable in jaxpr.outvars]
+    observed = frozenset().union(*used[len(names) :])
+    return {
+        name: [np.asarray(leaves[i]) for i in sorted(mean - observed)]
+        for name, mean in zip(names, used[: len(names)], strict=True)
+    }

@@ -1,0 +1,112 @@
+"""Findings on params: values that were fitted to the data and have no spread of their own.
+
+- *Params that have fitted the noise*: residuals shrink as params are fitted to them, so the noise
+  scale comes out too small, and with it all bands. Of `n` values and `p` params that all fit
+  as they can the noise's variance is too small by the share `p / n`, as in a least-squares fit.
+  Networks use fewer than they have, so this is the most that it can be. Several trunks that are
+  mixed have fitted it differently, which shows in the share between them: then it is a note.
+  So it is where params are fitted to the spread of a guide, which makes the noise larger.
+- *An uncertain trunk*: the function differs between trunks. Bands of one trunk lack that share of
+  the variance; those of `T` trunks that are mixed lack about one in `T - 1` of it.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..engines.fitted import Fitted
+from ..program.bound import BoundProgram
+from .findings import WARNED, Finding, finding, narrower
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def param_findings(
+    bound: BoundProgram, fitted: Fitted, result: "xr.Dataset"
+) -> list[Finding | None]:
+    """Judge the params that draws are of; `result` holds what `diagnose` computed."""
+    if fitted.said.get("draws_are") == "modes":  # each is on a trunk of its own
+        return [_seen_all(bound)]
+    return [_ate_the_noise(bound, fitted), _between(fitted, result), _seen_all(bound)]
+
+
+def _ate_the_noise(bound: BoundProgram, fitted: Fitted) -> Finding | None:
+    count, seen = (_numbers(s) for s in (bound.sites.params, bound.sites.observed))
+    if not count or not seen or bound.sites.subsampled or _given(fitted):
+        return None
+    ratio, most = count / seen, math.ceil(WARNED * seen)
+    if count <= most:
+        return None
+    joint = bool(fitted.said.get("joint_params", False))
+    # the spread that a guide keeps in them makes the noise larger, and not smaller
+    spread = fitted.said.get("params_fit") == "spread"
+    together = " together with one value of the sites" if joint else ""
+    by = f"by up to {narrower(ratio)}" if ratio < 1 else "by an amount that nothing bounds"
+    return finding(
+        f"{_count(count)} fitted to {seen} values{together}",
+        count,
+        expected=f"at most {most}",
+        share=count / (count + seen),  # between none of it and all of it
+        warned=joint or (fitted.num_trunks == 1 and not spread),
+        effect=f"{'the trunk has' if joint else 'they may have'} fitted the noise too, so noise "
+        f"scales may be too small {by}, and bands too narrow",
+        change="`score` on data held out shows by how much. Make the trunk random "
+        '(`with_prior(field, where="all")`), or fit several to the sites\' spread, '
+        "`init=SVI(num_restarts=4)`, for `NUTS(num_trunks=4)` or `Laplace(hold_params=True)`.",
+    )
+
+
+def _given(fitted: Fitted) -> bool:
+    """Whether the params were given and held, and so not fitted to these values."""
+    engine = fitted.said.get("settings")
+    hold = isinstance(engine, dict) and engine.get("hold_params", False)
+    held = hold or fitted.said.get("draws_are") == "chains"
+    return bool(held and fitted.said.get("init") == "dict")
+
+
+def _between(fitted: Fitted, result: "xr.Dataset") -> Finding | None:
+    if "between_trunk_share" not in result:
+        return None
+    of_function = np.asarray([str(q).endswith("_mean") for q in result["quantity"].values], bool)
+    shares = result["between_trunk_share"].values[of_function]
+    if not shares.size or np.isnan(shares).all():
+        return None
+    # the means of trunks that agree differ too, by what is left of chance after so many draws
+    draws = fitted.trunk.size / fitted.num_trunks
+    share = max(0.0, float(np.nanmean(shares)) - 1 / draws)
+    if share < 0.01:
+        return None
+    mixed = narrower(share / (fitted.num_trunks - 1))
+    return finding(
+        f"{share:.0%} of the variance of the function lies between {fitted.num_trunks} trunks",
+        share,
+        expected=f"at most {WARNED:.0%}",
+        share=share,
+        effect=f"the trunk is uncertain, bands of one trunk are {narrower(share)} too narrow and "
+        f"those of these {fitted.num_trunks} about {mixed}",
+        change='Make it random (`with_prior(field, where="all")`), or mix more trunks '
+        "(`num_trunks`).",
+    )
+
+
+def _seen_all(bound: BoundProgram) -> Finding | None:
+    numbers = _numbers(bound.sites.params)
+    if not numbers:
+        return None
+    return finding(
+        f"{_count(numbers)} fitted to every row",
+        numbers,
+        share=0.0,
+        effect="`az.loo` leaves a row out of the draws and not of them, and is too hopeful",
+        change="`score_by_refits(model, data, ..., by=tasks)` fits without each task.",
+    )
+
+
+def _numbers(sites: tuple) -> int:
+    return sum(int(np.prod(site.shape)) for site in sites)
+
+
+def _count(numbers: int) -> str:
+    return "1 number of params was" if numbers == 1 else f"{numbers} numbers of params were"

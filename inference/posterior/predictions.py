@@ -1,0 +1,83 @@
+"""A posterior's predictions, labelled: what `Posterior.predict` and `log_likelihood` return."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from bayesfield.checks import check_size, check_texts
+
+from ..engines.fitted import Fitted
+from ..predicting.labels import Labelled, axis_names, labelled
+from ..predicting.replays import observations, replay
+from ..predicting.run import run_program
+from ..program.bound import BoundProgram
+from .ranges import outside_of_fit
+from .ready import on_new_data
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def predicted(
+    bound: BoundProgram,
+    fitted: Fitted,
+    data: Mapping[str, Any],
+    *,
+    key: PRNGKeyArray,
+    sites: Iterable[str] | None,
+    batch_size: int | None,
+) -> "xr.Dataset":
+    """Run the program on new data at each draw; see `Posterior.predict`."""
+    call = "predict"
+    if batch_size is not None:
+        check_size(call, "batch_size", batch_size)
+    if sites is not None:
+        sites = check_texts(call, "sites", sites)
+    ready = on_new_data(bound, fitted, call, data)
+    outputs = ready.sites.outputs
+    means = [f"{name}_mean" for name in outputs] if sites is None else []
+    out = run_program(
+        *ready,
+        outputs if sites is None else sites,
+        key,
+        optional=means,
+        batch_size=batch_size,
+    )
+    result = labelled(out)
+    unknown = [name for name in means if name not in out]
+    if unknown:
+        note = f"neither the mean nor the median is known to NumPyro: no {', '.join(unknown)}"
+        result = result.assign_attrs(note=note)
+    beyond = outside_of_fit(bound, ready.data)
+    if beyond:
+        result = result.assign_attrs(outside_of_fit=beyond)
+    if not out:
+        result = result.assign_attrs(note="the program has no output: name `sites` to return")
+    return result
+
+
+def log_likelihoods(bound: BoundProgram, fitted: Fitted, data: Mapping[str, Any]) -> "xr.Dataset":
+    """Return the log density of new observations; see `Posterior.log_likelihood`."""
+    ready = on_new_data(bound, fitted, "log_likelihood", data, fill=False)
+    observed = {site.name: site for site in ready.sites.observed}
+    if not observed:
+        raise ValueError("`log_likelihood` expected observations in `data`; no site has any.")
+    at = ready.program, ready.data, ready.draws
+    found = replay(*at, parts=("log_likelihood",)).log_likelihood
+    items, values = {}, observations(*at, observed)
+    for name in observed:
+        y, seen = values[name]
+        axes = tuple(range(y.ndim - observed[name].event_dim, y.ndim))
+        seen = seen.any(axes)
+        value = np.asarray(found[name])
+        if np.isnan(value[:, :, seen]).any():
+            raise ValueError(
+                f"`log_likelihood` expected densities of `{name}` that are numbers; got NaN. "
+                "Does `data` hold NaN outside of the observations, or values outside of their "
+                "support?"
+            )
+        value = np.where(seen, value, np.nan)
+        items[name] = Labelled(value, axis_names(observed[name], value.ndim - 2), name)
+    return labelled(items)

@@ -1,0 +1,51 @@
+"""Whether predictions are asked for where the fit has seen data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bayesfield.checks import listed
+
+from ..program.bound import BoundProgram
+
+
+def outside_of_fit(bound: BoundProgram, data: Mapping[str, Any]) -> str:
+    """Say which arguments go beyond the values that the fit has seen, and how far; "" if none does.
+
+    Bands there rest on the prior and on what the program says of far away, and not on data.
+
+    Args:
+        bound: With its data; of one without nothing is known.
+        data: The arrays of the new data, by argument.
+    """
+    found = []
+    for name in bound.sites.feeds:
+        before, now = (group.get(name) for group in (bound.data or {}, data))
+        if not (_is_numbers(before) and _is_numbers(now)):
+            continue
+        old, new = (_columns(value) for value in (before, now))
+        if old.shape[1] != new.shape[1]:
+            continue
+        low, high = old.min(0), old.max(0)
+        beyond = (new < low) | (new > high)
+        rows = int(beyond.any(1).sum())
+        if rows:
+            at = int(np.argmax(beyond.any(0)))
+            found.append(
+                f"{rows} of {len(new)} rows of `{name}` are outside of the {low[at]:.4g} to "
+                f"{high[at]:.4g} of the fit"
+            )
+    if not found:
+        return ""
+    return f"{listed(found, 4, '; ')}: bands there rest on the prior, and not on data"
+
+
+def _is_numbers(value: Any) -> bool:
+    numeric = hasattr(value, "dtype") and np.issubdtype(value.dtype, np.number)
+    return bool(numeric and value.size)
+
+
+def _columns(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    return array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)

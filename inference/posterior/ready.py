@@ -1,0 +1,120 @@
+"""A posterior's program made ready to run at its draws: on new data, or on those of the fit."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..engines.fitted import Fitted
+from ..engines.laplace.linear import predictive, starts_of
+from ..predicting.draws import Draws, check_data
+from ..predicting.redraw import imputed, statements_in
+from ..predicting.replays import observations
+from ..program.arguments import check_data_mapping
+from ..program.binding import bind
+from ..program.bound import BoundProgram
+from ..program.new_rows import check_rows
+from ..program.program import Program
+from ..program.sites import Data, Sites
+
+
+class Ready(NamedTuple):
+    """A program, the data that it is bound to, its sites there, and the draws to run it at."""
+
+    program: Program
+    data: Data
+    sites: Sites
+    draws: Draws
+
+
+def on_new_data(
+    bound: BoundProgram, fitted: Fitted, call: str, data: Mapping[str, Any], *, fill: bool = True
+) -> Ready:
+    """Bind a posterior's program to data, every row of a subsampled plate there once.
+
+    Draws of what the data give, and of what `obs_mask` imputed in other rows than these, are left
+    out: such a site keeps its value, or is drawn.
+
+    Args:
+        bound: The program and the data of the fit.
+        fitted: Of any engine.
+        call: The public function that was called.
+        data: Arguments of the program.
+        fill: Whether a required argument that `data` leaves out is None.
+
+    Raises:
+        TypeError: As `bind`.
+        ValueError: A latent site has other rows than in the fit; a subsampled plate cannot take
+            all of its rows.
+    """
+    check_data_mapping(call, data)
+    program, arrays, new = _bound(bound, fitted, call, data, fill)
+    new = new._replace(outputs=(*statements_in(bound.sites, new),))
+    given = {site.name for site in new.observed} | {*bound.sites.replicates}
+    missing = imputed(bound.sites)
+    kept = frozenset(fitted.draws) - given - {*missing}
+    check_rows(call, "data", bound.sites, new, kept)
+    draws = _draws(fitted, kept)
+    own = [name for name in missing if _same_rows(bound, missing[name], new)]
+    if own:
+        names = [missing[name] for name in own]
+        before = observations(bound.program, bound.data, _draws(fitted), names)
+        now = observations(program, arrays, draws, names)
+        same = [n for n in own if _equal(before[missing[n]], now[missing[n]])]
+        draws = _draws(fitted, kept | {*same})
+    return Ready(program, arrays, new, draws)
+
+
+def on_own_data(bound: BoundProgram, fitted: Fitted, call: str) -> Ready:
+    """Return a posterior's program on the data of the fit, every row of a plate there once.
+
+    Raises:
+        ValueError: The posterior was loaded without its data; a subsampled plate cannot take all
+            of its rows.
+    """
+    check_data(bound.data)
+    if not bound.sites.subsampled:
+        return Ready(predictive(bound, fitted.modes), bound.data, bound.sites, _draws(fitted))
+    data = bound.program.arguments(bound.data)
+    program, arrays, sites = _bound(bound, fitted, call, data, fill=True)
+    return Ready(program, arrays, sites._replace(outputs=bound.sites.outputs), _draws(fitted))
+
+
+def _bound(
+    bound: BoundProgram, fitted: Fitted, call: str, data: Mapping[str, Any], fill: bool
+) -> BoundProgram:
+    model = predictive(bound, fitted.modes).model
+    settings = {"allow_nan": (*data,), "fill": fill, "call": call}
+    new = bind(model, data, **settings)
+    plates = {name: new.sites.plates[name][0] for name in new.sites.subsampled}
+    if not plates:
+        return new
+    try:
+        return bind(model, data, whole_plates=True, **settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{call}` expected `data` with every row of the plates that subsample, {plates}: it "
+            f"runs the program with all of them, and that fails ({error}). Give the arguments "
+            "with all of their rows and let the program pick (`with plate(...) as rows: x[rows]`), "
+            "or, for the rows of one batch alone, arguments with which the plate does not "
+            "subsample."
+        ) from error
+
+
+def _draws(fitted: Fitted, kept: frozenset[str] | None = None) -> Draws:
+    latent = {n: v for n, v in fitted.draws.items() if kept is None or n in kept}
+    latent |= starts_of(fitted.modes or {}, fitted.stats)
+    return Draws(latent, fitted.params, fitted.trunk)
+
+
+def _same_rows(bound: BoundProgram, given: str, new: Sites) -> bool:
+    """Whether a site that is given in part has the shape of the fit; what it holds is not asked."""
+    before = {site.name: site.shape for site in bound.sites.observed}
+    now = {site.name: site.shape for site in new.observed}
+    return bound.data is not None and given in now and now[given] == before.get(given)
+
+
+def _equal(before: tuple[np.ndarray, np.ndarray], now: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether the same values are given, and equal."""
+    (y, seen), (new, seen_now) = before, now
+    return bool(np.array_equal(seen, seen_now) and np.array_equal(y[seen], new[seen_now]))

@@ -1,0 +1,169 @@
+"""Mean, median and variance of a distribution, where they are known."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array
+from numpyro.distributions import transforms
+
+from ..program.wrappers import innermost
+
+CENSORED = (
+    dist.LeftCensoredDistribution,
+    dist.RightCensoredDistribution,
+    dist.IntervalCensoredDistribution,
+)
+# Of one number each, and monotone: the median of what they make is what they make of the median.
+MONOTONE = (
+    transforms.AffineTransform,
+    transforms.ExpTransform,
+    transforms.IdentityTransform,
+    transforms.PowerTransform,
+    transforms.SigmoidTransform,
+    transforms.SoftplusTransform,
+)
+
+
+def location(fn: Any) -> Array | None:
+    """Return where a distribution lies, one number for each of its values; None if unknown.
+
+    The mean; class probabilities if it is categorical; the median where the mean is not finite or
+    not known. A monotone transform of a variable has the transform of its median. A censored
+    distribution lies where what it censors does.
+    """
+    if is_categorical(fn):
+        probs = jnp.asarray(innermost(fn).probs)
+        return jnp.broadcast_to(probs, (*fn.batch_shape, probs.shape[-1]))
+    found = mean(fn)
+    if found is None:
+        return _median(fn, fn)
+    if fn.event_dim or _is_discrete(fn):
+        return found
+    middle = _median(fn, fn)
+    return found if middle is None else jnp.where(jnp.isfinite(found), found, middle)
+
+
+def mean(fn: Any, like: Any = None) -> Array | None:
+    """Return the mean of each value of a distribution; None if it is not known.
+
+    Args:
+        fn: The distribution.
+        like: A wider one that it is the base of, and whose shape the mean is to have.
+    """
+    base, like = innermost(fn), fn if like is None else like
+    if isinstance(base, CENSORED):
+        return mean(base.base_dist, like)
+    found = _asked(lambda: base.mean, like)
+    if found is None and _is_made_by(base, _is_affine):
+        found = _transformed(base, mean(base.base_dist, like))
+    return found
+
+
+def knows_mean(fn: Any) -> bool:
+    """Whether the mean of a distribution is known, if only to be infinite; classes have theirs."""
+    return is_categorical(fn) or mean(fn) is not None
+
+
+def variance(fn: Any) -> Array:
+    """Return a distribution's variance at each of its values; of each class if it is categorical.
+
+    A class counts as the indicator of its being drawn.
+
+    Raises:
+        NotImplementedError: It is not known.
+    """
+    base = innermost(fn)
+    if is_categorical(fn):
+        probs = jnp.asarray(location(fn))
+        return probs * (1.0 - probs)
+    found = _variance(base, fn)
+    if found is None:
+        raise NotImplementedError(
+            f"NumPyro knows no variance of a {type(base).__name__}, which an observed site has."
+        )
+    return found
+
+
+def _variance(fn: Any, like: Any) -> Array | None:
+    base = innermost(fn)
+    if isinstance(base, CENSORED):
+        return _variance(base.base_dist, like)
+    found = _asked(lambda: base.variance, like)
+    if found is None and _is_made_by(base, _is_affine):
+        found = _variance(base.base_dist, like)
+        scales = [getattr(_of_one(transform), "scale", 1.0) for transform in base.transforms]
+        return None if found is None else found * jnp.square(math.prod(scales))
+    return found
+
+
+def is_categorical(fn: Any) -> bool:
+    """Whether a distribution is of classes, without an order."""
+    return isinstance(innermost(fn), dist.CategoricalProbs | dist.CategoricalLogits)
+
+
+def _median(fn: Any, like: Any) -> Array | None:
+    """Return the median of each value of a distribution; None if it is not known."""
+    base = innermost(fn)
+    if isinstance(base, CENSORED):
+        return _median(base.base_dist, like)
+    found = None
+    if not base.event_dim and not _is_discrete(base):
+        found = _asked(lambda: base.icdf(jnp.asarray(0.5)), like)
+    if found is None and _is_made_by(base, _is_monotone):
+        found = _transformed(base, _median(base.base_dist, like))
+    return found
+
+
+def _is_made_by(base: Any, kind: Callable[[Any], bool]) -> bool:
+    return isinstance(base, dist.TransformedDistribution) and all(map(kind, base.transforms))
+
+
+def _transformed(base: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    for transform in base.transforms:
+        value = transform(value)
+    return value
+
+
+def _is_affine(transform: Any) -> bool:
+    return isinstance(_of_one(transform), transforms.AffineTransform | transforms.IdentityTransform)
+
+
+def _is_monotone(transform: Any) -> bool:
+    one = _of_one(transform)
+    if isinstance(one, transforms.ComposeTransform):
+        return all(map(_is_monotone, one.parts))
+    if isinstance(one, transforms._InverseTransform):
+        return _is_monotone(one.inv)
+    return isinstance(one, MONOTONE)
+
+
+def _of_one(transform: Any) -> Any:
+    """Take a transform out of those that only count its axes."""
+    while isinstance(transform, transforms.IndependentTransform):
+        transform = transform.base_transform
+    return transform
+
+
+def _is_discrete(fn: Any) -> bool:
+    try:
+        return bool(fn.support.is_discrete)
+    except (NotImplementedError, AttributeError):  # one's own may have no support
+        return False
+
+
+def _asked(ask: Callable[[], Any], like: Any) -> Array | None:
+    """Return what a distribution says of itself, None where it does not know.
+
+    Whatever it raises means that: nothing that a fit has drawn is to be lost by asking. NumPyro
+    raises NotImplementedError, ImportError (quantiles that are TensorFlow Probability's), or what
+    comes of a shape that it did not think of.
+    """
+    try:
+        return jnp.broadcast_to(jnp.asarray(ask()), like.shape())
+    except Exception:
+        return None

@@ -1,0 +1,233 @@
+"""What a program says of its own data at draws: densities, means, what was observed."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, PRNGKeyArray
+
+from bayesfield.private import mask_of
+
+from ..program.program import TRACING, Program
+from ..program.sites import Data, Sites, Values
+from ..program.wrappers import WRAPPERS
+from .draws import Draws, at_draws, batch_size_for, check_data
+from .moments import knows_mean, location
+from .redraw import as_wide, draw, redrawing
+
+BATCH_SIZE = 32  # draws at a time, by default
+KEPT_ELEMENTS = 1_000_000  # of a batch of draws of which little is kept
+
+
+class Replay(NamedTuple):
+    """What a program says of its own data at given draws, every leaf `(chain, draw, ...)`.
+
+    Attributes:
+        log_likelihood: Of each observed site, its plates kept, its event axes summed.
+        log_prior: Of each latent site that is inferred, all axes summed.
+        deterministic: The deterministic sites.
+        mean: Of each observed site of which it is known.
+        drawn: Of each observed site, values drawn of its distribution.
+    """
+
+    log_likelihood: Values
+    log_prior: Values
+    deterministic: Values
+    mean: Values
+    drawn: Values
+
+
+def replay(
+    program: Program,
+    data: Data,
+    values: Mapping[str, Any] | Draws,
+    *,
+    parts: tuple[str, ...] = ("log_likelihood", "log_prior", "deterministic", "mean"),
+    sites: Iterable[str] | None = None,
+    medians: bool = True,
+    key: PRNGKeyArray | None = None,
+    batch_size: int | None = None,
+) -> Replay:
+    """Run the program on its own data at every draw, everything observed at its value.
+
+    Args:
+        program: The program, bound to the data.
+        data: Its arrays.
+        values: Latent sites and params at each draw; what has no value is drawn.
+        parts: The fields of the result that are wanted; the others are empty.
+        sites: The observed sites that are wanted; by default all of them.
+        medians: Whether the median stands for a mean that is not known.
+        key: Draws what has no value, and what is drawn.
+        batch_size: Draws at a time.
+
+    Raises:
+        ValueError: `data` is None, of a posterior that was loaded without.
+        NotImplementedError: A site has no density, or what is to be drawn cannot be.
+    """
+    check_data(data)
+    draws = Draws.of(values)
+    key = jax.random.key(0) if key is None else key
+    chosen = None if sites is None else (*sites,)
+    at = draws.arrays()
+    with TRACING:
+        out = _replay(program, data, at, key, parts, chosen, medians, batch_size or BATCH_SIZE)
+    return jax.tree.map(lambda v: v.reshape(*draws.lead, *v.shape[1:]), out)
+
+
+@eqx.filter_jit
+def _replay(
+    program: Program,
+    data: Data,
+    draws: Draws,
+    key: PRNGKeyArray,
+    parts: tuple[str, ...],
+    sites: tuple[str, ...] | None,
+    medians: bool,
+    batch_size: int,
+) -> Replay:
+    def run(values: Values, key: PRNGKeyArray) -> Replay:
+        key_trace, key_draw = jax.random.split(key)
+        with redrawing((), given=True):
+            trace = program.trace(data, values, key_trace, replicates=True)
+        sampled = _sampled(trace)
+        observed = {n: s for n, s in sampled.items() if s["is_observed"]}
+        for message in observed.values():
+            message["fn"] = as_wide(message["fn"], jnp.shape(message["value"]))
+        observed = {n: s for n, s in observed.items() if sites is None or n in sites}
+        inferred = [n for n in sampled if n in values and n not in program.code.replicates]
+        keys = dict(zip(observed, jax.random.split(key_draw, len(observed)), strict=True))
+        found = {
+            "log_likelihood": lambda: {n: _density(s) for n, s in observed.items()},
+            "log_prior": lambda: {n: jnp.sum(_density(sampled[n])) for n in inferred},
+            "deterministic": lambda: {
+                n: s["value"] for n, s in trace.items() if s["type"] == "deterministic"
+            },
+            "mean": lambda: {
+                n: where
+                for n, s in observed.items()
+                if (where := location(s["fn"])) is not None and (medians or knows_mean(s["fn"]))
+            },
+            "drawn": lambda: {n: draw(n, s["fn"], keys[n]) for n, s in observed.items()},
+        }
+        return Replay(*(found[part]() if part in parts else {} for part in Replay._fields))
+
+    return at_draws(run, draws, key, batch_size)
+
+
+def probed(size: int, num_rows: int) -> np.ndarray:
+    """Return the places of at most `num_rows` of `size` values, evenly spread over them."""
+    return np.linspace(0, size - 1, min(num_rows, size)).round().astype(int)
+
+
+def means_at(
+    program: Program,
+    data: Data,
+    sites: Sites,
+    values: Mapping[str, Any] | Draws,
+    num_rows: int,
+) -> dict[str, np.ndarray]:
+    """Return the mean of each output at a few of its values, `(chain, draw, row)`.
+
+    Nothing else is kept of a draw: neither the likelihood nor what the other rows have.
+
+    Args:
+        program: The program, bound to the data.
+        data: Its arrays.
+        sites: Its sites.
+        values: Latent sites and params at each draw.
+        num_rows: How many values of each output to keep, evenly spaced; all where it has fewer.
+            An output of which no mean is known is left out.
+    """
+    check_data(data)
+    draws = Draws.of(values)
+    outputs = [s for s in (*sites.latent, *sites.observed) if s.name in sites.outputs]
+    batch_size = batch_size_for(outputs, KEPT_ELEMENTS)
+    with TRACING:
+        out = _means_at(program, data, draws.arrays(), sites.outputs, num_rows, batch_size)
+    return {n: np.asarray(out[n]).reshape(*draws.lead, -1) for n in sites.outputs if n in out}
+
+
+@eqx.filter_jit
+def _means_at(
+    program: Program,
+    data: Data,
+    draws: Draws,
+    names: tuple[str, ...],
+    num_rows: int,
+    batch_size: int,
+) -> Values:
+    def run(values: Values, key: PRNGKeyArray) -> Values:
+        with redrawing(names, given=True):
+            trace = program.trace(data, values, key, replicates=True)
+        found = {}
+        for name in names:
+            fn = as_wide(trace[name]["fn"], jnp.shape(trace[name]["value"]))
+            where = location(fn)
+            if where is not None:
+                found[name] = where.reshape(-1)[probed(where.size, num_rows)]
+        return found
+
+    return at_draws(run, draws, jax.random.key(0), batch_size)
+
+
+@eqx.filter_jit
+def _observations(
+    program: Program, data: Data, values: Values, names: tuple[str, ...]
+) -> dict[str, tuple[Array, Array]]:
+    trace = program.trace(data, values, jax.random.key(0))
+    found = {}
+    for name in names:
+        fn, y = trace[name]["fn"], jnp.asarray(trace[name]["value"])
+        y = jnp.broadcast_to(y, jnp.broadcast_shapes(y.shape, fn.shape()))
+        seen = jnp.ones(y.shape, bool)
+        event_dim = fn.event_dim
+        while isinstance(fn, WRAPPERS):
+            if isinstance(fn, dist.MaskedDistribution):
+                mask = jnp.asarray(mask_of(fn))
+                seen = seen & mask.reshape((*mask.shape, *[1] * fn.event_dim))
+            fn = fn.base_dist
+        axes = tuple(range(y.ndim - event_dim, y.ndim))
+        found[name] = y, seen & ~(seen & jnp.isnan(y)).any(axes, keepdims=True)
+    return found
+
+
+def observations(
+    program: Program, data: Data, values: Mapping[str, Any] | Draws, names: Iterable[str]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the value of each observed site, and which of its values are seen.
+
+    A value is not seen where it is masked (`obs_mask`, `handlers.mask`), or where it or another
+    one of its event is NaN.
+    """
+    check_data(data)
+    draws = Draws.of(values)
+    first = {name: jnp.asarray(value[0, 0]) for name, value in draws.latent.items()}
+    first |= {name: jnp.asarray(v[draws.trunk[0, 0]]) for name, v in draws.params.items()}
+    with TRACING:
+        found = _observations(program, data, first, (*names,))
+    return {n: (np.asarray(y), np.asarray(seen)) for n, (y, seen) in found.items()}
+
+
+def _sampled(trace: dict[str, dict]) -> dict[str, dict]:
+    """Return the sample sites of a trace, but for factors."""
+    return {
+        n: s
+        for n, s in trace.items()
+        if s["type"] == "sample" and not isinstance(s["fn"], dist.Unit)
+    }
+
+
+def _density(message: dict) -> Array:
+    """Return a site's log density; say by its name where it has none."""
+    try:
+        return jnp.asarray(message["fn"].log_prob(message["value"]))
+    except NotImplementedError as error:
+        reason = f" ({error})" if str(error) else ""
+        raise NotImplementedError(
+            f"The distribution of `{message['name']}`, {type(message['fn']).__name__}, has no "
+            f"`log_prob` here{reason}."
+        ) from error

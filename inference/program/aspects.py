@@ -1,0 +1,94 @@
+"""What a site's message says beside its value: parameters, support, scale, mask, constraint."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro.distributions import biject_to
+from numpyro.distributions.constraints import Constraint
+from numpyro.distributions.transforms import Transform
+
+from .described import of_library
+
+TRIED = ("mean", "variance")
+
+
+def any_value(fn: Any) -> Any:
+    """Return some value of a distribution that cannot be drawn from."""
+    try:
+        transform = biject_to(fn.support)
+    except NotImplementedError:  # a support that is no image of the real line, a sphere say
+        return jnp.zeros(fn.shape())
+    return transform(jnp.zeros(transform.inverse_shape(fn.shape())))
+
+
+def aspects(message: dict, marked: Any) -> Iterator[tuple[str, Any]]:
+    """Yield all that a message says, by name."""
+    kind = message["type"]
+    yield "type", kind
+    if kind == "plate":
+        yield "size", message["args"]
+        return
+    observed = kind == "sample" and message["is_observed"]
+    for i, leaf in enumerate(jax.tree.leaves(message["value"])):
+        yield f"{'obs' if observed else 'value'}{i or ''}", leaf
+    if kind == "sample":
+        yield "observed", message["is_observed"]
+        yield "plates", [(f.name, f.dim, f.size) for f in message["cond_indep_stack"]]
+        yield "weight", message["scale"]
+        yield from _fields(message["fn"], "")
+        if not _known(message["fn"]):
+            yield from _asked(message["fn"], marked)
+    elif kind == "param":
+        for name, value in message["kwargs"].items():
+            yield from _fields(value, name)
+
+
+def _fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield what a distribution, transform or constraint is made of; wrappers have no name."""
+    if isinstance(value, dist.Distribution):
+        kind = type(value)
+        yield f"{path} class".strip(), kind
+        wraps = isinstance(value, dist.Independent | dist.ExpandedDistribution)
+        wraps = wraps or isinstance(value, dist.MaskedDistribution)
+        fields = {*kind.gather_pytree_data_fields(), *kind.gather_pytree_aux_fields()}
+        yield f"{path} shape".strip(), (value.batch_shape, value.event_shape)
+        for name in sorted(fields - {"_validate_args", "_batch_shape", "_event_shape"}):
+            inside = value.__dict__.get(name)
+            if wraps and name == "base_dist":
+                yield from _fields(inside, path)
+            else:
+                name = "mask" if name == "_mask" else name
+                yield from _fields(inside, f"{path}.{name}".strip("."))
+    elif isinstance(value, Transform | Constraint):
+        yield f"{path} class", type(value)
+        for name, inside in sorted(vars(value).items()):
+            if not name.startswith("_"):
+                yield from _fields(inside, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for i, inside in enumerate(value):
+            yield from _fields(inside, f"{path}.{i}")
+    else:
+        yield path, value
+
+
+def _known(fn: Any) -> bool:
+    """Whether a distribution and all that is inside are of a library: its fields say it all."""
+    inside = [value for name, value in _fields(fn, "") if name.endswith("class")]
+    return all(of_library(kind) for kind in inside)
+
+
+def _asked(fn: Any, marked: Any) -> Iterator[tuple[str, Any]]:
+    """Ask a distribution of the user's own for all that may be asked of it."""
+    asked: dict[str, Callable[[], Any]] = {
+        "log_prob": lambda: fn.log_prob(marked),
+        "sample": lambda: fn.sample(jax.random.key(0)),
+        **{name: lambda name=name: getattr(fn, name) for name in TRIED},
+    }
+    for name, ask in asked.items():
+        try:
+            yield name, jnp.asarray(ask())
+        except (NotImplementedError, AttributeError, TypeError, ValueError) as error:
+            yield name, type(error).__name__

@@ -1,0 +1,140 @@
+"""Binding a NumPyro program to data: arguments checked, the program traced once, sites found."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from numpyro.primitives import Messenger
+
+from .arguments import check_array, check_data_mapping, check_model, check_not_traced
+from .bound import BoundProgram
+from .inspection import Inspection
+from .intake import take
+from .program import Program, signature_of
+from .sites import Data, Sites
+from .trace import trace_program
+
+
+def bind(
+    model: Callable[..., Any],
+    data: Mapping[str, Any],
+    *,
+    allow_nan: tuple[str, ...] = (),
+    fill: bool = False,
+    whole_plates: bool = False,
+    call: str = "fit_posterior",
+) -> BoundProgram:
+    """Bind a model to data: check the arguments, separate arrays from static ones, find the sites.
+
+    Args:
+        model: The NumPyro program.
+        data: From argument name to value. NumPy and JAX arrays, Python floats and pytrees of them
+            are traced, floats in the working precision; ints, bools, strings and None are static.
+        allow_nan: Names of the arguments that may hold NaN or infinity.
+        fill: Whether a required argument that `data` leaves out is None, for predictions.
+        whole_plates: Whether plates that subsample take all of their rows.
+        call: The public call, for errors.
+
+    Raises:
+        TypeError: The model is not callable, takes `*args`, does not take an argument, or misses
+            one; `data` is no mapping; the program reads array values in Python.
+        ValueError: An array is empty or not finite; an observed value does not fit its
+            distribution or plate.
+    """
+    check_model(call, model)
+    check_data_mapping(call, data)
+    check_not_traced(call, data)
+    missing = _check_names(model, data)
+    if missing and not fill:
+        name = getattr(model, "__name__", type(model).__name__)
+        raise TypeError(f"`data` misses {missing}, which `{name}` requires: it has {sorted(data)}.")
+    unknown = sorted(set(allow_nan) - set(data))
+    if unknown:
+        raise ValueError(
+            f"`allow_nan` names {unknown}, which `data` does not hold: {sorted(data)}."
+        )
+    converted = {name: take(call, name, value) for name, value in data.items()}
+    for name, value in converted.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+            if isinstance(leaf, jax.Array):
+                spelled = name + jax.tree_util.keystr(path)
+                check_array(call, spelled, leaf, finite=name not in allow_nan)
+    arrays, static = eqx.partition(converted | dict.fromkeys(missing), eqx.is_array)
+    if whole_plates:
+        model = whole(model)
+    try:
+        program, sites, _ = trace_program(model, static, arrays, call=call)
+    except (AttributeError, TypeError) as error:
+        if not missing or "traced: they have shapes" in str(error):
+            raise
+        name = getattr(model, "__name__", type(model).__name__)
+        raise TypeError(
+            f"`{call}` expected `data` to hold {missing}, which `{name}` requires; got "
+            f"{sorted(data)}, and without them it raises: {error}"
+        ) from error
+    return BoundProgram(program, arrays, sites)
+
+
+def split_static(data: Mapping[str, Any]) -> tuple[Data, dict[str, Any]]:
+    """Separate arrays, floats in the working precision, from what is static, as `bind` does."""
+    converted = {name: take("load", name, value) for name, value in data.items()}
+    return eqx.partition(converted, eqx.is_array)
+
+
+def bind_shapes(
+    model: Callable[..., Any], static: dict[str, Any], shapes: Data
+) -> tuple[Program, Sites, Inspection]:
+    """Bind a model to data of which the shapes are known and not the values.
+
+    Args:
+        model: The NumPyro program.
+        static: The arguments with None in the place of every array, `split_static(data)[1]`.
+        shapes: A `jax.ShapeDtypeStruct` in the place of every array of `split_static(data)[0]`.
+
+    Raises:
+        TypeError: As `bind`.
+    """
+    check_model("load", model)
+    missing = _check_names(model, static)
+    if missing:
+        name = getattr(model, "__name__", type(model).__name__)
+        raise TypeError(
+            f"`data` misses {missing}, which `{name}` requires: it has {sorted(static)}."
+        )
+    return trace_program(model, static, shapes)
+
+
+def whole(model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the program with every plate that subsamples taking all of its rows, in order."""
+    return _Whole(model)
+
+
+class _Whole(Messenger):
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] == "plate":
+            size = msg["args"][0]
+            msg["args"], msg["value"] = (size, size), jnp.arange(size)
+
+
+def _check_names(model: Callable[..., Any], data: Mapping[str, Any]) -> list[str]:
+    """Refuse arguments the model does not take; return those it requires and is not given."""
+    kinds = inspect.Parameter
+    parameters = signature_of(model).parameters
+    name = getattr(model, "__name__", type(model).__name__)
+    for parameter in parameters.values():
+        if parameter.kind is kinds.VAR_POSITIONAL:
+            raise TypeError(f"`{name}` takes `*{parameter.name}`: arguments are given by name.")
+        if parameter.kind is kinds.POSITIONAL_ONLY:
+            raise TypeError(
+                f"`{name}` takes `{parameter.name}` by its position alone: arguments are given by "
+                "name. Take the `/` out of its signature."
+            )
+    open_ended = any(p.kind is kinds.VAR_KEYWORD for p in parameters.values())
+    takes = [n for n, p in parameters.items() if p.kind is not kinds.VAR_KEYWORD]
+    unknown = sorted(set(data) - set(takes))
+    if unknown and not open_ended:
+        raise TypeError(f"`data` holds {unknown}, which `{name}` does not take: it takes {takes}.")
+    return [n for n in takes if parameters[n].default is kinds.empty and n not in data]

@@ -1,0 +1,51 @@
+"""Arrays as files hold them, and digests of them."""
+
+import hashlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from bayesfield.checks import is_key
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """Return an array as NumPy's: a key as the numbers it is made of."""
+    if is_key(value):
+        value = jax.random.key_data(value)
+    return np.asarray(value)
+
+
+def digest(tree: PyTree) -> str:
+    """Return a digest of a pytree's structure, and of its arrays' shapes, types and bytes."""
+    leaves, structure = jax.tree.flatten(tree)
+    found = hashlib.sha256(str(structure).encode())
+    for leaf in to_arrays(leaves):
+        found.update(f"{leaf.shape}{leaf.dtype}".encode())
+        found.update(np.ascontiguousarray(leaf).tobytes())
+    return found.hexdigest()
+
+
+def to_arrays(leaves: list[Array]) -> list[np.ndarray]:
+    """Return arrays that a file can hold: keys as the numbers they are made of."""
+    return [to_numpy(leaf) for leaf in leaves]
+
+
+def from_arrays(arrays: list[np.ndarray], template: PyTree) -> PyTree:
+    """Put arrays in the places of `template`'s leaves, whose shapes and types are theirs."""
+    leaves, structure = jax.tree.flatten(template)
+    made = [
+        jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
+        if is_key(leaf)
+        else jnp.asarray(array)
+        for array, leaf in zip(arrays, leaves, strict=True)
+    ]
+    for leaf, array in zip(leaves, made, strict=True):
+        if leaf.shape != array.shape or leaf.dtype != array.dtype:
+            raise ValueError(
+                f"The state to go on from holds {array.dtype} {array.shape} where this run has "
+                f"{leaf.dtype} {leaf.shape}: it is of another run, or damaged. Fit anew."
+            )
+    return jax.tree.unflatten(structure, made)

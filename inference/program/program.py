@@ -1,0 +1,297 @@
+"""A NumPyro program bound to data, and its density.
+
+Everything here is a function of `(program, data, ...)` that may be traced anew at any time: what
+carries hidden state is built inside a trace and dropped with it.
+"""
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray, PyTree
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.infer import init_to_uniform
+from numpyro.infer.util import constrain_fn, log_density, potential_energy
+from numpyro.primitives import Messenger
+
+from .proper import Proper
+from .sites import Data, Site, Sites, Values
+
+__all__ = ["TRACING", "Code", "Data", "Program", "Site", "Sites", "Values"]
+
+# NumPyro has one stack of handlers for all threads: who runs or compiles a program holds this.
+TRACING = threading.RLock()
+
+
+def tracing[**P, T](function: Callable[P, T]) -> Callable[P, T]:
+    """Let one thread at a time run a function that traces programs."""
+
+    @functools.wraps(function)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> T:
+        with TRACING:
+            return function(*args, **kwargs)
+
+    return alone
+
+
+class Code:
+    """What of a program is no array; equal where the programs compute the same.
+
+    Attributes:
+        rest: The model, with None in the place of every array of a Module.
+        structure: How the model's arrays are put back.
+        static: The arguments with None in the place of every array.
+        digest: Of all that the program computes, as it was traced when it was bound.
+        said: The same by site and aspect, to name what has changed.
+        params: Names of the params; of one that is a tree, its leaves.
+        constrained: Names of the params that have a constraint.
+        trees: Of the params that are trees: name, structure, and the names of the leaves.
+        masked: See `Sites`.
+        replicates: See `Sites`.
+        subsamples: Whether a plate takes a part of its data, another one with each key.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        static: dict[str, Any],
+        digest: str,
+        said: dict[tuple[str, str], str] | None = None,
+        params: tuple[str, ...] = (),
+        constrained: tuple[str, ...] = (),
+        trees: tuple[tuple[str, Any, tuple[str, ...]], ...] = (),
+        masked: tuple[str, ...] = (),
+        replicates: tuple[str, ...] = (),
+        subsamples: bool = False,
+    ):
+        self.subsamples = subsamples
+        arrays, self.rest = eqx.partition(model, eqx.is_array)
+        _, self.structure = jax.tree.flatten(arrays)
+        self.static, self.digest, self.constrained = static, digest, constrained
+        self.said, self.params = said or {}, params
+        self.trees, self.masked, self.replicates = trees, masked, replicates
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Code) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+class Program(eqx.Module):
+    """A NumPyro model and those of its arguments that are not arrays.
+
+    Two programs are equal to a compiled function where they compute the same: where the traces
+    that were made when they were bound have the same digest.
+
+    Attributes:
+        leaves: The arrays that the model holds, where it is a Module.
+        code: The rest.
+    """
+
+    leaves: list[Array]
+    code: Code = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, model: Callable[..., Any], code: Code) -> "Program":
+        """Return the program of a model, of which `code` is the rest."""
+        return cls(jax.tree.leaves(eqx.filter(model, eqx.is_array)), code)
+
+    def derived(self, model: Callable[..., Any], *facts: str) -> "Program":
+        """Return a program made of this one: what it computes follows from this one and `facts`.
+
+        Args:
+            model: The new model, which may be a Module that holds arrays.
+            facts: What, with this program, says what the new one computes.
+        """
+        code, shapes = self.code, eqx.filter(model, eqx.is_array)
+        spelt = [str(jax.tree.map(lambda a: (a.shape, str(a.dtype)), jax.tree.leaves(shapes)))]
+        digest = " ".join([code.digest, *facts, *spelt])
+        parts = (None, code.params, code.constrained, code.trees, code.masked, code.replicates)
+        parts += (code.subsamples,)
+        return Program.of(model, Code(model, code.static, digest, *parts))
+
+    @property
+    def model(self) -> Callable[..., Any]:
+        """The NumPyro program, a function or a Module."""
+        arrays = jax.tree.unflatten(self.code.structure, self.leaves)
+        return eqx.combine(arrays, self.code.rest)
+
+    @property
+    def static(self) -> dict[str, Any]:
+        """The arguments with None in the place of every array."""
+        return self.code.static
+
+    @property
+    def constrained(self) -> tuple[str, ...]:
+        """Names of the params that have a constraint."""
+        return self.code.constrained
+
+    @property
+    def proper_model(self) -> Callable[..., Any]:
+        """The model as it is inferred: no replicates, a density on all else that is imputed."""
+        return self._model(replicates=False)
+
+    def _model(self, *, replicates: bool) -> Callable[..., Any]:
+        code = self.code
+        return Proper(self.model, code.masked, () if replicates else code.replicates)
+
+    def arguments(self, data: Data) -> dict[str, Any]:
+        """Put arrays and the rest together again."""
+        return eqx.combine(data, self.static)
+
+    def run(self, model: Callable[..., Any], data: Data) -> dict[str, dict]:
+        """Trace a model that was made of this one on the program's arguments."""
+        # not `get_trace(**arguments)`: an argument may be called as one of a handler's
+        return handlers.trace(lambda: model(**self.arguments(data))).get_trace()
+
+    def trace(
+        self, data: Data, values: Values, key: PRNGKeyArray, *, replicates: bool = False
+    ) -> dict[str, dict]:
+        """Run the program with `values` at its sites, params included; `key` draws the rest."""
+        seeded = handlers.seed(self._model(replicates=replicates), key)
+        return self.run(handlers.substitute(seeded, data=self.join(values)), data)
+
+    def log_density(
+        self,
+        data: Data,
+        params: Values,
+        position: Values,
+        *,
+        jacobian: bool = True,
+        key: PRNGKeyArray | None = None,
+    ) -> Array:
+        """Return the log joint density at an unconstrained `position`.
+
+        Args:
+            data: The arrays.
+            params: Values of the params, constrained.
+            position: Unconstrained values of the latent sites.
+            jacobian: Whether it is the density of the unconstrained values, as samplers need it,
+                or of the constrained ones, as a MAP has it.
+            key: For programs that ask for one: which rows a subsampling plate takes.
+        """
+        model = self._placed(data, params, key)
+        if jacobian:
+            return jnp.asarray(-potential_energy(model, (), {}, position))
+        placed = handlers.substitute(model, substitute_fn=_constrained_at(position))
+        return jnp.asarray(log_density(placed, (), {}, {})[0])
+
+    def constrain(self, data: Data, params: Values, position: Values) -> Values:
+        """Return the values of the latent sites at an unconstrained `position`."""
+        return constrain_fn(self._placed(data, params), (), {}, position)
+
+    def unconstrain(self, data: Data, params: Values, values: Values) -> Values:
+        """Return the unconstrained position of constrained `values`."""
+        trace = self.trace(data, params | values, jax.random.key(0))
+        return {
+            name: biject_to(trace[name]["fn"].support).inv(trace[name]["value"]) for name in values
+        }
+
+    def start(
+        self, data: Data, given: Values, strategy: Callable, key: PRNGKeyArray
+    ) -> tuple[Values, Values]:
+        """Draw a start, `(params, unconstrained position)`, but for the sites `given`."""
+        seeded = handlers.seed(self.proper_model, key)
+        placed = handlers.substitute(seeded, substitute_fn=_or_uniform(strategy))
+        trace = self.run(handlers.substitute(placed, data=self.join(given)), data)
+        drawn = self.split({n: s["value"] for n, s in trace.items() if s["type"] == "param"})
+        position = {
+            name: biject_to(site["fn"].support).inv(site["value"])
+            for name, site in trace.items()
+            if _is_latent(site)
+        }
+        return drawn, position
+
+    def free_params(self, data: Data, params: Values) -> Values:
+        """Return params without their constraints, as an optimiser moves them."""
+        transforms = self._param_transforms(data, params)
+        return {n: transforms[n].inv(v) if n in transforms else v for n, v in params.items()}
+
+    def bound_params(self, data: Data, free: Values) -> Values:
+        """Return params within their constraints."""
+        transforms = self._param_transforms(data, free)
+        return {n: transforms[n](v) if n in transforms else v for n, v in free.items()}
+
+    def join(self, values: Values) -> Values:
+        """Put the leaves of params that are trees together, as the model takes them."""
+        joined = dict(values)
+        for name, structure, leaves in self.code.trees:
+            if all(leaf in joined for leaf in leaves):
+                tree = jax.tree.unflatten(structure, [joined.pop(leaf) for leaf in leaves])
+                joined[name] = tree
+        return joined
+
+    def split(self, values: Values) -> Values:
+        """Take params that are trees apart, and leave out those that nothing depends on."""
+        parted = dict(values)
+        for name, _, leaves in self.code.trees:
+            if name in parted:
+                parted |= zip(leaves, jax.tree.leaves(parted.pop(name)), strict=True)
+        return {name: parted[name] for name in self.code.params}
+
+    def _param_transforms(self, data: Data, params: Values) -> dict[str, Any]:
+        if not self.constrained or not params:
+            return {}
+        trace = self.trace(data, params, jax.random.key(0))
+        return {n: biject_to(trace[n]["kwargs"]["constraint"]) for n in self.constrained}
+
+    def _placed(
+        self, data: Data, params: Values, key: PRNGKeyArray | None = None
+    ) -> Callable[[], Any]:
+        # A key for programs that ask for one beside their sites; every site has its value.
+        seeded = handlers.seed(self.proper_model, jax.random.key(0) if key is None else key)
+        model = handlers.substitute(seeded, data=self.join(params))
+        return lambda: model(**self.arguments(data))
+
+
+def signature_of(model: Callable[..., Any]) -> inspect.Signature:
+    """Return a program's signature, which a handler used as a decorator hides."""
+    while isinstance(model, Messenger):
+        model = cast(Callable, model.fn)
+    return inspect.signature(model)
+
+
+def _or_uniform(strategy: Callable) -> Callable[[dict], Any]:
+    """Return a strategy that starts a site uniformly where it cannot be drawn from its prior."""
+
+    def start(message: dict) -> Any:
+        try:
+            return strategy(message)
+        except (NotImplementedError, ImportError):  # some of NumPyro's ask for TFP
+            return init_to_uniform(message)
+
+    return start
+
+
+def _is_latent(message: dict) -> bool:
+    return message["type"] == "sample" and not message["is_observed"]
+
+
+def _constrained_at(position: Values) -> Callable[[dict], Any]:
+    """Return a substitution of sample sites by their constrained values, without a Jacobian."""
+
+    def value(message: dict) -> Any:
+        if message["type"] != "sample" or message["name"] not in position:
+            return None
+        transform = biject_to(message["fn"].support)
+        unconstrained = position[message["name"]]
+        step = message["infer"].get("_scan_current_index")
+        if step is not None:  # inside `scan` one value of the series is asked for
+            shift = transform.codomain.event_dim - transform.domain.event_dim
+            if jnp.ndim(unconstrained) > len(message["fn"].shape()) - shift:
+                unconstrained = unconstrained[step]
+        return transform(unconstrained)
+
+    return value
+
+
+def is_tree(value: PyTree) -> bool:
+    """Whether a param's value is a tree and not one array."""
+    return not jax.tree_util.all_leaves([value])

@@ -1,0 +1,65 @@
+"""A program as it is inferred: without what only NumPyro's bookkeeping makes of `obs_mask`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro.primitives import Messenger
+
+from bayesfield.private import mask_of
+
+
+class Proper(Messenger):
+    """Makes of a program what is inferred: a number observed for all is many, no site is flat.
+
+    NumPyro masks the density of `*_unobserved` where an observation stands, which leaves those
+    entries without any: a flat direction, on which no engine converges. Without the mask they are
+    drawn from their distribution, independent of everything else, and integrate to one. A site
+    that nothing depends on integrates to one in all of its entries: it is no site at all.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        masked: tuple[str, ...] = (),
+        dropped: tuple[str, ...] = (),
+    ):
+        super().__init__(fn)
+        self.imputed = {f"{stem}_unobserved" for stem in masked}
+        self.dropped = dropped
+
+    def process_message(self, msg: dict) -> None:
+        """Put what is inferred in the place of what NumPyro made."""
+        if msg["type"] != "sample":
+            return
+        if msg["is_observed"] and _is_for_all(msg):
+            msg["value"] = jnp.broadcast_to(msg["value"], msg["fn"].shape())
+        if msg["name"] not in self.imputed:
+            return
+        if msg["name"] in self.dropped and not msg["is_observed"]:
+            fn = msg["fn"]
+            msg["value"] = jnp.zeros(fn.shape(), jnp.result_type(_example(fn)))
+            msg["stop"] = True
+        elif isinstance(msg["fn"], dist.MaskedDistribution):
+            msg["fn"] = _without_mask(msg["fn"])
+
+
+def _is_for_all(msg: dict) -> bool:
+    """Whether one number is observed at every place: a residual of zero, say."""
+    written = isinstance(msg["value"], int | float)  # and not one of the data, which is a mistake
+    if jnp.ndim(msg["value"]) or not msg["fn"].shape():
+        return False
+    return written or not msg["cond_indep_stack"]
+
+
+def _without_mask(fn: Any) -> Any:
+    """Take off the mask of `obs_mask`, the first that was put on, and leave the user's own."""
+    if isinstance(fn.base_dist, dist.MaskedDistribution):
+        return _without_mask(fn.base_dist).mask(mask_of(fn))
+    return fn.base_dist
+
+
+def _example(fn: Any) -> Any:
+    return jax.eval_shape(lambda: fn.sample(jax.random.key(0)))

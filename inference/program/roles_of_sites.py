@@ -1,0 +1,99 @@
+"""What each site is to a program: latent, observed, an output, a replicate, a param."""
+
+from typing import Any
+
+import jax
+
+from bayesfield.checks import warn
+
+from .inspection import Inspection
+from .program import is_tree
+from .sites import Site, Sites
+from .statements import Statement
+
+
+def sorted_out(found: list[Statement], seen: Inspection) -> tuple[Sites, dict[str, Any]]:
+    """Sort the sites by what they are to the program."""
+    used = [said for said in found if said.kind != "param" or seen.is_used(said.name)]
+
+    def of(kind: str) -> tuple[Site, ...]:
+        return tuple(site for said in used if said.kind == kind for site in said.sites)
+
+    masked = _masked(found)
+    latent, observed = of("latent"), of("observed")
+    names = {site.name for site in latent}
+    outputs = [
+        site.name
+        for site in observed
+        if not seen.readers(site.name) and site.name not in seen.unmarked
+    ]
+    factors = tuple(said.name for said in found if said.kind == "factor")
+    sampled = [site.name for site in (*latent, *observed)]
+    sites = Sites(
+        latent=latent,
+        observed=observed,
+        deterministic=of("deterministic"),
+        params=of("param"),
+        discrete=tuple(said.name for said in found if said.discrete),
+        plates={said.name: said.sizes for said in found if said.sizes is not None},
+        factors=factors,
+        # where each reads the other, as in a vector autoregression, all of them are predictions
+        outputs=tuple(outputs or [site.name for site in observed]),
+        masked=masked,
+        replicates=tuple(
+            name
+            for name in (f"{stem}_unobserved" for stem in masked)
+            if name in names and not seen.readers(name)
+        ),
+        reads={name: seen.reads(name) for name in (*sampled, *factors)},
+        feeds=tuple(sorted(seen.feeds)),
+    )
+    trees = tuple(
+        (said.name, jax.tree.structure(said.value), tuple(site.name for site in said.sites))
+        for said in used
+        if said.kind == "param" and is_tree(said.value) and said.sites
+    )
+    constrained = tuple(said.name for said in used if said.constrained)
+    return sites, {"constrained": constrained, "trees": trees}
+
+
+def _masked(found: list[Statement]) -> tuple[str, ...]:
+    """Name the sites that are given an `obs_mask`: told by what NumPyro makes of them."""
+    masked = {said.name for said in found if said.masked}
+    return tuple(
+        said.name
+        for said in found
+        if said.kind == "deterministic"
+        and {f"{said.name}_observed", f"{said.name}_unobserved"} <= masked
+    )
+
+
+def with_outputs(sites: Sites, outputs: Any) -> Sites:
+    """Return the sites with the outputs that the user says."""
+    if outputs is None:
+        return sites
+    observed = [site.name for site in sites.observed]
+    names = [outputs] if isinstance(outputs, str) else [*outputs]
+    unknown = [name for name in names if name not in observed]
+    if unknown or not names:
+        raise ValueError(
+            f"`fit_posterior` expected `outputs` to name observed sites, of {observed}; got "
+            f"{outputs!r}."
+        )
+    return sites._replace(outputs=tuple(names))
+
+
+def check_fittable(sites: Sites) -> None:
+    """Refuse what no engine here can fit; warn of what is probably a mistake."""
+    if sites.discrete:
+        raise ValueError(
+            f"The latent sites {list(sites.discrete)} are discrete, and every engine here moves "
+            "along gradients. Sum them out of the program: a mixture instead of its indicator."
+        )
+    if not sites.latent and not sites.params:
+        raise ValueError("The program has no latent site and no param: there is nothing to fit.")
+    if not sites.observed and not sites.factors:
+        warn(
+            "The program has no observed site: the result is its prior. Was an observation left "
+            "out of `data`?"
+        )

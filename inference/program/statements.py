@@ -1,0 +1,147 @@
+"""What each statement of a program says, without the arrays that are in its messages."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro.distributions import biject_to, constraints
+from numpyro.distributions.transforms import IdentityTransform
+
+from .program import is_tree
+from .sites import Site
+from .spelling import spelt_support
+from .wrappers import innermost
+
+
+class Statement(NamedTuple):
+    """One statement of a program.
+
+    Attributes:
+        kind: "latent", "observed", "factor", "param", "deterministic", "plate", or NumPyro's name
+            of what is none of these.
+        name: The site's.
+        sites: The site; of a param that is a tree, its leaves.
+        discrete: Whether it is latent and its support discrete.
+        masked: Whether its distribution is masked.
+        constrained: Whether it is a param with a constraint.
+        value: Of a param: its shapes, a tree perhaps.
+        sizes: Of a plate: its size and that of its subsample.
+    """
+
+    kind: str
+    name: str
+    sites: tuple[Site, ...] = ()
+    discrete: bool = False
+    masked: bool = False
+    constrained: bool = False
+    value: Any = None
+    sizes: tuple[int, int] | None = None
+
+
+def statement(message: dict) -> Statement:
+    """Describe one of NumPyro's messages."""
+    kind, name = message["type"], message["name"]
+    if kind == "plate":
+        size, subsample = message["args"]
+        return Statement(kind, name, sizes=(size, subsample or size))
+    if kind == "sample":
+        fn = message["fn"]
+        if isinstance(fn, dist.Unit):
+            return Statement("factor", name)  # it enters the density and is no observation
+        observed = message["is_observed"]
+        if observed:
+            check_observed(message)
+        return Statement(
+            "observed" if observed else "latent",
+            name,
+            (describe(message),),
+            discrete=not observed and fn.support.is_discrete,
+            masked=_is_masked(fn),
+        )
+    if kind == "param":
+        value = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)),
+            message["value"],
+        )
+        constraint = message["kwargs"].get("constraint", constraints.real)
+        return Statement(
+            kind,
+            name,
+            _leaves(name, value) if is_tree(value) else (describe(message),),
+            constrained=constraint is not constraints.real,
+            value=value,
+        )
+    return Statement(kind, name, (describe(message),) if kind == "deterministic" else ())
+
+
+def describe(message: dict) -> Site:
+    """Describe a site."""
+    value = message["value"]
+    shape = jnp.shape(value)
+    event_dim = message["fn"].event_dim if message["type"] == "sample" else 0
+    batch_dim = len(shape) - event_dim
+    plates = [
+        (frame.name, batch_dim + frame.dim)
+        for frame in message.get("cond_indep_stack", ())
+        if batch_dim + frame.dim >= 0 and shape[batch_dim + frame.dim] == frame.size
+    ]
+    plates.sort(key=lambda plate: plate[1])
+    family, real, support = "", False, ""
+    if message["type"] == "sample":
+        fn = message["fn"]
+        if not message["is_observed"]:
+            if not fn.support.is_discrete:
+                real = _is_real(fn.support)
+            support = spelt_support(fn.support)
+        family = type(innermost(fn)).__name__
+    elif message["type"] == "param":
+        support = spelt_support(message["kwargs"].get("constraint"))
+    dtype = str(jnp.result_type(value))
+    return Site(message["name"], shape, dtype, event_dim, tuple(plates), family, real, support)
+
+
+def _is_real(support: Any) -> bool:
+    try:
+        return isinstance(biject_to(support), IdentityTransform)
+    except NotImplementedError:  # a sphere: an output that is left out of the data may lie there
+        return False
+
+
+def check_observed(message: dict) -> None:
+    """Refuse an observation that does not fit its distribution or its plates."""
+    value, fn = jnp.shape(message["value"]), message["fn"].shape()
+    plates = [(frame.name, frame.size) for frame in message["cond_indep_stack"]]
+    try:
+        fits = jnp.broadcast_shapes(value, fn) == value and (not plates or value == fn)
+    except ValueError:
+        fits = False
+    if not fits:
+        inside = f" inside the plates {plates}" if plates else ""
+        raise ValueError(
+            f"The observed value of `{message['name']}` has shape {value}; its distribution, "
+            f"{type(message['fn']).__name__}{inside}, has shape {fn}."
+        )
+
+
+def _leaves(name: str, value: Any) -> tuple[Site, ...]:
+    """Describe the leaves of a param that is a tree."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(value)
+    return tuple(
+        Site(
+            f"{name}.{jax.tree_util.keystr(path, simple=True, separator='.')}",
+            leaf.shape,
+            str(leaf.dtype),
+            0,
+            (),
+        )
+        for path, leaf in flat
+    )
+
+
+def _is_masked(fn: Any) -> bool:
+    while hasattr(fn, "base_dist"):
+        if isinstance(fn, dist.MaskedDistribution):
+            return True
+        fn = fn.base_dist
+    return False

@@ -1,0 +1,118 @@
+"""A program traced anew, on arrays or on shapes: what it is, and what it computes."""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from .indices import index_check
+from .inspection import Inspection, inspect_program
+from .known import follow
+from .program import TRACING, Code, Program
+from .proper import Proper
+from .roles_of_sites import sorted_out
+from .sites import Data, Sites
+from .statements import Statement, statement
+from .supports import check_supports, without_tracers
+
+OWN = str(Path(__file__).parent)
+READ = (  # what JAX raises where Python reads the value of an array
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
+def trace_program(
+    model: Callable[..., Any], static: dict[str, Any], data: Data, *, call: str | None = None
+) -> tuple[Program, Sites, Inspection]:
+    """Trace a program anew, on arrays or on shapes, and say what it is and computes.
+
+    Where `call` is given `data` has values, and what the program observes and indexes by is held
+    against the supports and the sizes of the trace.
+    """
+    arrays, rest = eqx.partition(model, eqx.is_array)
+    flat, structure = jax.tree_util.tree_flatten_with_path(arrays)
+    leaves = [leaf for _, leaf in flat]
+    paths = tuple(jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in flat)
+    found: list[Statement] = []
+    sampled: list[dict] = []
+    places: list[Any] = []
+
+    def see(messages: dict[str, dict]) -> list:
+        found[:] = [statement(message) for message in messages.values()]
+        sampled[:], places[:], used = without_tracers(messages)
+        return used
+
+    def then(closed: Any, number: int) -> None:
+        if call is not None:
+            outputs = follow(closed, data, index_check(call, data))
+            outputs = outputs[len(outputs) - number :]
+            known = zip(places, outputs, strict=True)
+            given = {id(place): out for place, out in known if out is not None}
+            check_supports(call, sampled, given)
+
+    def placed(leaves: list, data: Data) -> Callable[[], Any]:
+        whole = Proper(eqx.combine(jax.tree.unflatten(structure, leaves), rest))
+        return lambda: whole(**eqx.combine(data, static))
+
+    def traced(*, fixed: bool) -> Inspection:
+        def once(values: dict[str, Any] | None) -> Inspection:
+            return inspect_program(
+                placed, leaves, paths, data, see=see, then=then, values=values, fixed=fixed
+            )
+
+        seen = once(None)
+        # the program may ask whether its params have values, and make them
+        return once(_values_of(found, seen.unset)) if seen.unset else seen
+
+    with TRACING:
+        try:
+            seen = traced(fixed=True)
+        except READ:
+            try:  # what it reads may be a value that a handler fixes
+                seen = traced(fixed=False)
+            except READ as error:
+                raise TypeError(_reads_values(error)) from error
+    sites, facts = sorted_out(found, seen)
+    code = Code(
+        model,
+        static,
+        seen.digest,
+        said=seen.said,
+        params=tuple(site.name for site in sites.params),
+        masked=sites.masked,
+        replicates=sites.replicates,
+        subsamples=bool(sites.subsampled),
+        **facts,
+    )
+    return Program(leaves, code), sites, seen
+
+
+def _values_of(found: list[Statement], unset: tuple[str, ...]) -> dict[str, Any]:
+    """Return values of the shapes of params that had none when they were asked for."""
+    return {
+        said.name: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), said.value)
+        for said in found
+        if said.kind == "param" and said.name in unset
+    }
+
+
+def _reads_values(error: Exception) -> str:
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(part in frame.filename for part in ("/jax/", "/numpyro/", "/equinox/", OWN))
+    ]
+    where = f" ({frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line})" if frames else ""
+    return (
+        f"The program reads the values of an array in Python{where}, and arrays in `data` are "
+        "traced: they have shapes but no values while it runs. Compute what it reads beforehand "
+        "and pass it as a Python int, bool or string; `x.shape` may be read, and `jnp.where` "
+        "chooses between arrays."
+    )

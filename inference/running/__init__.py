@@ -1,0 +1,1 @@
+"""Phases driven over lanes: the loop, its threads, interrupts and checkpoints."""

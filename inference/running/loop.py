@@ -1,0 +1,245 @@
+"""The one loop that runs every engine: phases, in compiled chunks.
+
+A phase is a pure `(init, step)`. The loop maps it over lanes (chains, members, restarts), runs it
+in a few dozen compiled chunks, a thread for each core, and between two of them looks after
+everything that is not the engine's: the progress bar, lanes that go non-finite, an interrupt, time.
+What is so far stands in one record, replaced whole after each chunk: whenever an interrupt comes,
+the record holds all of a chunk or nothing of it.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+from tqdm import tqdm
+
+from ..program.digests import from_arrays, to_arrays
+from ..program.program import Data, Program
+from .checkpoint import Checkpoint, Chunk, Reached
+from .clock import Clock
+from .crew import Bound, Crew, initial_states
+from .lanes import Lanes
+from .phase import AbstractPhase
+from .safely import Hold, interrupts_held
+
+CHUNKS = 25
+
+
+class Outcome(NamedTuple):
+    """What the loop returns.
+
+    Attributes:
+        states: The final state of the last phase, leaves led by the lane.
+        kept: For each phase's name what was kept: `(lane, step, ...)`.
+        alive: `(lane,)`: whether the lane stayed finite.
+        died: From a lane that did not to `(phase, step)`.
+        interrupted: The phase that was cut short, and its number of steps done; or None.
+        reached: How far it is, without what was kept.
+    """
+
+    states: PyTree
+    kept: dict[str, dict[str, np.ndarray]]
+    alive: np.ndarray
+    died: dict[int, tuple[str, int]]
+    interrupted: tuple[str, int] | None
+    reached: Reached
+
+
+class Stage(NamedTuple):
+    """How far a run is, and what it kept of the phase that it is in.
+
+    Attributes:
+        phase: The number of the phase.
+        done: Its steps done.
+        lanes: The lanes.
+        kept: What its chunks kept, each `(lane, step, ...)`.
+        records: What the checkpoint has of all phases; None where there is none any more.
+    """
+
+    phase: int
+    done: int
+    lanes: Lanes
+    kept: tuple[dict[str, np.ndarray], ...]
+    records: tuple[Chunk, ...] | None
+
+    def reached(self, seconds: tuple[float, float] = (0.0, 0.0)) -> Reached:
+        """Return what another process can go on from, less what was kept."""
+        states, alive, died, graves = self.lanes
+        leaves = to_arrays(jax.tree.leaves(states))
+        empty = [[] for _ in range(self.phase + 1)]
+        records = self.records or ()
+        return Reached(
+            self.phase, self.done, leaves, alive, died, {**graves}, empty, records, seconds
+        )
+
+
+class Means(NamedTuple):
+    """What a run is given beside phases and lanes; `run` says what each is."""
+
+    batch_size: int | None
+    progress: bool
+    clock: Clock
+    checkpoint: Checkpoint | None
+    reached: Reached | None
+    hold: Hold
+
+
+def run(
+    phases: tuple[AbstractPhase, ...],
+    program: Program,
+    data: Data,
+    lanes: PyTree,
+    keys: Array,
+    *,
+    batch_size: int | None = None,
+    progress: bool,
+    clock: Clock,
+    checkpoint: Checkpoint | None = None,
+    reached: Reached | None = None,
+) -> Outcome:
+    """Drive phases one after the other over lanes.
+
+    Args:
+        phases: The engine's, in order; each starts from the states the last one ended with.
+        program: The program.
+        data: Its arrays.
+        lanes: What the first phase's `init` is given, leaves led by the lane.
+        keys: One for each lane.
+        batch_size: How many lanes to map at once, 1 for one after the other; None chooses.
+        progress: Whether to show bars, where stderr is a terminal.
+        clock: Parts compile time from run time.
+        checkpoint: Where each finished chunk is written, and what the run goes on from.
+        reached: What the run goes on from instead.
+
+    Raises:
+        FloatingPointError: No lane is left.
+        KeyboardInterrupt: Interrupted before anything was kept.
+        ValueError: The checkpoint is damaged.
+    """
+    reached, at = _begin(Lanes.start(lanes, keys.shape[0]), clock, checkpoint, reached)
+    kept: dict[str, dict[str, np.ndarray]] = {}
+    interrupted = None
+    with interrupts_held() as hold:
+        means = Means(batch_size, progress, clock, checkpoint, reached, hold)
+        for number, phase in enumerate(phases):
+            phase_keys = jax.vmap(lambda k, n=number: jax.random.fold_in(k, n))(keys)
+            bound = Bound(phase, program, data)
+            at = at._replace(phase=number, done=0, kept=())
+            at, stopped = _run_phase(phase, bound, phase_keys, at, means)
+            if at.kept:
+                kept[phase.name] = hold.to_the_end(_joined, at.kept)
+            if hold.take() or stopped:
+                interrupted = (phase.name, at.done)
+                break
+        if interrupted and not kept:
+            raise KeyboardInterrupt("interrupted before anything was kept")
+        end = hold.to_the_end(at.reached)
+    return Outcome(at.lanes.states, kept, at.lanes.alive, at.lanes.graves, interrupted, end)
+
+
+def _begin(
+    lanes: Lanes, clock: Clock, checkpoint: Checkpoint | None, reached: Reached | None
+) -> tuple[Reached | None, Stage]:
+    """Return what the run goes on from, of a checkpoint perhaps, and its first stage."""
+    if reached is None and checkpoint is not None:
+        reached = checkpoint.read()
+        if reached is not None:
+            clock.add(*reached.seconds)
+    if reached is not None:
+        lanes = Lanes(lanes.states, reached.alive, reached.died, {**reached.graves})
+    records = () if reached is None else reached.chunks
+    return reached, Stage(0, 0, lanes, (), None if checkpoint is None else records)
+
+
+def _run_phase(
+    phase: AbstractPhase, bound: Bound, keys: Array, at: Stage, means: Means
+) -> tuple[Stage, bool]:
+    """Run a phase; return how far it came, and whether an interrupt stopped it."""
+    try:
+        for stage in _stages(phase, bound, keys, at, means):
+            at = stage
+    except KeyboardInterrupt:
+        return at, True
+    return at, False
+
+
+def _stages(
+    phase: AbstractPhase, bound: Bound, keys: Array, at: Stage, means: Means
+) -> Iterator[Stage]:
+    """Yield how far the run is, at the start of a phase and after each of its chunks.
+
+    An interrupt waits for the end of a chunk, which is then kept: it cannot be cut in two.
+    """
+    hold, clock = means.hold, means.clock
+    length = -(-phase.num_steps // CHUNKS)
+    at, crew = _resumed(phase, at, means.reached), None
+    with _bar(phase, means.progress, at.done) as bar:
+        with hold.let_through():
+            states = clock.call(initial_states, bound, at.lanes.states, keys)
+            if means.reached is not None and at.phase == means.reached.phase:
+                states = from_arrays(means.reached.leaves, states)
+            at = at._replace(lanes=at.lanes._replace(states=states))
+            if at.done < phase.num_steps:
+                carry = (states, jnp.asarray(at.lanes.alive), jnp.asarray(at.lanes.died))
+                crew = Crew(bound, length, means.batch_size, carry, keys, clock)
+        yield at
+        while crew is not None and at.done < phase.num_steps:
+            count = min(length - at.done % length, phase.num_steps - at.done)
+            new = clock.call(crew.advance, at.done, count)
+            if not hold.pending:
+                with hold.let_through():
+                    bar.set_postfix_str(phase.status(new), refresh=False)
+            at = _advanced(phase, at, crew, new, count, means)
+            yield at
+            with hold.let_through():
+                bar.update(count)
+
+
+def _resumed(phase: AbstractPhase, at: Stage, reached: Reached | None) -> Stage:
+    """Return the start of a phase, or as far as it had been."""
+    if reached is None or at.phase > reached.phase:
+        return at
+    done = reached.done if at.phase == reached.phase else phase.num_steps
+    return at._replace(done=done, kept=(*reached.kept[at.phase],))
+
+
+def _advanced(
+    phase: AbstractPhase,
+    at: Stage,
+    crew: Crew,
+    new: dict[str, np.ndarray],
+    count: int,
+    means: Means,
+) -> Stage:
+    """Return how far the run is after a chunk, which the checkpoint has then too."""
+    skip = min(count, max(0, phase.num_discarded - at.done))
+    chunk = {name: value[:, skip:] for name, value in new.items()} if skip < count else None
+    lanes = at.lanes.after(phase, crew.states(), *crew.alive())
+    kept = at.kept if chunk is None else (*at.kept, chunk)
+    now = at._replace(done=at.done + count, lanes=lanes, kept=kept)
+    if means.checkpoint is None or at.records is None:
+        return now
+    state = now.reached((means.clock.compiling, means.clock.running))
+    write = means.checkpoint.write
+    return now._replace(records=means.hold.to_the_end(write, state, chunk, at.done))
+
+
+def _joined(chunks: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([c[name] for c in chunks], axis=1) for name in chunks[0]}
+
+
+def _in_notebook() -> bool:
+    """Whether this is a Jupyter kernel, which shows stderr though it is no terminal."""
+    kernel = sys.modules.get("IPython")  # not imported for this: a notebook has it already
+    shell = kernel.get_ipython() if kernel is not None else None
+    return hasattr(shell, "kernel")
+
+
+def _bar(phase: AbstractPhase, progress: bool, done: int) -> tqdm:
+    quiet = not progress or not (sys.stderr.isatty() or _in_notebook())
+    whence = f"{phase.name}, from step {done}" if 0 < done < phase.num_steps else phase.name
+    return tqdm(total=phase.num_steps, initial=done, desc=whence, disable=quiet, unit="step")

@@ -1,0 +1,1 @@
+"""A posterior in a file: written, read, and held against its program."""

@@ -1,0 +1,153 @@
+"""A posterior in one file: written, read, and held against the program that is to use it.
+
+The program is given again at load, and refused where it is not the one that was fitted.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+
+from ..engines.drive import Run
+from ..engines.fitted import Fitted, Members, Start
+from ..program.binding import bind_shapes
+from ..program.bound import BoundProgram
+from ..program.fingerprint import describe_sites, fingerprint, unchanged
+from ..program.program import tracing
+from . import archive
+from .damage import check_is, damaged, refused
+from .data_record import check_data, check_working, record_of, shapes_of
+from .program_record import check_program, environment
+from .run_record import can_go_on, restored, stored
+from .saved_arrays import check_arrays, check_run
+
+
+@tracing
+def save(
+    path: str | os.PathLike[str],
+    bound: BoundProgram,
+    fitted: Fitted,
+    record: dict[str, Any] | None,
+    run: Run | None,
+) -> None:
+    """Write a posterior; see `Posterior.save`."""
+    start = fitted.members.start
+    arrays: archive.Arrays = {
+        "draws": fitted.draws,
+        "params": fitted.params,
+        "stats": fitted.stats,
+        "modes": fitted.modes or {},
+        "members/params": start.params,
+        "members/position": start.position,
+        "members/scales": start.scales,
+        "result": {"trunk": fitted.trunk, "score": fitted.members.score}
+        | ({} if fitted.losses is None else {"losses": fitted.losses}),
+    }
+    end = None
+    if run is not None and can_go_on(run):
+        end, more = stored(run)
+        arrays |= more
+    record = record if bound.data is None else record_of(bound)
+    assert record is not None
+    program, (shapes, _) = bound.program, shapes_of(record)
+    with jax.enable_x64(record["precision"] == "float64"):  # that of the fit, wherever this is run
+        described = {
+            "model": getattr(program.model, "__name__", type(program.model).__name__),
+            **describe_sites(bound.sites),
+            **fingerprint(program, unchanged("save", program, shapes)),
+        }
+        check_arrays(_unfit, arrays, program, shapes, bound.sites)
+    header = {
+        "environment": environment(),
+        "settings": fitted.said,
+        "data": record,
+        "program": described,
+        "run": end,
+    }
+    archive.write(path, header, arrays)
+
+
+@tracing
+def load(
+    path: str | os.PathLike[str], model: Callable[..., Any], data: Mapping[str, Any] | None
+) -> tuple[BoundProgram, Fitted, dict[str, Any] | None, Run | None]:
+    """Read what `Posterior.of` takes; see `Posterior.load`."""
+    if not callable(model):
+        raise TypeError(f"`model` must be a NumPyro program; got {type(model).__name__}.")
+    if data is not None and not isinstance(data, Mapping):
+        raise TypeError(
+            f"`data` must map the model's argument names to values; got {type(data).__name__}."
+        )
+    header, arrays = archive.read(path)
+    record, settings = _parts(path, header)
+    check_working("load", record["precision"], f"the posterior in `{path}`", "Load it and predict")
+    with damaged(path):
+        shapes, static = shapes_of(record)
+    given = None if data is None else check_data(path, record, data)
+    try:
+        program, sites, seen = bind_shapes(model, static, shapes)
+    except Exception as error:
+        raise ValueError(
+            f"`load` expected the program that `{path}` was saved with; got one that does not run "
+            f"on data of the saved shapes: {error}"
+        ) from error
+    with damaged(path):  # what the header tells of the program may be of any form
+        check_program(path, header, program, sites, seen)
+        check_arrays(partial(refused, path), arrays, program, shapes, sites)
+        run = _run(path, header["run"], arrays)
+    result = arrays["result"]
+    start = Start(*(arrays[f"members/{name}"] for name in Start._fields))
+    cut = settings["cut_short"]
+    fitted = Fitted(
+        draws=arrays["draws"],
+        params=arrays["params"],
+        trunk=result["trunk"],
+        stats=arrays["stats"],
+        losses=result.get("losses"),
+        members=Members(start, result["score"]),
+        modes=arrays["modes"],
+        settings=settings | {"cut_short": None if cut is None else tuple(cut)},
+    )
+    return BoundProgram(program, given, sites), fitted, record if data is None else None, run
+
+
+def _parts(path: Any, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the header's record of the data and its settings, if they are of their form."""
+    needed = {
+        "environment": (),
+        "program": (),
+        "data": ("precision", "arguments", "sha256"),
+        "settings": ("engine", "cut_short", "run_seconds", "compile_seconds"),
+    }
+    for name, keys in needed.items():
+        check_is(path, name, header.get(name), dict, "a JSON object")
+        missing = [key for key in keys if key not in header[name]]
+        if missing:
+            raise refused(path, f"`{name}` in its header with {[*keys]}", f"none of {missing}")
+    if "run" not in header:
+        raise refused(path, "`run` in its header", f"{[*header]}")
+    record, settings = header["data"], header["settings"]
+    if record["precision"] not in ("float32", "float64"):
+        raise refused(path, "the precision float32 or float64", repr(record["precision"]))
+    check_is(path, "arguments", record["arguments"], dict, "a JSON object")
+    cut = settings["cut_short"]
+    if cut is not None and not (isinstance(cut, list) and len(cut) == 2):
+        raise refused(path, "`cut_short` that is null or a phase and a step", repr(cut))
+    return record, settings
+
+
+def _run(path: Any, run: Any, arrays: archive.Arrays) -> Run | None:
+    if run is None:
+        return None
+    check_is(path, "run", run, dict, "a JSON object")
+    check_run(partial(refused, path), run, arrays, arrays["result"]["trunk"].shape[0])
+    return restored(run, arrays)
+
+
+def _unfit(expected: str, got: str) -> ValueError:
+    return ValueError(
+        f"`save` expected the posterior to have {expected}; got {got}: such a file could not be "
+        "loaded. Give it what fits the program's sites; an engine's `result` says its form."
+    )

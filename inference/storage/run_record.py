@@ -1,0 +1,70 @@
+"""The end of a run in a file: the last states of its chains, which go on in any process."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..engines.drive import Run
+from ..engines.engine import AbstractEngine
+from ..engines.fitted import Start
+from ..engines.names import ENGINES
+from ..program.described import described
+from ..running.checkpoint import Reached
+from . import archive
+
+
+def can_go_on(run: Run | None) -> bool:
+    """Whether it is of an engine whose chains can go on, and that a file can name."""
+    if run is None or type(run.engine) not in ENGINES.values():
+        return False
+    return type(run.engine).extended is not AbstractEngine.extended
+
+
+def stored(run: Run) -> tuple[dict[str, Any], archive.Arrays]:
+    """Return what JSON can hold of the end of a run, and its arrays."""
+    reached = run.reached
+    header = {
+        "engine": described(run.engine),
+        "keys": str(jax.random.key_impl(run.keys)),
+        "phase": reached.phase,
+        "done": reached.done,
+        "graves": reached.graves,
+    }
+    states = {f"{i:04d}": leaf for i, leaf in enumerate(reached.leaves)}
+    lanes = {
+        "keys": np.asarray(jax.random.key_data(run.keys)),
+        "alive": reached.alive,
+        "died": reached.died,
+    }
+    starts = {f"run/{name}": value for name, value in run.start._asdict().items()}
+    return header, {"run": lanes, "run/states": states, **starts}
+
+
+def restored(header: dict[str, Any], arrays: archive.Arrays) -> Run:
+    """Return the end of a run that `stored` described."""
+    settings = header["engine"]
+    kind = {kind.__name__: kind for kind in ENGINES.values()}[settings["class"]]
+    # what is a function is not in the file, and only says where chains start
+    named = [field.name for field in dataclasses.fields(kind) if not callable(field.default)]
+    lanes = arrays["run"]
+    states = arrays["run/states"]
+    reached = Reached(
+        header["phase"],
+        header["done"],
+        [states[name] for name in sorted(states)],
+        lanes["alive"],
+        lanes["died"],
+        {int(lane): (where[0], where[1]) for lane, where in header["graves"].items()},
+        [[] for _ in range(header["phase"] + 1)],
+    )
+    start = Start(
+        **{
+            part: {n: jnp.asarray(v) for n, v in arrays[f"run/{part}"].items()}
+            for part in Start._fields
+        }
+    )
+    keys = jax.random.wrap_key_data(jnp.asarray(lanes["keys"]), impl=header["keys"])
+    return Run(kind(**{name: settings[name] for name in named}), start, keys, reached)

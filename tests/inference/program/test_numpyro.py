@@ -1,0 +1,141 @@
+"""What NumPyro runs, runs here: its handlers, primitives and distributions, one by one.
+
+The list is tests/numpyro_cases.py. NumPyro's own functions on the same program are the reference:
+the density everywhere, and in the slow tests what its NUTS draws.
+"""
+
+import jax
+import jax.random as jr
+import numpy as np
+import numpyro
+import pytest
+from inference_cases import ENGINES
+from numpy.testing import assert_allclose
+from numpyro import handlers
+from numpyro.infer import MCMC
+from numpyro.infer.util import potential_energy
+from numpyro_cases import LIKELIHOODS, PRIORS, PROGRAMS, Y, likelihood, prior
+
+from bayesfield.inference import NUTS, EnsembleMAP, fit_posterior
+from bayesfield.inference.program.binding import bind
+from bayesfield.inference.program.roles_of_sites import check_fittable
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::bayesfield.inference.ConvergenceWarning",
+    "ignore:Some algorithms will automatically enumerate:FutureWarning",
+)
+
+CASES = (
+    {name: lambda name=name: PROGRAMS[name] for name in PROGRAMS}
+    | {f"prior {n}": lambda n=n: (prior(PRIORS[n]), {"y": Y}) for n in PRIORS}
+    | {
+        f"likelihood {n}": lambda n=n: (likelihood(LIKELIHOODS[n][0]), {"y": LIKELIHOODS[n][1]})
+        for n in LIKELIHOODS
+    }
+)
+
+
+# NumPyro's has the density of what is imputed too; the program with those rows masked has not.
+REFERENCE = {"obs_mask": PROGRAMS["mask"][0]}
+LEFT_OUT = ("obs_mask on a covariate",)  # a density on what NumPyro masks: tested in test_laplace
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in LEFT_OUT])
+def test_the_density_is_that_of_numpyro(name):
+    """Between two positions, for the density of a plate's empty entries is a constant."""
+    model, data = CASES[name]()
+    program, arrays, sites = bind(model, data)
+    check_fittable(sites)
+    params, position = program.start(arrays, {}, numpyro.infer.init_to_uniform, jr.key(1))
+    assert {s.name for s in sites.inferred.latent} == set(position)
+    seeded = handlers.seed(REFERENCE.get(name, model), jr.key(0))
+    given = handlers.substitute(seeded, data=program.join(params))
+    ours, theirs = [], []
+    for factor in (1.0, 0.5):
+        at = jax.tree.map(lambda v, factor=factor: v * factor, position)
+        ours.append(float(program.log_density(arrays, params, at)))
+        theirs.append(-float(potential_energy(lambda: given(**data), (), {}, at)))
+    assert np.isfinite(ours).all()
+    assert_allclose(np.diff(ours), np.diff(theirs), rtol=1e-4, atol=1e-4)
+
+
+FITTED = [
+    "condition", "scope", "plate, two sizes", "scalar obs", "no arguments, no plate",
+    "names like ours", "param made when asked for", "prior LeftTruncated",
+    "likelihood RightCensored",
+]  # fmt: skip
+
+
+def use(posterior, data):
+    """All that is asked of a posterior runs on any program."""
+    predicted = posterior.predict(
+        {n: v for n, v in data.items() if n != "y" or "residual" in posterior.draws}
+        if not _needs_y(posterior)
+        else data,
+        key=jr.key(1),
+    )
+    for value in predicted.values():
+        assert np.isfinite(value.values.astype(float)).all()
+    tree = posterior.to_datatree(key=jr.key(2))
+    assert "posterior" in tree.children
+    assert repr(posterior)
+
+
+def _needs_y(posterior):
+    names = {site.name for site in posterior.sites.observed}
+    return names != {"y"} and names != {"y_observed"} and names != {"state_observed"}
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_it_is_fitted_and_used(name):
+    model, data = CASES[name]()
+    posterior = fit_posterior(model, data, EnsembleMAP(num_members=2, num_steps=5), key=jr.key(0))
+    use(posterior, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", CASES)
+def test_every_engine_fits_it_or_refuses_it_in_a_sentence(name, engine):
+    model, data = CASES[name]()
+    _, _, sites = bind(model, data)
+    init = None
+    if sites.params and engine in ("NUTS", "Metropolis"):
+        init = fit_posterior(model, data, EnsembleMAP(num_members=1, num_steps=5), key=jr.key(0))
+        if not sites.latent:
+            return
+    try:
+        posterior = fit_posterior(model, data, ENGINES[engine](), key=jr.key(0), init=init)
+    except ValueError as refused:
+        if engine != "Laplace" or len(str(refused)) < 60:
+            raise
+        return
+    assert all(np.isfinite(v).all() for v in posterior.draws.values())
+    use(posterior, data)
+
+
+HAS_PARAMS = (
+    "eqx_module",
+    "param made when asked for",
+)  # which NumPyro's MCMC leaves as they start
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CASES if name not in HAS_PARAMS])
+def test_nuts_draws_what_numpyros_nuts_draws(name):
+    model, data = CASES[name]()
+    _, _, sites = bind(model, data)
+    kernel = numpyro.infer.NUTS(lambda: model(**data))
+    reference = MCMC(kernel, num_warmup=500, num_samples=1000, num_chains=2,
+                     chain_method="sequential", progress_bar=False)  # fmt: skip
+    reference.run(jr.key(0))
+    theirs = reference.get_samples()
+    ours = fit_posterior(
+        model, data, NUTS(num_chains=2, num_warmup=500, num_samples=1000, max_tree_depth=10),
+        key=jr.key(1),
+    ).draws  # fmt: skip
+    for site in sites.inferred.latent:
+        one = np.tanh(np.asarray(theirs[site.name], float))
+        two = np.tanh(ours[site.name].reshape(-1, *site.shape).astype(float))
+        error = np.hypot(one.std(0), two.std(0)) / np.sqrt(100)
+        assert (np.abs(one.mean(0) - two.mean(0)) <= 4 * error + 1e-3).all(), site.name
