@@ -36,11 +36,12 @@ demo: $(STAMP) ## the examples, figures into out/
 	@set -e; for script in $(DEMOS); do echo "$$script"; $(PY) $$script; done
 
 # Fast tests run each program once or twice: less work on its machine code saves a quarter of their time.
+# Files marked `optimised` are compiled as users compile them all the same (tests/conftest.py).
 test: $(STAMP) ## the fast tests; ARGS= goes to pytest
 	@JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -q $(PARALLEL) $(ARGS)
 
 test-slow: $(STAMP) ## the slow tests
-	@$(PY) -m pytest -q -m slow $(ARGS)
+	@$(PY) -m pytest -q -m slow -n auto --dist worksteal $(ARGS)
 
 bench: $(STAMP) ## the measurements, into benchmarks/RESULTS.md (half an hour)
 	@env -u JAX_COMPILATION_CACHE_DIR $(PY) benchmarks/run.py

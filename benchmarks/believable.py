@@ -22,8 +22,7 @@ import optax
 from machine import describe, interleaved, rate_cases, rates
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, fit_posterior
-from bayesfield.inference.judging import diagnose
+from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, diagnose, fit_posterior
 
 NOISE, N = 0.1, 512
 FAMILIES = {

@@ -27,8 +27,7 @@ from believable import METHODS, MODELS, contexts, grid, observe
 from numpyro import handlers, infer
 from numpyro.infer.autoguide import AutoDelta
 
-from bayesfield.inference import NUTS, SVI, fit_posterior
-from bayesfield.inference.judging import diagnose
+from bayesfield.inference import NUTS, SVI, diagnose, fit_posterior
 
 N = 256
 CHAINS, WARMUP, SAMPLES = 4, 150, 200  # the library's defaults, for by hand too

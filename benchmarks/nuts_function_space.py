@@ -14,8 +14,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, cosine_cycles, fit_posterior
-from bayesfield.inference.judging import diagnose
+from bayesfield.inference import NUTS, SVI, cosine_cycles, diagnose, fit_posterior
 
 
 def make_field(key):

@@ -41,8 +41,7 @@ from statsmodels.datasets import elnino
 from tqdm import tqdm
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, cosine_cycles, fit_posterior
-from bayesfield.inference.judging import diagnose
+from bayesfield.inference import NUTS, SVI, EnsembleMAP, cosine_cycles, diagnose, fit_posterior
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 AGE = jnp.array([3.0, 2.0, 1.0, 0.0])  # months from the context's columns to April

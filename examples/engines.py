@@ -11,8 +11,7 @@ import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
 
-from bayesfield.inference import ConvergenceWarning, fit_posterior, score
-from bayesfield.inference.judging import diagnose
+from bayesfield.inference import ConvergenceWarning, diagnose, fit_posterior, score
 
 
 def compare(model, train, held_out, engines, *, key, unit=1.0):

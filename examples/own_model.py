@@ -20,8 +20,7 @@ import numpyro
 import numpyro.distributions as dist
 
 import bayesfield as bf
-from bayesfield.inference import SVI, cosine_cycles, fit_posterior
-from bayesfield.inference.judging import diagnose
+from bayesfield.inference import SVI, cosine_cycles, diagnose, fit_posterior
 
 
 @dataclass(frozen=True)

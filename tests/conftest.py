@@ -1,5 +1,7 @@
 """Set the suite up before bayesfield is imported: types checked at run time, compilation cached."""
 
+import gc
+import itertools
 import os
 from pathlib import Path
 
@@ -17,15 +19,51 @@ import pytest  # noqa: E402
 if os.environ.get("BAYESFIELD_TYPECHECK", "1") != "0":
     jaxtyping.install_import_hook("bayesfield", "beartype.beartype")
 
+QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"  # set by `make test`
 MAPS = Path("/proc/self/maps")
 MOST_MAPS = 20_000  # Linux allows 65,530 in a process, and XLA takes some for each function
 
 
-@pytest.fixture(autouse=True, scope="module")
-def room_for_machine_code():
-    """Forget what was compiled when a file ends, where a process has had much of it."""
+def pytest_collection_finish():
+    """Leave what was imported to itself: tracing makes much garbage, and this is none of it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+@pytest.fixture(scope="session")
+def number_of_test():
+    return itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def room_for_machine_code(number_of_test):
+    """Forget what was compiled where a process has had much; asked after every eighth test."""
     yield
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+    if next(number_of_test) % 8 or not MAPS.exists():
+        return
+    if MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_as_marked(request):
+    """Compile a file marked `optimised` as users do, one marked `quick` with the least work.
+
+    What it starts in other processes too. The others are compiled as `make` says.
+    """
+    before = os.environ.get(QUICK, "0")
+    marks = {mark.name for mark in request.node.iter_markers()}
+    wanted = "0" if "optimised" in marks else "1" if "quick" in marks else before
+    if wanted == before:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(QUICK, wanted)
+        jax.clear_caches()
+        jax.config.update(QUICK.lower(), wanted == "1")
+        yield
+        jax.config.update(QUICK.lower(), before == "1")
         jax.clear_caches()
 
 

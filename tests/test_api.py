@@ -104,7 +104,9 @@ def members(cls):
 def test_every_public_symbol_is_documented(name):
     value = PUBLIC[name]
     text = inspect.getdoc(value) or ""
-    assert len(text.strip()) > 20
+    first = text.split("\n")[0]
+    assert first.endswith((".", ":", "?"))
+    assert not first.startswith(f"{name}(")  # as Python words it where nobody has
     if not isinstance(value, type):
         return
     fields = getattr(value, "_fields", None) or [*inspect.get_annotations(value)]
@@ -324,7 +326,9 @@ INFERENCE_MODULES = sorted(
 def test_every_public_symbol_of_inference_is_documented(name):
     value = INFERENCE[name]
     text = inspect.getdoc(value) or ""
-    assert len(text.strip()) > 20
+    first = text.split("\n")[0]
+    assert first.endswith((".", ":", "?"))
+    assert not first.startswith(f"{name}(")  # as Python words it where nobody has
     if not isinstance(value, type) or issubclass(value, Warning):
         return
     fields = [*inspect.get_annotations(value)]

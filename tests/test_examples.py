@@ -1,5 +1,6 @@
 """The example scripts: run at small settings, and at full size under `make test-slow`."""
 
+import dataclasses
 import importlib.util
 import math
 import sys
@@ -34,6 +35,7 @@ def numbers(table):
     return [value for row in table.values() for value in row.values()]
 
 
+@pytest.mark.slow
 def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_path):
     example = script("sinusoid_family")
     small = {"points": 64, "steps": 40, "svi_steps": 40, "map_steps": 40, "nuts_steps": 5}
@@ -61,6 +63,15 @@ def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_pat
     assert sorted(tmp_path.iterdir()) == [tmp_path / f"sinusoid_{name}.png" for name in figures]
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+def test_every_script_imports_and_has_a_main(script, name):
+    example = script(name)
+    if name in ("sinusoid_family", "el_nino", "own_model"):
+        assert dataclasses.is_dataclass(example.Settings())
+        assert callable(example.main)
+
+
+@pytest.mark.slow
 def test_el_nino_draws_its_figures_and_returns_its_table(script, tmp_path):
     example = script("el_nino")
     small = {"splits": 1, "num_warmup": 10, "num_samples": 10, "svi_steps": 40}

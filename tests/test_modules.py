@@ -1,6 +1,7 @@
 """The battery: what holds for every network, conditioner and field."""
 
 import copy
+import functools
 import io
 
 import equinox as eqx
@@ -39,11 +40,6 @@ def module(request):
     return EVERY[request.param]()
 
 
-@pytest.fixture(scope="module", params=CONDITIONERS | FIELDS)
-def conditioned(request):
-    return EVERY[request.param]()
-
-
 def widths(module):
     """Return the widths of the arguments, those of the context last."""
     if isinstance(module, bf.AbstractNetwork):
@@ -75,60 +71,74 @@ def test_batch_axes_of_any_rank_broadcast(module):
         assert out.shape == (*expected, module.out_features), batches
 
 
-def test_a_batch_is_its_rows_under_vmap(module):
-    args = arguments(module, (P,), (P,))
+@eqx.filter_jit
+def everything(f, alone, paired, spread, many):
+    """All that the tests compare, compiled as one: a batch, its rows, contexts, gradients."""
 
-    @eqx.filter_jit
-    def both(f):
-        return f(*args), jax.vmap(f)(*args)
+    def loss(inputs):
+        f, *args = inputs
+        return jnp.mean((f(*args) - 0.3) ** 3)
 
-    batch, rows = both(module)
+    found = {
+        "compiled": f(*alone),
+        "batch": f(*paired),
+        "rows": jax.vmap(f)(*paired),
+        "gradients": eqx.filter_grad(loss)((f, *many)),
+    }
+    if not isinstance(f, bf.AbstractNetwork):
+        x, z = spread
+        each = jnp.broadcast_to(z[:, None], (T, P, z.shape[-1]))
+        found |= {
+            "one": jnp.stack([f(x[i], z[i]) for i in range(T)]),
+            "shared": f(x, z[:, None]),
+            "each": f(x, each),
+            "flat": f(x.reshape(T * P, -1), each.reshape(T * P, -1)),
+            "outer": f(x[0][:, None], z),
+            "columns": jnp.stack([f(x[0], z[i]) for i in range(T)], axis=1),
+        }
+    return found
+
+
+@functools.cache
+def results(name):
+    """What `everything` finds of a module of the registry."""
+    module = EVERY[name]()
+    batches = (((P,), ()), ((P,), (P,)), ((T, P), (T,)), ((32,), (32,)))
+    return everything(module, *(arguments(module, *batch) for batch in batches))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_batch_is_its_rows_under_vmap(name):
+    batch, rows = results(name)["batch"], results(name)["rows"]
     np.testing.assert_allclose(batch, rows, rtol=0, atol=tolerance(rows))
     assert np.std(batch) > 0
 
 
-def test_shared_and_per_row_contexts_agree(conditioned):
-    x, z = arguments(conditioned, (T, P), (T,))
-    each = jnp.broadcast_to(z[:, None], (T, P, z.shape[-1]))
-
-    @eqx.filter_jit
-    def values(f):
-        one = jnp.stack([f(x[i], z[i]) for i in range(T)])
-        return one, f(x, z[:, None]), f(x, each), f(x.reshape(T * P, -1), each.reshape(T * P, -1))
-
-    one, shared, rows, flat = values(conditioned)
-    for other in (shared, rows, flat.reshape(one.shape)):
+@pytest.mark.parametrize("name", CONDITIONERS | FIELDS)
+def test_shared_and_per_row_contexts_agree(name):
+    found = results(name)
+    one = found["one"]
+    for other in (found["shared"], found["each"], found["flat"].reshape(one.shape)):
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance(one))
 
 
-def test_the_context_of_each_point_is_its_own(conditioned):
-    x, z = arguments(conditioned, (P,), (T,))
-
-    @eqx.filter_jit
-    def values(f):
-        return f(x[:, None], z), jnp.stack([f(x, z[i]) for i in range(T)], axis=1)
-
-    outer, columns = values(conditioned)
+@pytest.mark.parametrize("name", CONDITIONERS | FIELDS)
+def test_the_context_of_each_point_is_its_own(name):
+    outer, columns = results(name)["outer"], results(name)["columns"]
     np.testing.assert_allclose(outer, columns, rtol=0, atol=tolerance(columns))
 
 
-def test_jit_equals_eager(module):
-    args = arguments(module, (P,), ())
-    eager, compiled = module(*args), eqx.filter_jit(module)(*args)
+@pytest.mark.parametrize("name", EVERY)
+def test_jit_equals_eager(name):
+    module = EVERY[name]()
+    eager, compiled = module(*arguments(module, (P,), ())), results(name)["compiled"]
     # Fused operations round once where separate ones round twice, and omega multiplies the phases.
     np.testing.assert_allclose(eager, compiled, rtol=0, atol=5 * tolerance(eager))
 
 
-def test_gradients_are_finite_and_reach_every_leaf(module):
-    args = arguments(module, (32,), (32,))
-
-    @eqx.filter_jit
-    @eqx.filter_grad
-    def gradient(inputs):
-        f, *args = inputs
-        return jnp.mean((f(*args) - 0.3) ** 3)
-
-    gradients, *of_args = gradient((module, *args))
+@pytest.mark.parametrize("name", EVERY)
+def test_gradients_are_finite_and_reach_every_leaf(name):
+    gradients, *of_args = results(name)["gradients"]
     leaves = [*jax.tree.leaves(gradients), *of_args]
     assert all(np.isfinite(leaf).all() for leaf in leaves)
     dead = [
@@ -137,7 +147,8 @@ def test_gradients_are_finite_and_reach_every_leaf(module):
         if not np.any(leaf)
     ]
     assert not dead
-    assert len(jax.tree.leaves(gradients)) == len(jax.tree.leaves(eqx.filter(module, eqx.is_array)))
+    arrays = jax.tree.leaves(eqx.filter(EVERY[name](), eqx.is_array))
+    assert len(jax.tree.leaves(gradients)) == len(arrays)
 
 
 def test_every_array_leaf_is_floating_point(module):
@@ -184,6 +195,15 @@ def test_double_precision_reaches_the_last_digits(name):
         assert rows.dtype == np.float64
 
 
-def test_the_same_key_gives_the_same_weights():
-    for make in (NETWORKS["SIREN"], CONDITIONERS["HyperLinear"], FIELDS["HyperSIREN"]):
-        assert eqx.tree_equal(make(), make())
+MADE = {
+    "SIREN": lambda key: bf.SIREN.init(2, 4, 1, depth=3, key=key),
+    "HyperLinear": lambda key: bf.HyperLinear.init(target_in=3, target_out=2, cond_dim=2, key=key),
+    "HyperSIREN": lambda key: bf.HyperSIREN.init(2, 4, 1, depth=3, cond_dim=2, key=key),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_key_alone_says_what_the_weights_are(name):
+    one, same, other = (MADE[name](jr.key(seed)) for seed in (0, 0, 1))
+    assert eqx.tree_equal(one, same)
+    assert not eqx.tree_equal(one, other)

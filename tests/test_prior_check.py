@@ -32,8 +32,17 @@ BY_SIZE = [
 ]
 
 
-@pytest.mark.parametrize("where", ["generators", "all"])
-@pytest.mark.parametrize("name", BY_SIZE)
+# Every field on one lift, and one of each kind on the other; the rest of these are slow tests.
+ON_ALL = ("ConditionedINR-FiLM-1d", "HyperSIREN-1d", "ConditionedRFFNet-linear")
+LIFTS = [
+    *(pytest.param(*([name] if isinstance(name, str) else name.values), "generators",
+      marks=() if isinstance(name, str) else name.marks) for name in BY_SIZE),
+    *(pytest.param(name, "all", marks=() if name in ON_ALL else pytest.mark.slow)
+      for name in DEFAULT_FIELDS),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "where"), LIFTS)
 def test_default_priors_vary_smoothly_with_order_one_amplitude(name, where):
     field = DEFAULT_FIELDS[name]()
     z = jr.normal(jr.key(1), (3, field.cond_dim))

@@ -31,6 +31,7 @@ from bayesfield.inference import (
     Laplace,
     Posterior,
     cosine_cycles,
+    diagnose,
     fit_posterior,
     sample_prior,
     sbc,
@@ -38,7 +39,6 @@ from bayesfield.inference import (
     score_by_refits,
     variance_split,
 )
-from bayesfield.inference.judging import diagnose
 from cases import KEY, film_siren, rff, siren
 
 MOST_SECONDS = 0.1

@@ -13,7 +13,9 @@ import bayesfield as bf
 from bayesfield.inference import SVI, EnsembleMAP, fit_posterior
 from bayesfield.inference.engines.arrival import distance_of_guide, distance_to_mode
 
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning"),
+]
 
 KEY = jr.key(0)
 RNG = np.random.default_rng(0)
@@ -83,7 +85,9 @@ def test_members_that_a_schedule_stopped_on_their_way_are_far():
     np.testing.assert_array_equal(told > 1, away > 1)
 
 
-@pytest.mark.parametrize("guide", ["normal", "multivariate_normal"])
+@pytest.mark.parametrize(
+    "guide", ["normal", pytest.param("multivariate_normal", marks=pytest.mark.slow)]
+)
 def test_a_guide_that_a_schedule_stopped_on_its_way_is_far(guide):
     posterior = fit_posterior(heights, {"h": HEIGHTS}, SVI(guide=guide), key=KEY)
     assert abs(posterior.draws["mu"].mean() - HEIGHTS.mean()) > 5
@@ -139,8 +143,7 @@ def test_a_sound_fit_of_a_field_is_near():
         assert distances(film, data, near)[0] < distances(film, data, far)[0] / 3
 
 
-@pytest.mark.parametrize("program", ["params_only", "nested"])
-@pytest.mark.parametrize("engine", ["SVI", "EnsembleMAP"])
+@pytest.mark.parametrize(("engine", "program"), [("EnsembleMAP", "params_only"), ("SVI", "nested")])
 def test_each_kept_lane_has_a_distance(engine, program):
     model, data = PROGRAMS[program]()
     posterior = fit_posterior(model, data, ENGINES[engine](), key=KEY)

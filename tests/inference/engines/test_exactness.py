@@ -30,11 +30,12 @@ from bayesfield.inference import (
     EnsembleMAP,
     Start,
     cosine_cycles,
+    diagnose,
     fit_posterior,
 )
-from bayesfield.inference.judging import diagnose
 from bayesfield.inference.program.binding import bind
 
+pytestmark = pytest.mark.optimised
 N, C, K = 120, 2, 3
 NOISE, PRIOR = 1.0, 0.5
 

@@ -16,7 +16,9 @@ from numpyro.infer import Trace_ELBO, autoguide, init_to_value, svi
 from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, fit_posterior
 
 # What the guides make of a few hundred steps is not judged here by its findings.
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning"),
+]
 
 KEY = jr.key(0)
 DATA = {"x": X, "y": Y}

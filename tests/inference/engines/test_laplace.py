@@ -21,11 +21,11 @@ from bayesfield.inference import (
     EnsembleMAP,
     Laplace,
     Posterior,
+    diagnose,
     fit_posterior,
 )
 from bayesfield.inference.engines.laplace.curvature import outputs_of, prior_precision
 from bayesfield.inference.engines.laplace.fisher import FAMILIES
-from bayesfield.inference.judging import diagnose
 from bayesfield.inference.program.binding import bind
 from bayesfield.inference.program.wrappers import bare
 
@@ -127,6 +127,7 @@ def test_draws_have_the_exact_mean_and_covariance(conjugate):
         assert np.abs(np.sqrt(np.diag(spread)) / off - 1).max() > 0.03
 
 
+@pytest.mark.slow
 def test_a_latent_noise_scale_is_where_the_evidence_is_highest():
     posterior = fit_posterior(unknown_noise, DATA, ENGINE, key=jr.key(1))
     best = scipy.optimize.minimize_scalar(
@@ -151,6 +152,9 @@ def test_a_latent_prior_scale_too():
     np.testing.assert_allclose(posterior.draws["sigma"], np.exp(sigma), rtol=0.01)
     np.testing.assert_allclose(posterior.draws["tau"], np.exp(tau), rtol=0.01)
     assert abs(np.exp(tau) / PRIOR - 1) > 0.02
+    # nor is the noise that of the joint density's mode, which EnsembleMAP climbs to
+    rest = DATA["y"] - FEATURES @ exact(np.exp(sigma), np.exp(tau))[0]
+    assert abs(np.sqrt(rest @ rest / N) / np.exp(sigma) - 1) > 0.02
 
 
 # Against the Hessian of the density
@@ -287,7 +291,11 @@ def test_fisher_information_is_the_covariance_of_scores(name):
     scores = jax.jit(jax.vmap(score, in_axes=(None, 0)))(at, y)
     program, data, _ = bind(model, {"y": np.asarray(y[0])})
     found = precision(program, data, {"p": at}) - jnp.eye(2)
-    np.testing.assert_allclose(found, scores.T @ scores / len(scores), atol=0.06)
+    products = np.asarray(scores[:, :, None] * scores[:, None], float)
+    exact = products.mean(0)
+    error = 4 * products.std(0) / np.sqrt(len(products)) + 1e-3 * np.abs(exact).max()
+    assert (np.abs(found - exact) <= error).all()
+    assert (np.abs(1.15 * found - exact) > error).any()  # which knows information 15 % larger
     assert found.max() > 0.1
 
 
@@ -297,8 +305,16 @@ def test_a_logistic_regression_is_at_its_mode_with_its_curvature():
     program, arrays, _ = bind(logistic, data)
     start = posterior.members.start.position
     flat, unravel = ravel_pytree({n: jnp.asarray(v[0]) for n, v in start.items()})
-    slope = jax.grad(lambda u: program.log_density(arrays, {}, unravel(u)))(flat)
-    cov = np.linalg.inv(jax.hessian(lambda u: -program.log_density(arrays, {}, unravel(u)))(flat))
+
+    @jax.jit
+    def derivatives(u):
+        def minus(u):
+            return -program.log_density(arrays, {}, unravel(u))
+
+        return jax.grad(minus)(u), jax.hessian(minus)(u)
+
+    slope, hessian = derivatives(flat)
+    cov = np.linalg.inv(hessian)
     assert np.abs(slope).max() < 1e-3
     draws = np.concatenate([posterior.draws["a"][0][:, None], posterior.draws["b"][0]], -1)
     np.testing.assert_allclose(np.cov(draws.T), cov, atol=0.02)
@@ -404,9 +420,6 @@ def test_many_params_that_climbed_with_the_sites_are_a_finding(recwarn):
     init = SVI(num_restarts=2, num_steps=200)
     held = dataclasses.replace(SMALL, hold_params=True)
     found = fit_posterior(bending, many, held, init=init, key=jr.key(0))
-    assert not any("trunk has fitted the noise" in str(t) for t in diagnose(found).findings)
-    wide = {"x": np.tile(X, 10), "y": np.tile(Y, 10)} | {"width": 1}
-    found = fit_posterior(bending, wide, SMALL, key=jr.key(0))
     assert not any("trunk has fitted the noise" in str(t) for t in diagnose(found).findings)
     assert not [w for w in recwarn if "trunk has fitted" in str(w.message)]
 

@@ -18,7 +18,9 @@ from bayesfield.inference.engines.shares import counts, spread_of, weigh
 from bayesfield.inference.program.binding import bind
 
 # What is judged here is what the fits are, and not what is said of them.
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning"),
+]
 
 KEY = jr.key(0)
 RNG = np.random.default_rng(0)

@@ -1,7 +1,5 @@
 """Scores of held-out data, against closed forms, definitions and predictions that are wrong."""
 
-import dataclasses
-
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -9,19 +7,19 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 import xarray as xr
+from at_draws import TINY, at_draws
 from inference_cases import PROGRAMS, SEEN, X
 from numpyro import handlers
 from scipy import stats
 from scipy.special import logsumexp
 
-from bayesfield.inference import EnsembleMAP, fit_posterior, score
+from bayesfield.inference import fit_posterior, score
 from bayesfield.inference.judging.scoring_rules import crps, score_values
 
 # Fits of a few steps, which have not arrived and say so: what is tested is something else.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 
 SCORES = ("rmse", "mae", "nll", "crps", "interval_score", "coverage")
-TINY = EnsembleMAP(num_members=2, num_steps=1)
 
 
 def normal(x, y=None):
@@ -34,18 +32,6 @@ def counts(x, y=None):
     mu = numpyro.sample("mu", dist.Normal(0, 1))
     with numpyro.plate("rows", x.shape[0]):
         numpyro.sample("y", dist.Poisson(jnp.exp(mu + x)), obs=y)
-
-
-def at_draws(model, data, **draws):
-    """Make a posterior of draws `(S,)` that are given."""
-    posterior = fit_posterior(model, data, TINY, key=jr.key(0))
-    size = len(next(iter(draws.values())))
-    return dataclasses.replace(
-        posterior,
-        draws={name: np.asarray(value, np.float32)[None] for name, value in draws.items()},
-        trunk=np.zeros((1, size), int),
-        stats={},
-    )
 
 
 def se_of_mean(values):
@@ -298,7 +284,7 @@ def test_axes_named_as_ours_are_kept_apart():
 
 def test_two_observed_sites_stand_side_by_side():
     model, data = PROGRAMS["two_observed"]()
-    posterior = fit_posterior(model, data, TINY, key=jr.key(0))
+    posterior = at_draws(model, data, slope=[0.2, 0.6])
     found = score(posterior, data, key=jr.key(1), by=np.arange(8) // 2)
     assert found["site"].values.tolist() == ["y", "count"]
     assert {"y_pit", "count_pit"} < set(found.data_vars)

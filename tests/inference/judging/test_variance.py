@@ -1,13 +1,12 @@
 """The variance of predictions by its sources: identities, a split known by hand, errors."""
 
-import dataclasses
-
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from at_draws import TINY, posterior_of
 from inference_cases import PROGRAMS, X
 from numpyro.distributions.transforms import SoftplusTransform
 
@@ -18,20 +17,12 @@ from bayesfield.inference.predicting.run import location, variance
 pytestmark = pytest.mark.filterwarnings(  # a short guide is as good as any here
     "ignore::bayesfield.inference.ConvergenceWarning"
 )
-TINY = EnsembleMAP(num_members=2, num_steps=1)
 GRID = np.linspace(-2, 2, 5)
 
 
 def by_hand(model, data, trunk, params, **draws):
     """Make a posterior of draws and trunks `(S,)` that are given."""
-    posterior = fit_posterior(model, data, TINY, key=jr.key(0))
-    return dataclasses.replace(
-        posterior,
-        draws={name: np.asarray(value, np.float32)[None] for name, value in draws.items()},
-        params={name: np.asarray(value, np.float32) for name, value in params.items()},
-        trunk=np.asarray(trunk)[None],
-        stats={},
-    )
+    return posterior_of(model, data, draws, params=params, trunk=trunk)
 
 
 def test_a_split_that_is_known():

@@ -16,6 +16,7 @@ import xarray as xr
 from inference_cases import PROGRAMS
 from numpyro.distributions import biject_to
 from numpyro.infer.util import log_density
+from scipy.special import logsumexp
 
 from bayesfield.inference import (
     NUTS,
@@ -23,10 +24,10 @@ from bayesfield.inference import (
     ConvergenceWarning,
     EnsembleMAP,
     Laplace,
+    diagnose,
     fit_posterior,
     sample_prior,
 )
-from bayesfield.inference.judging import diagnose
 
 N, GROUPS = 9, 3
 
@@ -328,14 +329,14 @@ def test_az_summary(trees, name):
     assert {"top.level", "tilt[0]", "tilt[1]", "spread"} <= set(frame.index)
 
 
-@pytest.mark.parametrize("name", ["NUTS", "SVI", "Laplace"])
-def test_az_ess(trees, name):
-    ess = az.ess(trees(name))
-    assert float(ess["tilt"].min()) > 20
+def test_az_ess(trees):
+    assert float(az.ess(trees("NUTS"))["tilt"].min()) > 20
 
 
-def test_ess_of_svi_draws_is_about_their_number(trees):
-    assert 150 < float(az.ess(trees("SVI"))["top.level"]) < 450
+@pytest.mark.parametrize("name", ["SVI", "Laplace"])
+def test_ess_of_independent_draws_is_about_their_number(trees, name):
+    number = trees(name)["posterior"].sizes["draw"]
+    assert 0.5 < float(az.ess(trees(name))["top.level"]) / number < 1.5
 
 
 def test_az_rhat(trees):
@@ -363,9 +364,16 @@ def test_nested_rhat_is_told_by_the_tree_which_chains_share_a_trunk():
 @pytest.mark.parametrize("name", ["NUTS", "SVI", "Laplace"])
 def test_az_loo(trees, name):
     loo = az.loo(trees(name))
-    pointwise = -0.5 * np.log(2 * np.pi * 0.3**2) - 0.5
+    values = trees(name)["log_likelihood"]["y"].values.astype(float)
+    values = values.reshape(values.shape[0] * values.shape[1], -1)
+
+    def waic(values):  # equation 13 of Vehtari, Gelman and Gabry (2017), to which loo is close
+        return (logsumexp(values, axis=0) - np.log(len(values)) - values.var(0, ddof=1)).mean()
+
     assert loo.n_data_points == GROUPS * N
-    assert abs(loo.elpd / (GROUPS * N) - pointwise) < 0.6
+    assert abs(loo.elpd / (GROUPS * N) - waic(values)) < 0.1
+    noisier = values / 4 - 0.75 * (0.5 * np.log(2 * np.pi * 0.3**2)) - np.log(2)  # about twice
+    assert abs(loo.elpd / (GROUPS * N) - waic(noisier)) > 0.1
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -10,7 +10,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from inference_cases import PROGRAMS, Metropolis, line
+from inference_cases import PROGRAMS, Metropolis
 
 from bayesfield.inference import (
     NUTS,
@@ -18,21 +18,26 @@ from bayesfield.inference import (
     ConvergenceWarning,
     EnsembleMAP,
     Finding,
-    Laplace,
+    diagnose,
     fit_posterior,
 )
 from bayesfield.inference.fit import fit_unjudged
-from bayesfield.inference.judging import diagnose
 from bayesfield.inference.posterior import convergence as judging
 from bayesfield.inference.posterior.convergence import warn_about
-from bayesfield.inference.posterior.findings import narrower, ordered, verdict
+from bayesfield.inference.posterior.findings import narrower, ordered
+from bayesfield.inference.posterior.summary import verdict
 
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning"),
+]
 ROWS = 300
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, ROWS)
 NOISE = 0.2 * RNG.normal(size=ROWS)
 SHORT = SVI("multivariate_normal", num_steps=3000, num_samples=200)
+
+
+LINES = EnsembleMAP(num_members=2, num_steps=50)
 
 
 def warned_of(posterior):
@@ -219,7 +224,7 @@ def test_a_climb_that_did_not_arrive_is_called_so_however_flat_the_loss(fitted, 
 
 def test_a_member_far_from_its_mode_is_warned_of_and_its_being_a_mode_is_not():
     model, data = PROGRAMS["line"]()
-    ensemble = fit_posterior(model, data, EnsembleMAP(num_members=2, num_steps=50), key=jr.key(0))
+    ensemble = fit_posterior(model, data, LINES, key=jr.key(0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warned_of(reported(ensemble, distance=[0.0, 0.0]))
@@ -320,7 +325,7 @@ def test_a_fit_that_cannot_be_judged_is_returned(fitted, monkeypatch, error):
 
     monkeypatch.setattr(judging, "means_at", broken)
     with pytest.warns(UserWarning, match="judge(d|s it)"):
-        posterior = fit_posterior(line, PROGRAMS["line"]()[1], Laplace(num_steps=20), key=jr.key(0))
+        posterior = fit_posterior(*PROGRAMS["line"](), LINES, key=jr.key(0))
     assert posterior.settings["judged"] == {}
     assert posterior.num_draws > 1
 

@@ -13,8 +13,7 @@ from inference_cases import ENGINES, LEADS, PROGRAMS, make_field, nested, two_ob
 from numpyro import handlers
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, fit_posterior, sample_prior
-from bayesfield.inference.judging import diagnose
+from bayesfield.inference import NUTS, SVI, diagnose, fit_posterior, sample_prior
 
 pytestmark = pytest.mark.filterwarnings(
     # A few draws are all that shapes and predictions need.

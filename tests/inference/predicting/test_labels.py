@@ -11,8 +11,7 @@ import xarray as xr
 from at_draws import TINY, at_draws
 from scipy import stats
 
-from bayesfield.inference import fit_posterior, sample_prior, score, variance_split
-from bayesfield.inference.judging import diagnose
+from bayesfield.inference import diagnose, fit_posterior, sample_prior, score, variance_split
 from bayesfield.inference.predicting.replays import means_at
 from bayesfield.inference.program.binding import bind
 

@@ -14,8 +14,7 @@ from numpyro.distributions import constraints, transforms
 from scipy import stats
 from scipy.special import expit
 
-from bayesfield.inference import NUTS, fit_posterior, score, variance_split
-from bayesfield.inference.judging import diagnose
+from bayesfield.inference import NUTS, diagnose, fit_posterior, score, variance_split
 from bayesfield.inference.predicting.moments import knows_mean, location, mean, variance
 
 S = 1000

@@ -18,6 +18,7 @@ from bayesfield.inference import (
     SVI,
     EnsembleMAP,
     Laplace,
+    diagnose,
     fit_posterior,
     sample_prior,
     sbc,
@@ -25,7 +26,6 @@ from bayesfield.inference import (
     variance_split,
 )
 from bayesfield.inference.fit import fit_unjudged
-from bayesfield.inference.judging import diagnose
 
 S = 2000
 X = np.linspace(-1, 1, 8)

@@ -31,12 +31,12 @@ from bayesfield.inference import (
     SVI,
     EnsembleMAP,
     Posterior,
+    diagnose,
     fit_posterior,
     sample_prior,
     score,
     variance_split,
 )
-from bayesfield.inference.judging import diagnose
 from bayesfield.inference.program.binding import bind
 
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
@@ -271,7 +271,7 @@ def test_a_digest_is_the_same_in_every_process():
     names = [name for name in PROGRAMS if name != "eight_schools"]
     script = (
         "from inference_cases import PROGRAMS\n"
-        "from bayesfield.inference.binding import bind\n"
+        "from bayesfield.inference.program.binding import bind\n"
         f"print(*(bind(*PROGRAMS[n]())[0].code.digest for n in {names}))"
     )
     tests = Path(__file__).resolve().parents[2]

@@ -10,7 +10,9 @@ from numpyro.infer.autoguide import AutoDelta
 
 from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, fit_posterior
 
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning"),
+]
 
 KEY = jr.key(0)
 RNG = np.random.default_rng(0)

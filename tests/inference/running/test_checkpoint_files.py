@@ -23,7 +23,9 @@ from bayesfield.inference.running.lanes import Lanes
 from bayesfield.inference.running.same_fit import differences, layout_of
 
 # The fits are short: none has converged, and none need.
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning"),
+]
 
 IDENTITY = {"key": "a", "data": {"x": "b"}}
 MAP = EnsembleMAP(num_members=2, num_steps=60)
@@ -158,7 +160,7 @@ def test_parts_that_a_kill_left_are_cleared_away(written):
 HOLD = """
 import sys, time
 from pathlib import Path
-from bayesfield.inference.folder_lock import FolderLock
+from bayesfield.inference.running.folder_lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -203,7 +205,7 @@ def test_a_second_fit_in_one_process_is_refused(tmp_path, monkeypatch):
 FORK = """
 import os, sys, time
 from pathlib import Path
-from bayesfield.inference.folder_lock import FolderLock
+from bayesfield.inference.running.folder_lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
 child = os.fork()
 if child == 0:

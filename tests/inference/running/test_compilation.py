@@ -12,13 +12,22 @@ import pytest
 from inference_cases import ENGINES, PROGRAMS, line, make_field
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, cosine_cycles, fit_posterior, sample_prior
-from bayesfield.inference.judging import diagnose
-
-pytestmark = pytest.mark.filterwarnings(
-    # Ten draws are all that compiling needs.
-    "ignore::bayesfield.inference.ConvergenceWarning"
+from bayesfield.inference import (
+    NUTS,
+    SVI,
+    EnsembleMAP,
+    cosine_cycles,
+    diagnose,
+    fit_posterior,
+    sample_prior,
 )
+
+pytestmark = [
+    pytest.mark.filterwarnings(
+        # Ten draws are all that compiling needs.
+        "ignore::bayesfield.inference.ConvergenceWarning"
+    ),
+]
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
@@ -70,7 +79,10 @@ def test_the_counter_counts():
     assert not found
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n == "SVI-low_rank" else ()) for n in ENGINES],
+)
 def test_a_second_fit_of_the_same_shapes_compiles_nothing(name):
     model, data = PROGRAMS["line"]()
     first, second = fit_twice(model, data, ENGINES[name])
@@ -92,7 +104,7 @@ ANEW = {
 }
 
 
-@pytest.mark.parametrize("name", ["SVI-schedule", "EnsembleMAP"])
+@pytest.mark.parametrize("name", ["SVI-schedule"])
 def test_an_equal_regression_built_anew_is_found_again(name):
     _, data = PROGRAMS["field"]()
 
@@ -119,7 +131,7 @@ def test_nuts_after_svi_compiles_nothing_the_second_time():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SVI", "EnsembleMAP-sgd"])
+@pytest.mark.parametrize("name", ["SVI", "EnsembleMAP", "EnsembleMAP-sgd"])
 def test_an_equal_regression_is_found_again_by_other_settings_too(name):
     _, data = PROGRAMS["field"]()
 

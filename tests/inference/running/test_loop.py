@@ -23,7 +23,10 @@ from bayesfield.inference.running import crew, loop
 from bayesfield.inference.running.clock import Clock
 
 # Fits of a few steps, which have not arrived and say so: what is tested is something else.
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.optimised,
+    pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning"),
+]
 
 NEVER = 10**6
 
@@ -398,9 +401,6 @@ def pitfall(y=None):
     a = numpyro.sample("a", dist.Normal(0.0, 1.0))
     numpyro.factor("pit", jnp.where((a > -0.3) & (a < -0.1), jnp.nan, 0.0))
     numpyro.sample("y", dist.Normal(a, 1.0), obs=y)
-
-
-SLOPE = {"optimizer": optax.sgd, "learning_rate": 0.05, "num_steps": 100}
 
 
 def test_members_that_died_are_kept_out_of_the_draws_and_named_in_the_settings():

@@ -30,8 +30,7 @@ from inference_cases import (
 )
 
 import bayesfield as bf
-from bayesfield.inference import EnsembleMAP, Members, Posterior, Start, fit_posterior
-from bayesfield.inference.judging import diagnose
+from bayesfield.inference import EnsembleMAP, Members, Posterior, Start, diagnose, fit_posterior
 from bayesfield.inference.program.binding import bind
 from bayesfield.inference.storage import archive
 from bayesfield.inference.storage import program_record as same_program
