@@ -1,4 +1,4 @@
-"""Where the lanes of a fit start: at the members of `init`, or at a draw."""
+"""Where each lane (chain, member, restart) of a fit starts: from `init`, or from a random draw."""
 
 import warnings
 from collections.abc import Mapping
@@ -30,12 +30,12 @@ TRIES = 10
 
 
 class Init(NamedTuple):
-    """What a fit starts from, as the user gave it.
+    """Hold what a fit starts from, read from the user's `init`.
 
     Attributes:
-        given: None, a posterior, values of sites and params by name, or an engine to run first.
-        members: What there is to start from; None where there is nothing, or not yet.
-        values: Constrained values of sites that are fixed at the start.
+        given: `init` itself: None, a posterior, an engine to run first, or values by name.
+        members: The starts that `init` gives; None if it gives none, or its engine has not run.
+        values: Constrained values of the sites that `init` gives by name.
     """
 
     given: "Posterior | AbstractEngine | Mapping[str, ArrayLike] | None"
@@ -49,21 +49,21 @@ class Init(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The engine that it is by, or else what kind of thing it is."""
+        """What to call it in messages: the engine of the posterior, or the class of `init`."""
         if isinstance(self.given, Posterior):
             return self.given.settings["engine"]
         return type(self.given).__name__
 
     @property
     def joint(self) -> bool:
-        """Whether its params were fitted together with one value of the sites."""
+        """Whether the params of `init` are fitted together with one value of the sites."""
         if isinstance(self.given, Posterior):
             return bool(self.given.settings.get("joint_params", False))
         return self.first is not None and self.first.params_fit == "point"
 
     @property
     def identity(self) -> Any:
-        """What tells it from another, in JSON's types."""
+        """A description in JSON's types that differs between different starts."""
         if isinstance(self.given, Posterior):
             return digest(self.given.members)
         if isinstance(self.given, Mapping):
@@ -72,7 +72,7 @@ class Init(NamedTuple):
 
 
 def read_init(bound: BoundProgram, init: Any, engine: AbstractEngine) -> Init:
-    """Read `init`, and let the engine that it is for refuse it before anything runs."""
+    """Read `init`, and check it before anything runs; the engine may refuse it too."""
     sites = bound.sites.inferred
     if isinstance(init, str | AbstractEngine):
         first = check_engine("fit_posterior", "init", init)
@@ -89,12 +89,12 @@ def read_init(bound: BoundProgram, init: Any, engine: AbstractEngine) -> Init:
 
 
 def ran_first(bound: BoundProgram, init: Init, posterior: "Posterior") -> Init:
-    """Return what there is to start from when the engine that runs first has run."""
+    """Return `init` with the starts that its engine, given as `init`, has found."""
     return init._replace(members=_members_of(bound.sites.inferred, posterior)[0])
 
 
 def check_engine(call: str, name: str, engine: Any) -> AbstractEngine:
-    """Return an engine, or the one of that name at its defaults."""
+    """Return the engine, or the one of that name with its defaults."""
     if isinstance(engine, str):
         if engine not in ENGINES:
             raise ValueError(
@@ -105,13 +105,13 @@ def check_engine(call: str, name: str, engine: Any) -> AbstractEngine:
     if not isinstance(engine, AbstractEngine):
         given = f"{engine.__name__} itself" if isinstance(engine, type) else type(engine).__name__
         raise TypeError(
-            f"`{call}` expected `{name}` to be an engine, `NUTS()` say, or its name; got {given}."
+            f"`{call}` expected `{name}` to be an engine, such as `NUTS()`, or a name; got {given}."
         )
     return engine
 
 
 def _members_of(sites: Sites, init: Any) -> tuple[Members | None, Values]:
-    """Return what `init` has to start from, and constrained values that it fixes beside it."""
+    """Return the starts that `init` gives, and the constrained values that it gives by name."""
     if init is None:
         return None, {}
     if isinstance(init, Posterior):
@@ -124,14 +124,16 @@ def _members_of(sites: Sites, init: Any) -> tuple[Members | None, Values]:
             if own != given:
                 differ = sorted(own.items() ^ given.items())
                 raise ValueError(
-                    f"`init` is the posterior of another program: its {kind} sites differ from "
-                    f"this one's in {[f'{name} {shape}' for name, shape in differ][:4]}."
+                    "`fit_posterior` expected `init` to be a posterior of this program; got one "
+                    f"of another program, whose {kind} sites differ in "
+                    f"{[f'{name} {shape}' for name, shape in differ][:4]}. Give an engine to run "
+                    "first, `init=SVI()`, or values by name."
                 )
         return init.members, {}
     if not isinstance(init, Mapping):
         raise TypeError(
-            "`init` must be a Posterior, an engine to run first, or a dict of values of sites; got "
-            f"{type(init).__name__}."
+            "`fit_posterior` expected `init` to be a posterior, an engine to run first, or a dict "
+            f"of values of sites; got {type(init).__name__}."
         )
     params = {site.name for site in sites.params}
     values = given_values(sites, init)
@@ -140,17 +142,20 @@ def _members_of(sites: Sites, init: Any) -> tuple[Members | None, Values]:
 
 
 def given_values(sites: Sites, init: Mapping[str, ArrayLike]) -> Values:
-    """Return the values of sites that `init` gives, each of its site's shape."""
+    """Return the values that `init` gives by name, refusing unknown sites and other shapes."""
     known = {site.name: site for site in (*sites.latent, *sites.params)}
     values = {}
     for name, value in init.items():
         if name not in known:
-            raise ValueError(f"`init` holds `{name}`, which is no site of the program: {[*known]}.")
+            raise ValueError(
+                f"`fit_posterior` expected `init` to name sites of the program, of {[*known]}; got "
+                f"`{name}`.{close_match(name, [*known])}"
+            )
         values[name] = numeric("fit_posterior", f"init[{name!r}]", value)
         if values[name].shape != known[name].shape:
             raise ValueError(
-                f"`init` holds `{name}` of shape {values[name].shape}; the site has "
-                f"{known[name].shape}."
+                f"`fit_posterior` expected `init` to hold `{name}` of shape {known[name].shape}; "
+                f"got shape {values[name].shape}."
             )
     return {name: value.astype(jnp.result_type(float)) for name, value in values.items()}
 
@@ -158,7 +163,13 @@ def given_values(sites: Sites, init: Mapping[str, ArrayLike]) -> Values:
 def place(
     bound: BoundProgram, engine: AbstractEngine, init: Init, key: PRNGKeyArray, clock: Clock
 ) -> Start:
-    """Place the lanes: at the members of `init`, or drawn, and drawn again where not finite."""
+    """Return where each lane starts: at a member of `init`, or at a random draw.
+
+    A lane whose density or gradient is not finite at its draw is drawn again.
+
+    Raises:
+        FloatingPointError: No draw of any lane is finite.
+    """
     program, data, sites = bound.program, bound.data, bound.sites.inferred
     members, values = init.members, init.values
     engine.check(sites, members)
@@ -190,8 +201,8 @@ def place(
             what, culprits = _culprits(program, data, start)
         raise FloatingPointError(
             f"{what} at any of {TRIES * lanes} starts: {culprits}. Look at the data's scale and at "
-            "the supports, and for a root, a norm or a `jnp.where` at the edge of what it can "
-            "take; or give values to start from: `init={...}`."
+            "the supports, and for a square root, a norm or a `jnp.where` whose gradient is not "
+            "finite there; or give values to start from: `init={...}`."
         )
     return start
 
@@ -217,7 +228,7 @@ def _draw(
 
 
 def _culprits(program: Program, data: Data, start: Start) -> tuple[str, str]:
-    """Say what is not finite at the first lane's start, and of which sites."""
+    """Say what is not finite at the first lane's start, and name the sites."""
     params, position, _ = jax.tree.map(lambda value: value[0], start)
 
     def densities(position: Values) -> Values:
@@ -229,7 +240,7 @@ def _culprits(program: Program, data: Data, start: Start) -> tuple[str, str]:
             if site["type"] == "sample"
         }
 
-    with warnings.catch_warnings():  # NumPyro's, of values out of the support: it is said here
+    with warnings.catch_warnings():  # the error says what NumPyro warns of
         warnings.simplefilter("ignore")
         found = densities(position)
         bad = [f"`{name}` has {v}" for name, v in found.items() if not np.isfinite(v)]

@@ -244,6 +244,7 @@ FLOORS = [
     {"storage"},
     {"posterior"},
     {"start"},
+    {"auto"},
     {"fit"},
     {"judging"},
 ]

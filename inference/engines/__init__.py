@@ -1,1 +1,1 @@
-"""How a program is fitted: what an engine is, and each of them."""
+"""How a program is fitted: what an engine is, and one file or folder for each engine."""

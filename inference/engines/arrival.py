@@ -1,9 +1,10 @@
-"""How far from its goal a climb ended, in sds of the posterior.
+"""How far from its goal an optimisation ended, in posterior standard deviations.
 
-With a learning rate that ends at zero the loss is flat wherever the climb ended; the gradient is
-not. It is measured in the sds that the curvature says the posterior has there, as a root mean
-square over the values. Scalar sites, a mean or a noise scale, also count by themselves, as one of
-them off by many sds is lost in the mean over a network's weights; the greater of the two is told.
+A learning rate that falls to zero makes the loss flat wherever the optimiser stopped, so the loss
+cannot tell whether it arrived; the gradient can. The distance is the root mean square over all
+values, in the sds that the curvature gives the posterior there. The same is computed for the scalar
+sites alone (a mean, a noise scale), because one scalar that is off by many sds would be lost among
+a network's weights. The larger of the two is returned.
 """
 
 from collections.abc import Callable
@@ -17,15 +18,16 @@ from jaxtyping import Array
 from ..program.program import Values
 from .differentiate import curve_along
 
-STEPS = 8  # of conjugate gradients: of so many values the distance is exact, of more a bound
+STEPS = 8  # of conjugate gradients: exact for up to 8 values, a lower bound for more
 TINY = 1e-12
 
 
 def distance_to_mode(density: Callable[[Values], Array], position: Values) -> Array:
-    """Return how many posterior sds the nearest mode of a density is away, root mean square.
+    """Return the distance to the nearest mode of a density, in posterior sds (root mean square).
 
-    Newton's decrement, by some steps of conjugate gradients from below. Where the density curves
-    upwards along the gradient, by the size of that curve: there is no mode near.
+    This is Newton's decrement, approximated from below by a few steps of conjugate gradients.
+    Where the density curves upwards along the gradient there is no mode nearby; the absolute
+    value of the curvature is then used.
     """
     flat, unravel = ravel_pytree(position)
     if not flat.size:
@@ -42,15 +44,16 @@ def distance_to_mode(density: Callable[[Values], Array], position: Values) -> Ar
 
 
 def distance_of_guide(centred: Array, slopes: Array, position: Values) -> Array:
-    """Return how far a guide is from its best, in sds, from the density's slopes at its draws.
+    """Return how far a guide is from the best of its family, in sds.
 
-    The best guide of a family that can be shifted and stretched has a mean slope of zero, and a
-    mean of `(z - centre) * slope` of minus one, in every coordinate (Stein's identity has the same
-    of the posterior itself). What is less than the error of these means does not count.
+    At the best guide of a family that can be shifted and stretched, the mean slope is zero and the
+    mean of `(z - centre) * slope` is minus one, in every coordinate. (By Stein's identity both
+    also hold under the posterior itself.) Deviations within the error of these means count as
+    zero.
 
     Args:
         centred: Draws less their mean, unconstrained, `(draw, d)`.
-        slopes: Of the log joint density there, `(draw, d)`.
+        slopes: Gradients of the log joint density at the draws, `(draw, d)`.
         position: Any values of the sites, for their names and shapes.
     """
     if not centred.size:
@@ -60,7 +63,7 @@ def distance_of_guide(centred: Array, slopes: Array, position: Values) -> Array:
     curve = -centred * slopes
     number = len(slopes)
     mean, error = jnp.mean(shift, 0), jnp.var(shift, 0) / number
-    # the sd squared times the posterior's curvature: one where the guide is as wide as it
+    # the guide's variance times the posterior's curvature: one where their widths agree
     ratio, doubt = jnp.mean(curve, 0), jnp.var(curve, 0) / number
     ratio = jnp.maximum(ratio, 2 * jnp.sqrt(doubt) + TINY)
     squares = (mean**2 - error) / ratio + (ratio - 1 - jnp.log(ratio) - doubt / 2)
@@ -72,13 +75,13 @@ def distance_of_guide(centred: Array, slopes: Array, position: Values) -> Array:
 
 
 def _scalars(position: Values) -> np.ndarray:
-    """Say which entries of the flat position are those of scalar sites."""
+    """Return which entries of the flat position belong to scalar sites."""
     marks = {n: np.full(jnp.shape(v), jnp.ndim(v) == 0) for n, v in position.items()}
     return np.concatenate([np.ravel(marks[name]) for name in sorted(marks)] or [np.zeros(0, bool)])
 
 
 def _decrement(energy: Callable[[Array], Array], flat: Array, moving: Array) -> Array:
-    """Return the root mean square of Newton's step over its sds, in the entries that move."""
+    """Return the root mean square of Newton's step, in sds, over the entries that are `moving`."""
     number = jnp.maximum(jnp.sum(moving), 1)
     rest = -jax.grad(energy)(flat) * moving
     start = (rest, rest, jnp.zeros((), flat.dtype), jnp.asarray(True))

@@ -1,7 +1,8 @@
-"""Derivatives that programs with a backward rule of their own have too.
+"""Jacobians and Hessians that also work where a program has no forward-mode derivative.
 
-A function by `jax.custom_vjp`, as `odeint` and other solvers are, has no forward mode. Where JAX
-says so, the same derivative is taken by reverse mode, which costs more.
+A function with a `jax.custom_vjp` rule, such as `odeint` and other solvers, cannot be
+differentiated in forward mode. Where JAX refuses for that reason, the same derivative is taken in
+reverse mode, which costs more.
 """
 
 from collections.abc import Callable
@@ -38,12 +39,12 @@ def _by_columns(fn: Callable[[Array], Array], flat: Array) -> Array:
 
 
 def pushed(fn: Callable[[Any], Any], point: Any, step: Any) -> tuple[Any, Any]:
-    """Return `fn(point)` and how it changes, to first order, along `step`."""
+    """Return `fn(point)` and its directional derivative along `step`."""
     try:
         return jax.jvp(fn, (point,), (step,))
     except TypeError as error:
         _check_forward(error)
-    # the pull-back is linear in what it is given, and its transpose is the push-forward
+    # the vector-Jacobian product is linear in its vector; its transpose is the wanted product
     value, pull = jax.vjp(fn, point)
     _, push = jax.vjp(pull, jax.tree.map(jnp.zeros_like, value))
     (tangent,) = push((step,))
@@ -65,6 +66,6 @@ def curve_along(fn: Callable[[Array], Array], flat: Array, step: Array) -> Array
 
 
 def _check_forward(error: TypeError) -> None:
-    """Raise what is not JAX's own refusal of forward mode."""
+    """Raise the error again unless it is JAX's refusal of forward mode."""
     if "custom_vjp" not in str(error):
         raise error

@@ -1,4 +1,4 @@
-"""Driving an engine over its lanes: what a fit and a longer fit have in common."""
+"""Run an engine over its lanes: what `fit_posterior` and `extend` share."""
 
 import time
 from typing import Any, NamedTuple
@@ -18,13 +18,13 @@ from .replicates import with_replicates
 
 
 class Run(NamedTuple):
-    """The end of a run, from which it can go on.
+    """The end of a run, with all that is needed to continue it.
 
     Attributes:
         engine: What ran.
         start: What its lanes were given.
         keys: One for each lane.
-        reached: How far it is; without what it kept, which is in the draws.
+        reached: The state that it reached, without the draws, which `Fitted` holds.
     """
 
     engine: AbstractEngine
@@ -34,13 +34,13 @@ class Run(NamedTuple):
 
 
 class Driven(NamedTuple):
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
         fitted: The draws.
-        run: From where it can go on.
-        alive: `(lane,)`: whether each lane that was alive before is so at its end.
-        taken: Seconds, where it was cut short, and lanes that were lost, as settings say them.
+        run: Where it can be continued.
+        alive: `(lane,)`: whether each lane that was finite at the start is so at the end.
+        taken: Entries of the settings: seconds, whether the run was cut short, and lost lanes.
     """
 
     fitted: Fitted
@@ -50,18 +50,18 @@ class Driven(NamedTuple):
 
 
 class Stopwatch(NamedTuple):
-    """When a fit began, and what of its seconds went where."""
+    """When a fit began, and how much of its time went into compiling and running."""
 
     began: float
     clock: Clock
 
     @classmethod
     def started(cls) -> "Stopwatch":
-        """Start it."""
+        """Return a stopwatch that starts now."""
         return cls(time.perf_counter(), Clock())
 
     def read(self) -> dict[str, float]:
-        """Return the seconds until now."""
+        """Return the seconds so far: in all, compiling, and running."""
         return {
             "seconds": time.perf_counter() - self.began,
             "compile_seconds": self.clock.compiling,
@@ -83,19 +83,19 @@ def drive(
     reached: Reached | None = None,
     first: int = 0,
 ) -> Driven:
-    """Run an engine and make draws of what it leaves; nothing interrupts it after its last step.
+    """Run an engine and make its draws; an interrupt after the last step waits for the draws.
 
     Args:
         bound: The program, its data and all of its sites.
         engine: What runs.
         start: Where each lane starts.
         lanes: A key for each.
-        hold: Of interrupts.
-        watch: Started when the fit was.
+        hold: Holds interrupts back while the draws are made.
+        watch: A stopwatch that was started when the fit began.
         progress: Whether to show a bar.
-        key: For the engine's result; by default that of the first lane.
-        checkpoint: What finished chunks are written to.
-        reached: How far an earlier run of these lanes came.
+        key: The key for the engine's result; by default that of the first lane.
+        checkpoint: Where finished chunks are written.
+        reached: The state that an earlier run of these lanes reached.
         first: The number of the first draw.
     """
     program, data, sites = bound
@@ -105,6 +105,7 @@ def drive(
         data,
         start,
         lanes,
+        name=engine.lane,
         batch_size=engine.lanes_at_once(),
         progress=progress,
         clock=watch.clock,

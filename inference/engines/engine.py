@@ -1,4 +1,4 @@
-"""What an engine is: a config, its phases, and how a fit comes out of them."""
+"""What an engine is: settings, the phases that they make, and how draws are made of a run."""
 
 import abc
 from collections.abc import Callable
@@ -17,37 +17,44 @@ from .fitted import Fitted, Members, Start
 class AbstractEngine(eqx.Module):
     """How a program is fitted: settings, all static, compared by value.
 
-    To write one: declare the settings, write `num_lanes`, `phases` and `result`; the loop, the
-    progress bar, the care of the non-finite and of interrupts come with `fit_posterior`. Whatever
-    carries hidden state (a guide, an optimiser) is built from the settings inside the phases.
+    To write an engine, declare its settings and write `num_lanes`, `phases` and `result`.
+    `fit_posterior` supplies the loop, the progress bar, and the handling of non-finite values and
+    of interrupts. Anything with hidden state (a guide, an optimiser) is built from the settings
+    inside the phases, so that nothing is kept from one trace to the next.
+
+    A lane is one of the independent runs of a fit: a chain, a member, a restart or a start.
 
     Attributes:
-        init_strategy: A NumPyro init strategy, for sites that `init` gives no value.
+        init_strategy: A NumPyro init strategy, for sites to which `init` gives no value.
     """
 
     init_strategy: eqx.AbstractVar[Callable]
 
     @abc.abstractmethod
     def num_lanes(self, sites: Sites) -> int:
-        """How many chains, members or restarts run side by side."""
+        """Return how many chains, members or restarts run side by side."""
 
     @abc.abstractmethod
     def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
-        """Return the stages, in order; the first one's `init` is given a `Start`."""
+        """Return the phases in the order in which they run; the first starts from a `Start`."""
 
     @abc.abstractmethod
     def result(
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
     ) -> Fitted:
-        """Make draws of what the loop returns; lanes that are not alive are left out."""
+        """Make draws from what the loop returns, leaving out lanes that became non-finite."""
 
     @property
     def params_fit(self) -> str:
-        """How params are fitted: to the `"spread"` of the sites, to a `"point"`, or `"held"`."""
+        """How params are fitted: `"spread"`, `"point"` or `"held"`.
+
+        `"spread"`: together with a distribution of the latent sites, as by SVI. `"point"`:
+        together with one value of each. `"held"`: they stay as `init` gives them.
+        """
         return "spread"
 
     def resolved(self, program: Program, data: Data, sites: Sites) -> "AbstractEngine":
-        """Return the engine with what it leaves to the program decided; it is what runs.
+        """Return the engine that runs: with the defaults that depend on the program filled in.
 
         Called after `check`, before anything runs or is compiled.
 
@@ -58,27 +65,33 @@ class AbstractEngine(eqx.Module):
         return self
 
     @property
+    def lane(self) -> str:
+        """What one of its lanes is called, in warnings: a chain, restart, member or start."""
+        return "lane"
+
+    @property
     def draws_are(self) -> str:
-        """What draws are: of `"chains"` that go on, a `"sample"` of one density, or `"modes"`."""
+        """What draws are: steps of `"chains"`, a `"sample"` of one distribution, or `"modes"`."""
         return "sample"
 
     def lanes_at_once(self) -> int | None:
-        """How many lanes are mapped at once; by default so many that their arrays stay in cache."""
+        """Return how many lanes run in one batch; None for as many as fit in the CPU's cache."""
         return None
 
     def alike_in_groups(self) -> bool:
-        """Whether a lane's bits are the same however many lanes are in its group."""
+        """Whether a lane gives the same bits however many lanes are in its batch."""
         return False
 
     def extended(self, num_samples: int) -> "AbstractEngine":
-        """Return the engine whose run is this one's and goes on for so many draws of each chain.
+        """Return the engine for a run with `num_samples` more draws of each chain.
 
         Raises:
-            TypeError: The engine makes no chain that could go on.
+            TypeError: The engine makes no chains that could go on.
         """
         raise TypeError(
-            f"`extend` goes on with the chains of a fit by MCMC; {type(self).__name__} has none. "
-            f"Fit again: `init=posterior` starts where this one ended."
+            "`extend` expected `posterior` to be of an engine that makes chains, such as NUTS; "
+            f"got one of {type(self).__name__}. Fit again with `init=posterior`, which starts "
+            "where this fit ended."
         )
 
     def check(self, sites: Sites, members: Members | None) -> None:
@@ -86,12 +99,12 @@ class AbstractEngine(eqx.Module):
         del sites, members
 
     def assign(self, sites: Sites, num_members: int) -> list[int]:
-        """Say at which member of `init`, counted from the best, each lane starts."""
+        """Return, for each lane, the member of `init` that it starts at; member 0 is the best."""
         return [lane % num_members for lane in range(self.num_lanes(sites))]
 
 
 def check_subsampling(sites: Sites) -> None:
-    """Refuse latent sites in a plate that takes a part of its rows: no engine has them all.
+    """Refuse latent sites in a plate that subsamples: no engine can fit values it does not see.
 
     Raises:
         ValueError: A latent site is in a plate that subsamples.
@@ -113,7 +126,7 @@ def check_subsampling(sites: Sites) -> None:
 
 
 def check_held(who: str, sites: Sites, members: Members | None, counted: str, number: int) -> None:
-    """Refuse to hold params that `init` has no values for, or at fewer members than asked."""
+    """Refuse to hold params for which `init` has no values, or values of too few members."""
     if not sites.params:
         return
     given = set() if members is None else set(members.start.params)
@@ -121,13 +134,13 @@ def check_held(who: str, sites: Sites, members: Members | None, counted: str, nu
     if missing:
         names = listed([f"`{name}`" for name in missing])
         raise ValueError(
-            f"The program has params, {names}, and {who} holds them fixed: it needs values for "
-            "them. Fit them first, `init=SVI(num_restarts=4)`; or give every leaf a prior, "
-            '`with_prior(field, where="all")`.'
+            f"`fit_posterior` expected `init` to give values for the program's params, {names}, "
+            f"which {who} holds fixed; got none. Fit them first, `init=SVI(num_restarts=4)`; or "
+            'give every leaf a prior, `with_prior(field, where="all")`.'
         )
     found = 0 if members is None else len(members.score)
     if found < number:
         raise ValueError(
-            f"`{counted}={number}` needs as many members of `init`; it has {found}. "
-            f"`init=SVI(num_restarts={number})` makes them."
+            f"`fit_posterior` expected `init` to have at least `{counted}={number}` members; got "
+            f"{found}. Use `init=SVI(num_restarts={number})`."
         )

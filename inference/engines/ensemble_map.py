@@ -20,30 +20,29 @@ from .engine import AbstractEngine
 from .fitted import Fitted, Start, best_first
 from .optimizers import build_optimizer, check_optimizer
 
-PEAK = 1e-2  # of the learning rate, where none is given
-BATCHES = 64  # by which a member is scored where the density is an estimate
+PEAK = 1e-2  # the highest learning rate, where none is given
+BATCHES = 64  # over which a member's score is averaged where plates subsample
 
 
 class EnsembleMAP(AbstractEngine):
-    """Members that each climb to a mode of the joint density from a start of their own.
+    """An ensemble of members, each optimised to a mode of the joint density from its own start.
 
-    The density is the one of the constrained sites, as `AutoDelta` has it: no Jacobian, so the
-    mode of a scale does not depend on how it is parametrised. Params climb with the sites.
+    The density is that of the constrained sites, as in `AutoDelta`: without a Jacobian, so the
+    mode of a scale does not depend on how it is parametrised. Params are optimised with the sites.
 
-    A plate that subsamples takes other rows at each step; a member's final score is then a mean
-    over many batches, and its distance from a mode is not told.
+    A plate that subsamples takes different rows at each step. A member's final score is then a
+    mean over many batches, and its distance from a mode is not reported.
 
-    The spread of the members is that of their starts and of the modes they reached. It is no
+    The spread of the members reflects their starts and the modes that they reached. It is not a
     posterior: within one mode it goes to zero as the optimiser converges, whatever the data say.
 
     Attributes:
-        num_members: How many.
+        num_members: The number of members.
         num_steps: Optimiser steps.
         optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
-        learning_rate: A number, which is held, or a schedule; None for a cosine one-cycle with its
-            peak at 0.01, or with a transformation.
-        batch_size: How many members are mapped at once; None takes so many that their arrays
-            stay in the cache.
+        learning_rate: A constant rate, or a schedule; None for a cosine one-cycle with its peak at
+            0.01, or where `optimizer` is a transformation.
+        batch_size: How many members run in one batch; None for as many as fit in the CPU's cache.
         init_strategy: Where members start; a draw from the prior by default.
     """
 
@@ -66,13 +65,18 @@ class EnsembleMAP(AbstractEngine):
 
     @property
     def params_fit(self) -> str:
-        """Together with one value of the sites."""
+        """Params are fitted together with one value of the sites."""
         return "point"
 
     @property
     def draws_are(self) -> str:
-        """Modes, one a member."""
+        """Draws are modes, one for each member."""
         return "modes"
+
+    @property
+    def lane(self) -> str:
+        """What one of its lanes is called."""
+        return "member"
 
     def num_lanes(self, sites: Sites) -> int:
         """One for each member."""
@@ -84,14 +88,14 @@ class EnsembleMAP(AbstractEngine):
         return self.batch_size
 
     def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
-        """One: the climb."""
+        """Return the one phase: the optimisation of every member."""
         del program
         return (_Climb("ensemble map", self.num_steps, 0, self.optimizer, self.learning_rate),)
 
     def result(
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
     ) -> Fitted:
-        """Take each member as a draw of one chain."""
+        """Return the members as the draws of one chain, the best first."""
         del start, key
         params, values, position, loss, distance = _modes(program, data, outcome.states)
         alive = np.flatnonzero(outcome.alive)
@@ -145,7 +149,7 @@ def _loss(
 
 @eqx.filter_jit
 def _modes(program: Program, data: Data, states):
-    """Return params, values, position, the final loss and, of a whole density, the distance."""
+    """Return params, values, position, final loss, and, where nothing subsamples, the distance."""
     batches = program.code.subsamples  # the density is an estimate
 
     def one(state):

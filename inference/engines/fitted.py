@@ -9,12 +9,12 @@ from ..program.sites import Values
 
 
 class Start(NamedTuple):
-    """Where the lanes of a fit start; every leaf is led by the lane.
+    """Where the lanes of a fit start; the first axis of every array is the lane.
 
     Attributes:
         params: The params' values, constrained.
         position: The latent sites' values, unconstrained.
-        scales: Their spreads, unconstrained, where `init` knows them; else empty.
+        scales: Their sds, unconstrained, where `init` knows them; else empty.
     """
 
     params: Values
@@ -23,10 +23,10 @@ class Start(NamedTuple):
 
 
 class Members(NamedTuple):
-    """The restarts, members or chains of a fit, the best first, as starts of another.
+    """The restarts, members or chains of a fit, the best first, from which another can start.
 
     Attributes:
-        start: Params, unconstrained position and scales, leaves led by the member.
+        start: Params, unconstrained position and scales; the first axis is the member.
         score: `(member,)`, lower is better: the final loss, or the mean negative log density.
     """
 
@@ -35,20 +35,21 @@ class Members(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What an engine makes of a run.
+    """What an engine returns: draws, params, and what is known about them.
 
     Attributes:
         draws: Latent sites, constrained, `(chain, draw, *shape)`.
         params: `(trunk, *shape)`.
-        trunk: `(chain, draw)`, the place in `params` of each draw.
+        trunk: `(chain, draw)`, the index into `params` of each draw.
         stats: ArviZ's sample_stats, `(chain, draw)`.
         losses: `(member, step)`, or None.
         members: Starts for another fit.
-        modes: `(start, *shape)`, unconstrained, where predictions are to be linear about them.
-        report: What the engine knows of its own result, in JSON's types, for `diagnose`: sites
-            that are points, starts left out, how far from a mode the climb ended.
+        modes: `(start, *shape)`, unconstrained: the points about which predictions are linear
+            (Laplace). Empty or None where predictions run the program itself.
+        report: What the engine tells `diagnose` about its result, in JSON's types: sites that
+            are points, starts left out, how far from a mode the climb ended.
         settings: How it was fitted: engine, resolved settings, versions, seconds. `fit_posterior`
-            writes them; an engine leaves them out.
+            fills them in; an engine leaves them out.
     """
 
     draws: Values
@@ -63,30 +64,30 @@ class Fitted(NamedTuple):
 
     @property
     def num_chains(self) -> int:
-        """How many chains the draws are in."""
+        """The number of chains."""
         return self.trunk.shape[0]
 
     @property
     def num_draws(self) -> int:
-        """How many draws each chain has."""
+        """The number of draws in each chain."""
         return self.trunk.shape[1]
 
     @property
     def num_trunks(self) -> int:
-        """How many distinct sets of params the draws belong to."""
+        """The number of distinct sets of params among the draws."""
         return int(self.trunk.max()) + 1
 
     @property
     def said(self) -> dict[str, Any]:
-        """The settings, empty where an engine's result is not of a fit."""
+        """The settings; empty where `fit_posterior` has not filled them in."""
         return self.settings or {}
 
 
 def best_first(start: Start, score: Array | np.ndarray, alive: np.ndarray) -> Members:
-    """Order members by score, those that are not alive left out.
+    """Order members by score, leaving out those that became non-finite.
 
     Args:
-        start: Where another fit would start from each; leaves led by the member.
+        start: Where another fit would start from each; the first axis is the member.
         score: `(member,)`, lower is better.
         alive: `(member,)`: which of them stayed finite.
     """

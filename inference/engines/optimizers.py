@@ -1,4 +1,4 @@
-"""Optimisers as settings: what compares by value and is built inside a trace."""
+"""Optimisers as settings: compared by value, and built inside the trace that uses them."""
 
 import math
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from bayesfield.checks import check_positive, check_size
 
 
 class CosineCycles(eqx.Module):
-    """A learning rate of cosine one-cycles, one after the other; equal where its settings are.
+    """A learning-rate schedule of cosine one-cycles in a row, compared by its settings.
 
     Each cycle rises from `peak / 25` to `peak` over the first 30 % of its steps and falls to
-    `peak / 25000`: a chance each to leave a shallow basin.
+    `peak / 25000`. Each rise is a chance to leave a shallow basin.
 
     Attributes:
-        num_steps: Steps of all cycles together.
+        num_steps: The number of steps of all cycles together.
         peak: The highest learning rate.
         num_cycles: How many cycles.
 
@@ -57,13 +57,13 @@ def cosine_cycles(num_steps: int, *, peak: float = 3e-3, num_cycles: int = 5) ->
 
 
 def check_optimizer(call: str, optimizer: Any, learning_rate: Any) -> None:
-    """Refuse what `build_optimizer` could not build."""
+    """Refuse an optimiser and a learning rate that `build_optimizer` cannot combine."""
     if isinstance(optimizer, optax.GradientTransformation):
         if learning_rate is not None:
             raise ValueError(
-                f"`{call}` got an optax transformation, which has its learning rate already, and "
-                f"`learning_rate={learning_rate!r}`: leave `learning_rate` out, or pass the "
-                "constructor: `optimizer=optax.adam`."
+                f"`{call}` expected `learning_rate` to be None beside an optax transformation, "
+                f"which has its learning rate already; got {learning_rate!r}. Leave "
+                "`learning_rate` out, or pass the constructor, `optimizer=optax.adam`."
             )
         return
     if not callable(optimizer):
@@ -87,10 +87,11 @@ def build_optimizer(
     num_steps: int,
     peak: float,
 ) -> optax.GradientTransformation:
-    """Build the transformation; inside a trace, so that what compares is the settings.
+    """Build the optax transformation from its settings.
 
-    Without a rate it is a cosine one-cycle to `peak`, which gets further in as many steps than a
-    rate that is held.
+    Called inside a trace, because optax transformations do not compare by value and the settings
+    do. Where no rate is given it is a cosine one-cycle with its maximum at `peak`, which gets
+    further than a constant rate in the same number of steps.
     """
     if isinstance(optimizer, optax.GradientTransformation):
         return optimizer

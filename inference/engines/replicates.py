@@ -1,7 +1,7 @@
-"""What `obs_mask` makes of rows that were not seen, where nothing depends on it.
+"""Draws of replicates: the unseen values of an `obs_mask` on which no other site depends.
 
-Such a site tells nothing of the others: no engine infers it. It is drawn from its distribution when
-the others are known, once for each draw of them.
+A replicate carries no information about the other sites, so no engine infers it. It is drawn from
+its distribution after the fit, once for each draw of the other sites.
 """
 
 import equinox as eqx
@@ -18,14 +18,14 @@ from .fitted import Fitted
 def with_replicates(
     program: Program, data: Data, sites: Sites, fitted: Fitted, key: PRNGKeyArray, begin: int = 0
 ) -> Fitted:
-    """Add draws of the replicates to those of a fit.
+    """Return a fit with draws of its replicates added.
 
     Args:
         program: The program.
         data: Its arrays.
         sites: All of its sites.
-        fitted: What an engine left.
-        key: The key of each draw follows from it, the chain and the number of the draw.
+        fitted: What an engine returned.
+        key: Each draw has a key made from this one, its chain and its number.
         begin: The number of the first draw.
     """
     if not sites.replicates:

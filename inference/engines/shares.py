@@ -1,18 +1,20 @@
 """How many draws each start of a Laplace approximation gives.
 
-Starts that ended in the modes of one posterior weigh as their evidences do. An evidence is only
-worth as much as the Gaussian is like the density: where log weights of draws spread by hundreds of
-nats, as those of a network do, a difference of tens of nats says nothing, and the bands cover
-because the modes are mixed. So evidences are compared in units of that spread, and in nats where
-it is less than one. Starts with params of their own weigh the same: each evidence is of another
-model, and the highest is of the trunk that has fitted the noise best.
+Starts that ended in modes of the same posterior are weighted by their evidences. But an evidence
+is only as reliable as the Gaussian is close to the density. How close is measured by the spread of
+the draws' log weights (log density less the Gaussian's). For a network that spread is so large that
+ordinary differences of evidence mean nothing, and the bands cover only because modes are mixed. So
+evidences are compared in units of that spread, or in nats where it is below one.
+
+Starts with params of their own get equal shares: each evidence is of a different model, and the
+highest belongs to the trunk that has fitted the noise best.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-FAR = 1.0  # posterior sds, on average, from the mode at which it has not been reached
+FAR = 1.0  # a start further than this from its mode, in posterior sds, has not arrived
 
 
 class Kept(NamedTuple):
@@ -20,8 +22,8 @@ class Kept(NamedTuple):
 
     Attributes:
         starts: The best first.
-        shares: Of each, of the draws.
-        left_out: Of the others, in JSON's types: their number, nats below the best, and why.
+        shares: The share of the draws that each gives.
+        left_out: For each other start, in JSON's types: its number, nats below the best, and why.
     """
 
     starts: np.ndarray
@@ -32,13 +34,14 @@ class Kept(NamedTuple):
 def weigh(
     evidence: np.ndarray, distance: np.ndarray, doubt: float | None, num_samples: int
 ) -> Kept:
-    """Choose among starts and share the draws out.
+    """Choose which starts give draws, and what share each gives.
 
     Args:
         evidence: Log evidence of each start; NaN where it has no Gaussian.
         distance: How far each one ended from its mode, in posterior sds.
-        doubt: What a difference of evidences is measured in, nats; None for equal shares.
-        num_samples: How many draws there are: a start with a share below one gives none.
+        doubt: The unit in which differences of evidence are measured, in nats; None for equal
+            shares.
+        num_samples: The number of draws; a start whose share is below one draw gives none.
     """
     usable = np.isfinite(evidence)
     arrived = usable & (distance <= FAR)
@@ -61,7 +64,7 @@ def weigh(
 
 
 def counts(shares: np.ndarray, number: int) -> np.ndarray:
-    """Share `number` draws out in whole numbers, the largest remainders rounded up."""
+    """Turn shares into whole numbers of draws, by largest remainders."""
     exact = shares * number
     whole = np.floor(exact).astype(int)
     more = np.argsort(whole - exact, kind="stable")[: number - int(whole.sum())]
@@ -70,6 +73,6 @@ def counts(shares: np.ndarray, number: int) -> np.ndarray:
 
 
 def spread_of(log_weights: np.ndarray) -> float:
-    """Return the spread of log weights `(start, draw)` that is typical of a start, in nats."""
+    """Return the median over starts of the sd of log weights `(start, draw)`, in nats."""
     known = (row[np.isfinite(row)] for row in log_weights)
     return float(np.median([np.std(row) for row in known if row.size > 1] or [np.inf]))

@@ -13,12 +13,14 @@ from bayesfield.checks import check_key, check_names, check_size, described
 from ..engines.engine import AbstractEngine
 from ..engines.laplace.linear import START, starts_of
 from ..fit import fit_unjudged
+from ..posterior.posterior import Posterior
 from ..predicting.labels import dotless
 from ..predicting.prior import prior_draws
 from ..predicting.replays import replay
 from ..program.arguments import check_not_traced
 from ..program.binding import bind
 from ..program.program import Program, Values
+from ..program.sites import Sites
 from ..start import check_engine
 
 if TYPE_CHECKING:
@@ -96,7 +98,38 @@ def sbc(
             f"`sbc` expected `num_ranked` to be one less than a multiple of {BINS}; got "
             f"{num_ranked}."
         )
-    _, _, sites = bind(model, data, call=call)
+    sites = bind(model, data, call=call).sites
+    feeds = _feeds(sites, data, arguments)
+    prior = prior_draws(model, data, key=key_prior, num_samples=num_simulations, redrawn=feeds)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key_ties)))
+    ranks = []
+    names: list[str] = []
+    for i in range(num_simulations):
+        simulated = dict(data) | {
+            argument: prior[dotless(site)].values[0, i] for site, argument in feeds.items()
+        }
+        own = jax.random.fold_in(key_fits, i)
+        posterior = fit_unjudged(  # a few of many may not converge, and are ranked all the same
+            model, simulated, engine, init=init, key=own, progress=False
+        )
+        truth = {s.name: prior[dotless(s.name)].values[:1, i : i + 1] for s in sites.latent}
+        names, below, level = _ranked(posterior, truth, num_ranked)
+        ranks.append(below + rng.integers(0, level + 1))
+    counts = np.array(ranks) // ((num_ranked + 1) // BINS)
+    binned = np.stack([(counts == b).sum(0) for b in range(BINS)])
+    p = chisquare(binned, axis=0).pvalue
+    return xr.Dataset(
+        {"rank": (("simulation", "quantity"), np.array(ranks)), "p_value": ("quantity", p)},
+        coords={"quantity": names},
+        attrs={"smallest_p": float(min(1.0, np.min(p) * len(p))), "num_ranked": num_ranked},
+    )
+
+
+def _feeds(
+    sites: Sites, data: Mapping[str, Any], arguments: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Return the argument that feeds each observed site; refuse a program that cannot be judged."""
+    call = "sbc"
     if sites.params:
         raise ValueError(
             f"`sbc` expected a program without params; got {[s.name for s in sites.params]}. "
@@ -120,37 +153,18 @@ def sbc(
             f"`sbc` expected `arguments` to name the argument that feeds {[*missing]}; got "
             f"{missing}, and `data` holds {sorted(data)}."
         )
-    prior = prior_draws(model, data, key=key_prior, num_samples=num_simulations, redrawn=feeds)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key_ties)))
-    ranks = []
-    names: list[str] = []
-    for i in range(num_simulations):
-        simulated = dict(data) | {
-            argument: prior[dotless(site)].values[0, i] for site, argument in feeds.items()
-        }
-        posterior = fit_unjudged(  # a few of many may not converge, and are ranked all the same
-            model,
-            simulated,
-            engine,
-            init=init,
-            key=jax.random.fold_in(key_fits, i),
-            progress=False,
-        )
-        truth = {s.name: prior[dotless(s.name)].values[:1, i : i + 1] for s in sites.latent}
-        values = posterior.values() | starts_of(posterior.modes, posterior.stats)
-        names, drawn = _quantities(posterior.predictive, posterior.data, values)
-        _, true = _quantities(posterior.program, posterior.data, truth)
-        at = np.linspace(0, len(drawn) - 1, num_ranked).round().astype(int)
-        below, level = (drawn[at] < true).sum(0), (drawn[at] == true).sum(0)
-        ranks.append(below + rng.integers(0, level + 1))
-    counts = np.array(ranks) // ((num_ranked + 1) // BINS)
-    binned = np.stack([(counts == b).sum(0) for b in range(BINS)])
-    p = chisquare(binned, axis=0).pvalue
-    return xr.Dataset(
-        {"rank": (("simulation", "quantity"), np.array(ranks)), "p_value": ("quantity", p)},
-        coords={"quantity": names},
-        attrs={"smallest_p": float(min(1.0, np.min(p) * len(p))), "num_ranked": num_ranked},
-    )
+    return feeds
+
+
+def _ranked(
+    posterior: Posterior, truth: Values, num_ranked: int
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Count how many of a fit's draws lie below each true quantity, and how many are equal."""
+    values = posterior.values() | starts_of(posterior.modes, posterior.stats)
+    names, drawn = _quantities(posterior.predictive, posterior.data, values)
+    _, true = _quantities(posterior.program, posterior.data, truth)
+    at = np.linspace(0, len(drawn) - 1, num_ranked).round().astype(int)
+    return names, (drawn[at] < true).sum(0), (drawn[at] == true).sum(0)
 
 
 def _quantities(program: Program, data: Any, values: Values) -> tuple[list[str], np.ndarray]:

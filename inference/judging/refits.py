@@ -76,26 +76,7 @@ def score_by_refits(
             f"{type(init).__name__}, which may have seen the task that is left out."
         )
     first = check_engine(call, "init", init) if isinstance(init, str) else init
-    labels = np.asarray(by)
-    check_labels(call, labels)
-    tasks = np.unique(labels)
-    if labels.ndim != 1 or len(tasks) < 2:
-        raise ValueError(
-            "`by` must hold labels of at least two tasks, one for each row; got shape "
-            f"{labels.shape} and {len(tasks)} different labels."
-        )
-    whole = set(check_names(call, "shared", shared, data))
-    parted = [
-        name
-        for name, value in data.items()
-        if name not in whole and np.shape(value)[:1] == labels.shape
-    ]
-    if not parted:
-        raise ValueError(
-            f"`score_by_refits` expected `by` to hold a label for each row of the arguments; got "
-            f"{len(labels)} labels, and no argument has as many rows: "
-            f"{ {name: np.shape(value) for name, value in data.items()} }."
-        )
+    labels, tasks, parted = _parted(call, data, by, shared)
 
     def only(rows: np.ndarray) -> dict[str, Any]:
         return dict(data) | {name: np.asarray(data[name])[rows] for name in parted}
@@ -122,3 +103,30 @@ def score_by_refits(
     joined = xr.concat(kept, dim=xr.DataArray(tasks, dims="task", name="task"))
     assert isinstance(joined, xr.Dataset)
     return joined
+
+
+def _parted(
+    call: str, data: Mapping[str, Any], by: Any, shared: Iterable[str]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return the labels, the tasks that they name, and the arguments that have a row for each."""
+    labels = np.asarray(by)
+    check_labels(call, labels)
+    tasks = np.unique(labels)
+    if labels.ndim != 1 or len(tasks) < 2:
+        raise ValueError(
+            "`by` must hold labels of at least two tasks, one for each row; got shape "
+            f"{labels.shape} and {len(tasks)} different labels."
+        )
+    whole = set(check_names(call, "shared", shared, data))
+    parted = [
+        name
+        for name, value in data.items()
+        if name not in whole and np.shape(value)[:1] == labels.shape
+    ]
+    if not parted:
+        raise ValueError(
+            f"`score_by_refits` expected `by` to hold a label for each row of the arguments; got "
+            f"{len(labels)} labels, and no argument has as many rows: "
+            f"{ {name: np.shape(value) for name, value in data.items()} }."
+        )
+    return labels, tasks, parted

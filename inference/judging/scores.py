@@ -12,9 +12,10 @@ from bayesfield.checks import check_key, check_size
 from ..posterior.ready import on_new_data
 from ..predicting.labels import Labelled, axis_names, dotless, end_to_end
 from ..predicting.redraw import statements_in
-from ..predicting.replays import observations, replay
+from ..predicting.replays import Replay, observations, replay
 from ..program.arguments import check_not_traced, check_posterior
 from ..program.program import tracing
+from ..program.sites import Site
 from .score_table import assemble, summarise
 from .scoring_rules import log_score, score_values
 
@@ -145,33 +146,47 @@ def score(
     tables, pits = {}, {}
     key_sites = jax.random.split(key_rank, len(sites))
     for site, key_site in zip(sites, key_sites, strict=True):
-        name = dotless(stems[site.name])
         y, seen = observed[site.name]
-        y = y.astype(float)
-        drawn = end_to_end(np.asarray(said.drawn[site.name]))[:, seen]
-        if np.isnan(drawn).any():
-            raise ValueError(
-                f"`score` expected predictions of `{stems[site.name]}` that are numbers; got NaN. "
-                "Does `data` hold NaN outside of the observations?"
-            )
-        density = end_to_end(np.asarray(said.log_likelihood[site.name]))
-        if np.isnan(density[:, seen.any(tuple(range(y.ndim - site.event_dim, y.ndim)))]).any():
-            raise ValueError(
-                f"`score` expected observations of `{stems[site.name]}` that have a density; got "
-                "some whose density is NaN. Are they outside of the distribution's support?"
-            )
-        of_values = {"nll": log_score(density, seen, site)[seen]}
-        if not site.family.startswith("Categorical"):
-            mean = drawn.mean(0, dtype=float)
-            if site.name in said.mean:
-                mean = np.asarray(said.mean[site.name], float).mean((0, 1))[seen]
-            uniform = np.asarray(jax.random.uniform(key_site, y.shape), float)[seen]
-            of_values |= score_values(y[seen], mean, drawn, chosen, uniform)
+        of_values = _of_site(said, site, stems[site.name], (y, seen), chosen, key_site)
+        name = dotless(stems[site.name])
+        if "pit" in of_values:
             pit = np.full(y.shape, np.nan)
             pit[seen] = of_values.pop("pit")
             pits[name] = Labelled(pit, axis_names(site, y.ndim), name)
         tables[name] = summarise(of_values, site, seen, row_task, len(tasks), len(chosen))
     return assemble(tables, pits, chosen, tasks, row_task)
+
+
+def _of_site(
+    said: Replay,
+    site: Site,
+    stem: str,
+    observed: tuple[np.ndarray, np.ndarray],
+    levels: np.ndarray,
+    key: PRNGKeyArray,
+) -> dict[str, np.ndarray]:
+    """Score each value of a site that was observed."""
+    y, seen = observed
+    drawn = end_to_end(np.asarray(said.drawn[site.name]))[:, seen]
+    if np.isnan(drawn).any():
+        raise ValueError(
+            f"`score` expected predictions of `{stem}` that are numbers; got NaN. "
+            "Does `data` hold NaN outside of the observations?"
+        )
+    density = end_to_end(np.asarray(said.log_likelihood[site.name]))
+    if np.isnan(density[:, seen.any(tuple(range(y.ndim - site.event_dim, y.ndim)))]).any():
+        raise ValueError(
+            f"`score` expected observations of `{stem}` that have a density; got "
+            "some whose density is NaN. Are they outside of the distribution's support?"
+        )
+    of_values = {"nll": log_score(density, seen, site)[seen]}
+    if site.family.startswith("Categorical"):
+        return of_values
+    mean = drawn.mean(0, dtype=float)
+    if site.name in said.mean:
+        mean = np.asarray(said.mean[site.name], float).mean((0, 1))[seen]
+    uniform = np.asarray(jax.random.uniform(key, y.shape), float)[seen]
+    return of_values | score_values(y.astype(float)[seen], mean, drawn, levels, uniform)
 
 
 def check_levels(call: str, levels: Iterable[float]) -> np.ndarray:

@@ -17,6 +17,8 @@ def summary(sites: Sites, fitted: Fitted) -> str:
     size = sum(int(np.prod(site.shape)) for site in sites.latent)
     names = [site.name for site in sites.latent]
     params = sum(int(np.prod(site.shape)) for site in sites.params)
+    learnt = f"; {counted(params, 'fitted value')} in {counted(len(fitted.params), 'param')}"
+    learnt = learnt if fitted.params else ""
     trunks = f" on {fitted.num_trunks} trunks" if fitted.num_trunks > 1 else ""
     cut = ", cut short" if settings["cut_short"] is not None else ""
     told = verdict(settings)
@@ -25,8 +27,7 @@ def summary(sites: Sites, fitted: Fitted) -> str:
     return (
         f"Posterior by {settings['engine']}: {counted(fitted.num_chains, 'chain')} x "
         f"{counted(fitted.num_draws, 'draw')}{trunks}{cut}\n"
-        f"  {counted(size, 'latent value')}: {listed(names) or 'none'}; "
-        f"{counted(params, 'fitted value')} in {counted(len(fitted.params), 'param')}\n"
+        f"  {counted(size, 'latent value')}: {listed(names) or 'none'}{learnt}\n"
         f"  {settings['run_seconds']:.1f} s running, "
         f"{settings['compile_seconds']:.1f} s compiling{diverged}" + (f"\n  {told}" if told else "")
     )

@@ -1,6 +1,6 @@
 """A program traced once on shapes: its messages, a digest of all it computes, what reads what."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -145,6 +145,17 @@ def inspect_program(
     more.clear()
     if then is not None:
         then(closed, number)
+    found, tagged = _followed(closed, data, paths)
+    facts = dict(zip(places, found, strict=False))  # the others are not of the program
+    facts |= {(label.removeprefix(TAG), "value"): flow for label, flow in tagged.items()}
+    held = constants(_with_constants(closed))
+    return Inspection(facts, static, order, held, tuple(unset), frozenset(unmarked), paths)
+
+
+def _followed(
+    closed: Any, data: Any, paths: tuple[str, ...]
+) -> tuple[list[Flow], Mapping[str, Flow]]:
+    """Follow a trace's inputs to its results, and to the values that are marked in it."""
     flat, _ = jax.tree_util.tree_flatten_with_path(data)
     names = [f"{DATA}{jax.tree_util.keystr(p, simple=True, separator='.')}" for p, _ in flat]
     names += [f"leaf: {path}" for path in paths]
@@ -154,11 +165,7 @@ def inspect_program(
         for name, variable in zip([*names, KEY], jaxpr.invars, strict=True)
     ]
     walk = Walk({}, frozenset())
-    found = flows(_with_constants(closed), inputs, walk)
-    facts = dict(zip(places, found, strict=False))  # the others are not of the program
-    facts |= {(label.removeprefix(TAG), "value"): flow for label, flow in walk.tagged.items()}
-    held = constants(_with_constants(closed))
-    return Inspection(facts, static, order, held, tuple(unset), frozenset(unmarked), paths)
+    return flows(_with_constants(closed), inputs, walk), walk.tagged
 
 
 class _Closed(NamedTuple):

@@ -1,1 +1,1 @@
-"""Phases driven over lanes: the loop, its threads, interrupts and checkpoints."""
+"""Running the phases of an engine over its lanes: loop, threads, interrupts, checkpoints."""

@@ -1,11 +1,12 @@
-"""Checkpoints: a fit that was killed goes on from its last finished chunk.
+"""Checkpoints: a killed fit continues from its last finished chunk.
 
-A checkpoint is a folder: `fit.json`, what it is of; `state.npz`, the lanes' states, how far they
-are and which chunks there are; and a file for what each chunk kept. Each is written beside and
-renamed, the state last, so that whenever the process is killed the folder holds a whole state and
-every chunk before it. Keys go by the number of the step, so a fit that goes on ends with the draws
-of one that was never stopped, bit for bit on one machine; `same_fit.layout_of` says on what bits
-depend beside. Other files in the folder are left alone.
+A checkpoint is a folder with three kinds of files: `fit.json` describes the fit; `state.npz` holds
+the states of the lanes, how far they are and the list of chunks; and each chunk has a file with
+what it kept. Each file is written under another name and then renamed, the state last. So the
+folder holds a whole state and every chunk before it whenever the process is killed. The key of a
+step depends on the number of the step alone, so a fit that continues ends with the draws of one
+that was never stopped, bit for bit on one machine (`same_fit.layout_of` lists what else the bits
+depend on). Other files in the folder are left alone.
 """
 
 import contextlib
@@ -28,23 +29,23 @@ from .sealed import put, seal
 
 IDENTITY = "fit.json"
 STATE = "state.npz"
-ANEW = "restore it, or delete the folder to start anew"
+ANEW = "restore it, or delete the folder to start again"
 
 
 class Checkpoint:
-    """A folder that a run writes to, and goes on from; locked until it is closed.
+    """Save a run to a folder and continue it from there; the folder is locked until `close`.
 
-    Use it as a context manager: at its end the next fit may have the folder.
+    Used as a context manager it closes itself.
 
     Args:
-        folder: Made where it does not exist.
-        identity: What the run is of, from a name to a value that JSON can hold: a folder whose
-            own differs is refused.
+        folder: Created if it does not exist.
+        identity: What describes the run, from a name to a value that JSON can hold. A folder whose
+            `fit.json` says otherwise is refused.
 
     Raises:
-        ValueError: The folder holds a checkpoint of something else, what is no checkpoint, or a
-            damaged one; or another fit writes to it.
-        OSError: The folder cannot be made or written to.
+        ValueError: The folder holds the checkpoint of another fit, a damaged one, or other files;
+            or another fit is writing to it.
+        OSError: The folder cannot be created or written to.
     """
 
     def __init__(self, folder: str | os.PathLike, identity: dict[str, Any]):
@@ -53,7 +54,7 @@ class Checkpoint:
             raise self._refused("a folder", f"{self.folder} is a file", "Name another.")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # what had ended is read from where nothing can be written to, an archive say
+            # a finished fit may be read from a folder that is read-only
             only_read = (self.folder / IDENTITY).exists() and not os.access(self.folder, os.W_OK)
             self._lock = None if only_read else FolderLock(self.folder)
         except BlockingIOError as error:
@@ -71,7 +72,7 @@ class Checkpoint:
             raise
 
     def __enter__(self) -> "Checkpoint":
-        """Return itself."""
+        """Return the checkpoint."""
         return self
 
     def __exit__(
@@ -80,11 +81,11 @@ class Checkpoint:
         value: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """Unlock the folder."""
         self.close()
 
     def close(self) -> None:
-        """Let the next fit have the folder."""
+        """Unlock the folder for the next fit."""
         if self._lock is not None:
             self._lock.release()
 
@@ -93,7 +94,7 @@ class Checkpoint:
             with contextlib.suppress(OSError):
                 part.unlink()
         if not (self.folder / IDENTITY).exists():
-            # a kill may have come before the first file was whole; what a system hides is no matter
+            # a kill before the first file leaves hidden files only, as some systems do too
             foreign = sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
             if STATE in foreign:
                 raise self._damaged(f"{IDENTITY} is missing")
@@ -112,18 +113,19 @@ class Checkpoint:
         differ = differences(saved, identity)
         if differ:
             raise ValueError(
-                f"`checkpoint` {self.folder} is of another fit: {differ}; what was saved comes "
-                "first. Name another folder, or delete it to start anew."
+                f"`fit_posterior` expected `checkpoint` to be a folder of this fit; got "
+                f"{self.folder}, which is of another fit: {differ}. Of two values the first is the "
+                "saved one. Name another folder, or delete this one to start again."
             )
 
     def write(
         self, reached: Reached, chunk: dict[str, np.ndarray] | None, begin: int
     ) -> tuple[Chunk, ...] | None:
-        """Write a finished chunk, that began at step `begin`, and the state after it.
+        """Write a finished chunk, which began at step `begin`, and the state after it.
 
         Returns:
-            The chunks that the folder has then; None, with a warning, where it cannot be written
-            to: the fit goes on without, and what had been written stays whole.
+            The chunks that the folder holds now. None, after a warning, if the folder cannot be
+            written to: the fit continues without it, and what was written before stays intact.
         """
         try:
             if self._lock is None:
@@ -149,14 +151,14 @@ class Checkpoint:
             put(self.folder / STATE, seal(archived(arrays)))
         except OSError as error:
             warn(
-                f"`checkpoint` {self.folder} can no longer be written to: {error}. The fit goes on "
-                "without it; what was written before can still be gone on from."
+                f"`checkpoint` {self.folder} can no longer be written to: {error}. The fit "
+                "continues without it; a later one can still start from what was written before."
             )
             return None
         return chunks
 
     def read(self) -> Reached | None:
-        """Return how far the run is; None where it has not finished a chunk.
+        """Return how far the saved run is; None if it has not finished a chunk.
 
         Raises:
             ValueError: A file is missing or damaged.
@@ -179,7 +181,7 @@ class Checkpoint:
         return reached._replace(kept=kept)
 
     def _parsed[T](self, name: str, parse: Callable[[bytes], T]) -> T:
-        """Return what a file holds; whatever is wrong with its bytes is one error."""
+        """Return what a file holds; every kind of damage raises the same error."""
         try:
             raw = (self.folder / name).read_bytes()
             return parse(raw)

@@ -1,4 +1,4 @@
-"""How far a run is, and the files that say so: of its state, and of what each chunk kept."""
+"""The files of a checkpoint, to and from bytes: the state of a run, and what each chunk kept."""
 
 import hashlib
 import io
@@ -11,7 +11,7 @@ from .sealed import unseal
 
 
 class Chunk(NamedTuple):
-    """The file of what a chunk kept."""
+    """Describe the file of a chunk: its phase, first step, size in bytes and SHA-256."""
 
     phase: int
     begin: int
@@ -25,18 +25,18 @@ class Chunk(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """How far a run is.
+    """Hold how far a run is: all that another process needs to continue it.
 
     Attributes:
-        phase: The number of the phase.
-        done: Its steps done.
-        leaves: Of the lanes' states.
-        alive: `(lane,)`: whether the lane is finite.
-        died: `(lane,)`: the step of its phase at which it was not, or -1.
-        graves: From a dead lane to `(phase, step)`.
+        phase: The index of the phase it is in.
+        done: How many steps of that phase are done.
+        leaves: The leaves of the states of the lanes, each led by the lane.
+        alive: `(lane,)`: whether the lane is still finite.
+        died: `(lane,)`: the step of its phase at which it became non-finite, or -1.
+        graves: From each lane that became non-finite to `(phase, step)`.
         kept: For each phase so far, what its chunks kept, `(lane, step, ...)`.
-        chunks: The files of them, where there is a checkpoint.
-        seconds: How long it has compiled and run, in all of its processes.
+        chunks: The files of these chunks; empty without a checkpoint.
+        seconds: Seconds spent compiling and running, over all processes of the run.
     """
 
     phase: int
@@ -63,21 +63,21 @@ def _arrays(raw: bytes) -> dict[str, np.ndarray]:
 
 
 def kept_in(raw: bytes, chunk: Chunk) -> dict[str, np.ndarray]:
-    """Return what a chunk kept, if its file is the one that was written."""
+    """Return what a chunk kept, refusing a file that was changed since it was written."""
     if len(raw) != chunk.size:
-        raise ValueError(f"it has {len(raw)} bytes of {chunk.size}")
+        raise ValueError(f"it has {len(raw)} bytes, not {chunk.size}")
     if hashlib.sha256(raw).hexdigest() != chunk.sha256:
-        raise ValueError("its SHA-256 is not the one that the state tells")
+        raise ValueError("its SHA-256 is not the one in the state")
     return _arrays(raw)
 
 
 def state_in(raw: bytes) -> Reached:
-    """Return the state that a file holds, without what was kept."""
+    """Return the state that a file holds; what the chunks kept is in their own files."""
     arrays = _arrays(unseal(raw))
     header = json.loads(str(arrays["header"]))
     chunks = tuple(Chunk(*chunk) for chunk in header["chunks"])
     if any(not 0 <= chunk.phase <= header["phase"] for chunk in chunks):
-        raise ValueError("it tells of a chunk that its phases have not")
+        raise ValueError("it lists a chunk of a phase that has not begun")
     return Reached(
         header["phase"],
         header["done"],
@@ -92,8 +92,8 @@ def state_in(raw: bytes) -> Reached:
 
 
 def identity_in(raw: bytes) -> dict[str, Any]:
-    """Return what a run is of."""
+    """Return the description of the run that a checkpoint belongs to."""
     value = json.loads(raw)
     if not isinstance(value, dict):
-        raise TypeError(f"it holds a {type(value).__name__} and no JSON object")
+        raise TypeError(f"it holds a {type(value).__name__}, not a JSON object")
     return value

@@ -1,4 +1,4 @@
-"""What of a fit's time was compilation."""
+"""How much of the time of a fit was compilation."""
 
 import time
 from typing import Any
@@ -7,9 +7,9 @@ import jax
 
 
 class Clock:
-    """Parts the time spent in tracing and compiling from the time spent in running.
+    """Measure the time spent tracing and compiling apart from the time spent running.
 
-    A call is dispatched asynchronously: the one that compiles returns when it has compiled.
+    JAX dispatches calls asynchronously: a call that compiles returns once it has compiled.
     """
 
     def __init__(self) -> None:
@@ -18,12 +18,12 @@ class Clock:
         self._compiled = False
 
     def add(self, compiling: float, running: float) -> None:
-        """Book the time of the processes that a run goes on from."""
+        """Add the time that earlier processes of the same run have spent."""
         self.compiling += compiling
         self.running += running
 
     def call(self, fn: Any, *args: Any) -> Any:
-        """Call a compiled function, wait for what it returns, and book the time."""
+        """Call a compiled function, wait for its result, and add the time that it took."""
         self._compiled = False
         begin = time.perf_counter()
         jax.monitoring.register_event_duration_secs_listener(self._listen)

@@ -1,4 +1,4 @@
-"""The lanes of a phase, in groups that run side by side in compiled chunks."""
+"""Running the lanes of a phase in groups, one thread each, by compiled chunks of steps."""
 
 import math
 import os
@@ -19,25 +19,26 @@ from ..program.program import TRACING, Data, Program
 from .clock import Clock
 from .phase import AbstractPhase
 
-CACHE = 2 * 2**20  # bytes, of the largest array of all the lanes mapped at once
+CACHE = 2 * 2**20  # bytes that the largest array of the lanes mapped at once may take
 
 
 class Bound:
-    """A phase, its program and the data, less their arrays: what a compiled function is keyed by.
+    """Split a phase, its program and the data into arrays and the key of a compiled function.
 
-    The phase counts by what its settings hold and do, the program by what it computes. Separated
-    once for a phase and not in every call, as `eqx.filter_jit` would: a chunk may be short.
+    Two keys are equal if the settings of the phases hold and do the same, and the programs compute
+    the same. The split is made once for a phase, where `eqx.filter_jit` would make it in every
+    call: a chunk may be so short that this shows.
     """
 
     def __init__(self, phase: AbstractPhase, program: Program, data: Data):
         arrays, self._rest = eqx.partition((phase, program, data), eqx.is_array)
-        # leaves alone: the structure holds the settings as they are
+        # the leaves only: the structure holds the settings, which compare by identity
         self.arrays, self._structure = jax.tree.flatten(arrays)
         self._key = (spelt(phase), program.code, jax.tree.structure(self._rest[2]))
         self._hash = hash(self._key[:2])
 
     def whole(self, arrays: PyTree) -> tuple[AbstractPhase, Program, Data]:
-        """Put `arrays`, traced perhaps, back in their places."""
+        """Put `arrays`, which may be traced, back in their places."""
         return eqx.combine(jax.tree.unflatten(self._structure, arrays), self._rest)
 
     def __hash__(self) -> int:
@@ -48,7 +49,7 @@ class Bound:
 
 
 def initial_states(bound: Bound, lanes: PyTree, keys: Array) -> PyTree:
-    """Return each lane's state to start a phase from."""
+    """Return the state from which each lane starts a phase."""
     with TRACING:
         return _initial_states(bound, bound.arrays, lanes, keys)
 
@@ -57,7 +58,7 @@ def initial_states(bound: Bound, lanes: PyTree, keys: Array) -> PyTree:
 def _initial_states(bound: Bound, arrays: PyTree, lanes: PyTree, keys: Array) -> PyTree:
     phase, program, data = bound.whole(arrays)
     states = jax.vmap(lambda lane, key: phase.init(program, data, lane, key))(lanes, keys)
-    # Without weak types, which the loop drops: the second chunk would be compiled anew.
+    # No weak types: the loop drops them, and the second chunk would then be compiled again.
     return jax.tree.map(lambda a: jax.lax.convert_element_type(a, a.dtype), states)
 
 
@@ -74,8 +75,8 @@ def _chunk(
 ) -> tuple[tuple[PyTree, Array, Array], dict[str, Array]]:
     """Run steps `begin` to `begin + count`; `count` is at most `length`, the size of the buffers.
 
-    A traced `count` lets the last, shorter chunk share the compiled function of the others. So
-    many lanes as `batch_size` are mapped at once, or as fit the cache.
+    `count` is traced so that the last, shorter chunk shares the compiled function of the others.
+    `batch_size` lanes are mapped at once, or as many as fit the cache if it is None.
     """
     phase, program, data = bound.whole(arrays)
 
@@ -86,7 +87,7 @@ def _chunk(
         died = jnp.where(alive & ~step.finite, index, died)
         return kept_state, alive_now, died, step.keep
 
-    # `jit` so that it is traced once for the size of a lane, the shapes and the body
+    # under `jit` one trace serves the size of a lane, the shapes and the body
     lane = jax.jit(one)
     first = jax.tree.map(lambda a: a[0], (*carry, keys))
     together = batch_size or lanes_at_once(jax.make_jaxpr(lane)(*first, begin), keys.shape[0])
@@ -117,15 +118,14 @@ def _chunk(
 
 
 def num_groups(num_lanes: int, batch_size: int | None = None) -> int:
-    """Choose into how many groups of equal size lanes are parted, to run side by side.
+    """Choose how many groups of equal size the lanes run in, side by side.
 
-    XLA on a CPU runs an operation on several cores where it is large, and those of a small network
-    are not. Two groups took 0.6 to 0.9 of the time of all lanes as one, for the gradient of a
-    FiLM-SIREN at 512 points and four or eight lanes on two cores, and 0.6 for NUTS on it.
+    On a CPU, XLA spreads only large operations over several cores, and those of a small network
+    are not large. A group for each core keeps all cores busy. An accelerator gets one group.
 
     Args:
         num_lanes: How many lanes there are.
-        batch_size: How many are to be mapped at once, which no group is smaller than.
+        batch_size: How many lanes are mapped at once; no group is smaller.
     """
     if jax.default_backend() != "cpu":
         return 1
@@ -134,13 +134,13 @@ def num_groups(num_lanes: int, batch_size: int | None = None) -> int:
 
 
 def num_cores() -> int:
-    """Say how many cores this process may use."""
+    """Return how many cores this process may use."""
     usable = getattr(os, "sched_getaffinity", None)
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 class Crew:
-    """The lanes of a phase in groups that run side by side, a thread for each."""
+    """Run the lanes of a phase chunk by chunk, in groups side by side with a thread each."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Crew:
             with TRACING:
                 return _chunk.lower(bound, length, batch_size, *arguments).compile()
 
-        # here and not in the threads, which would each compile, and in JAX's default precision
+        # compiled here: each thread would compile it again, and in JAX's default precision
         self._chunk = clock.call(compiled)
 
     def advance(self, begin: int, count: int) -> dict[str, np.ndarray]:
@@ -173,7 +173,7 @@ class Crew:
 
         if len(self._keys) == 1:
             done = [run(self._carries[0], self._keys[0])]
-        else:  # waits for all of them, in an interrupt too
+        else:  # leaving the pool waits for all groups, also at an interrupt
             with ThreadPoolExecutor(len(self._keys)) as pool:
                 done = [*pool.map(run, self._carries, self._keys)]
         self._carries = [carry for carry, _ in done]
@@ -209,28 +209,27 @@ def _joined(trees: list[PyTree]) -> PyTree:
 
 
 def lanes_at_once(lane: Any, num_lanes: int) -> int:
-    """Choose how many lanes are mapped at once: so many that what each layer writes stays in cache.
+    """Choose how many lanes are mapped at once: the most whose largest array fits in the CPU cache.
 
-    On two CPU cores 32 members of a FiLM-SIREN at 1,024 points took 1.35 times as long mapped
-    all at once as in batches of 8, and 8 members at 4,096 points 1.6 times as long as in batches of
-    2; at 256 points 16 or 32 at once made little difference. An accelerator is given all of them.
+    More lanes at once are slower, as what each layer writes then goes through main memory. An
+    accelerator gets all lanes at once.
 
     Args:
-        lane: A step of one lane.
-        num_lanes: How many there are.
+        lane: The jaxpr of a step of one lane.
+        num_lanes: How many lanes there are.
     """
     if jax.default_backend() != "cpu":
         return num_lanes
     most = max(1, CACHE // max(1, _largest(lane.jaxpr)))
     if most >= num_lanes:
         return num_lanes
-    # a remainder would be compiled once more
+    # batches of unequal size would be compiled twice
     even = next(n for n in range(most, 0, -1) if num_lanes % n == 0)
     return even if 2 * even > most else most
 
 
 def _largest(jaxpr: Any) -> int:
-    """Bytes of the largest array that a jaxpr computes, in the bodies of its loops too."""
+    """Return the bytes of the largest array that a jaxpr computes, loop bodies included."""
     sizes = [0]
     for equation in jaxpr.eqns:
         sizes += [

@@ -1,4 +1,4 @@
-"""A lock on a folder, held by one fit at a time and gone with the process that held it."""
+"""A lock on a folder, so that one fit at a time writes to it."""
 
 import contextlib
 import os
@@ -9,20 +9,21 @@ from pathlib import Path
 from bayesfield.checks import warn
 
 LOCK = ".lock"
-FAR = 1 << 30  # where there is a lock on bytes: past what is written, which others can then read
+FAR = 1 << 30  # Windows locks bytes: one past the text, which others can then still read
 
 
 class FolderLock:
-    """The lock on a folder, a lock by the operating system on a file in it.
+    """Lock a folder for one fit, by the operating system's lock on a file in it.
 
-    It holds against other processes and other threads of this one, and ends with the process
-    however that ends. The file stays: to delete it would let two fits lock two files of one name.
+    The lock holds against other processes and against other threads of this one. It ends with the
+    process, however that ends. The file stays: if it were deleted, two fits could each lock a file
+    of that name.
 
     Args:
-        folder: The folder, which is there.
+        folder: An existing folder.
 
     Raises:
-        BlockingIOError: Another fit holds it; its text is that fit's process.
+        BlockingIOError: Another fit holds the lock; the text of the error is its process id.
         OSError: No file can be written there.
     """
 
@@ -36,23 +37,23 @@ class FolderLock:
             holder = os.read(self._file, 20).decode(errors="replace").strip()
             self.release()
             raise BlockingIOError(holder) from None
-        except OSError as error:  # of a file system without locks
+        except OSError as error:  # a file system without locks
             warn(
                 f"`checkpoint` {folder} cannot be locked ({error}): do not let two fits write to "
                 "it at the same time."
             )
-        with contextlib.suppress(OSError):  # of a full disk: whose lock it is stays unsaid
+        with contextlib.suppress(OSError):  # a full disk: the process id is only a courtesy
             os.truncate(self._file, 0)
             os.write(self._file, f"{os.getpid()}\n".encode())
 
     def check(self) -> None:
-        """Refuse to go on where the folder is not the one that was locked.
+        """Raise if the folder is no longer the one that was locked.
 
         Raises:
-            OSError: It was deleted, or made anew: another fit may hold it.
+            OSError: It was deleted, or deleted and created again: another fit may hold it.
         """
         if not os.path.samestat(os.fstat(self._file), os.stat(self._path)):
-            raise FileNotFoundError("the folder was deleted and made anew")
+            raise FileNotFoundError("the folder was deleted and created again")
 
 
 if sys.platform == "win32":
@@ -68,7 +69,7 @@ if sys.platform == "win32":
             os.lseek(file, 0, os.SEEK_SET)
 
     def _unlock(file: int) -> None:
-        """Leave it to the closing of the file."""
+        """Do nothing: closing the file unlocks it."""
 else:
     import fcntl
 
@@ -81,8 +82,8 @@ else:
 
 
 def _release(file: int, process: int) -> None:
-    """Let another fit have the folder, unless this is a fork of the process that has it."""
+    """Unlock the folder, unless this is a fork of the process that locked it."""
     if os.getpid() == process:
-        with contextlib.suppress(OSError):  # of a file system without locks
-            _unlock(file)  # the copies of `file` that a fork has would hold it else
+        with contextlib.suppress(OSError):  # a file system without locks
+            _unlock(file)  # closing is not enough: a fork may have a copy of `file`
     os.close(file)

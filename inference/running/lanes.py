@@ -1,4 +1,4 @@
-"""The lanes of a fit (chains, members, restarts): their states, and which of them are alive."""
+"""The lanes of a fit (chains, members, restarts): their states, and which are still finite."""
 
 from typing import NamedTuple
 
@@ -11,24 +11,26 @@ from .phase import AbstractPhase
 
 
 class Lanes(NamedTuple):
-    """The lanes after a chunk.
+    """Hold the lanes of a fit as they are after a chunk.
 
     Attributes:
-        states: Their states, leaves led by the lane.
-        alive: `(lane,)`: whether the lane is finite.
-        died: `(lane,)`: the step of its phase at which it was not, or -1.
-        graves: From a dead lane to `(phase, step)`.
+        states: The states of all lanes, one pytree whose leaves are led by the lane.
+        alive: `(lane,)`: whether the lane is still finite.
+        died: `(lane,)`: the step of its phase at which it became non-finite, or -1.
+        graves: From each lane that became non-finite to `(phase, step)`.
+        name: What the engine calls a lane.
     """
 
     states: PyTree
     alive: np.ndarray
     died: np.ndarray
     graves: dict[int, tuple[str, int]]
+    name: str
 
     @staticmethod
-    def start(states: PyTree, number: int) -> "Lanes":
-        """Return so many lanes, all of them alive."""
-        return Lanes(states, np.ones(number, bool), np.full(number, -1, np.int32), {})
+    def start(states: PyTree, number: int, name: str) -> "Lanes":
+        """Return `number` lanes, all of them alive."""
+        return Lanes(states, np.ones(number, bool), np.full(number, -1, np.int32), {}, name)
 
     def after(
         self, phase: AbstractPhase, states: PyTree, alive: np.ndarray, died: np.ndarray
@@ -36,7 +38,7 @@ class Lanes(NamedTuple):
         """Return the lanes after a chunk, and warn of each that died in it.
 
         Raises:
-            FloatingPointError: None is left.
+            FloatingPointError: No lane is left.
         """
         graves = dict(self.graves)
         for lane in map(int, np.flatnonzero(~alive)):
@@ -45,15 +47,16 @@ class Lanes(NamedTuple):
             graves[lane] = (phase.name, int(died[lane]))
             if alive.any():
                 warn(
-                    f"Lane {lane} of {len(alive)} went non-finite at step {died[lane]} of "
-                    f"{phase.name}: it is kept at its last finite state and out of the draws."
+                    f"{self.name.capitalize()} {lane} of {len(alive)} became non-finite at step "
+                    f"{died[lane]} of {phase.name}. It stays at its last finite state and is left "
+                    "out of the draws."
                 )
         if not alive.any():
             first = min(step for _, step in graves.values())
             raise FloatingPointError(
-                f"Every one of {len(alive)} lanes went non-finite, the first at step {first} of "
-                f"{phase.name}. Where that is step 0, the density or its gradient is not finite at "
-                "the start: look at the data's scale and at the supports. Else lower the learning "
-                "rate, or tighten the priors."
+                f"All {len(alive)} {self.name}s became non-finite, the first at step {first} "
+                f"of {phase.name}. If that is step 0, the density or its gradient is not finite at "
+                "the start: look at the scale of the data and at the supports. Otherwise lower the "
+                "learning rate, or tighten the priors."
             )
-        return Lanes(states, alive, died, graves)
+        return Lanes(states, alive, died, graves, self.name)

@@ -1,10 +1,10 @@
 """The one loop that runs every engine: phases, in compiled chunks.
 
-A phase is a pure `(init, step)`. The loop maps it over lanes (chains, members, restarts), runs it
-in a few dozen compiled chunks, a thread for each core, and between two of them looks after
-everything that is not the engine's: the progress bar, lanes that go non-finite, an interrupt, time.
-What is so far stands in one record, replaced whole after each chunk: whenever an interrupt comes,
-the record holds all of a chunk or nothing of it.
+A phase is a pure `(init, step)`. The loop maps it over lanes (chains, members, restarts) and runs
+it in a few dozen compiled chunks, with a thread for each core. Between two chunks it looks after
+all that engines have in common: the progress bar, lanes that become non-finite, interrupts, time.
+How far the run is stands in one record, replaced whole after each chunk: whenever an interrupt
+comes, the record holds all of a chunk or nothing of it.
 """
 
 import sys
@@ -30,15 +30,16 @@ CHUNKS = 25
 
 
 class Outcome(NamedTuple):
-    """What the loop returns.
+    """Hold what the loop returns to the engine.
 
     Attributes:
         states: The final state of the last phase, leaves led by the lane.
-        kept: For each phase's name what was kept: `(lane, step, ...)`.
+        kept: From the name of a phase to what its steps kept: `(lane, step, ...)`.
         alive: `(lane,)`: whether the lane stayed finite.
-        died: From a lane that did not to `(phase, step)`.
-        interrupted: The phase that was cut short, and its number of steps done; or None.
-        reached: How far it is, without what was kept.
+        died: From each lane that did not to `(phase, step)`.
+        interrupted: The phase that an interrupt cut short and how many of its steps are done, or
+            None.
+        reached: What another run can continue from, less what was kept.
     """
 
     states: PyTree
@@ -50,14 +51,15 @@ class Outcome(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """How far a run is, and what it kept of the phase that it is in.
+    """Hold how far a run is, and what the current phase has kept.
 
     Attributes:
-        phase: The number of the phase.
-        done: Its steps done.
+        phase: The index of the phase.
+        done: How many of its steps are done.
         lanes: The lanes.
-        kept: What its chunks kept, each `(lane, step, ...)`.
-        records: What the checkpoint has of all phases; None where there is none any more.
+        kept: What each of its chunks kept, `(lane, step, ...)`.
+        records: The chunks of all phases in the checkpoint; None without a checkpoint, or once it
+            can no longer be written to.
     """
 
     phase: int
@@ -67,8 +69,8 @@ class Stage(NamedTuple):
     records: tuple[Chunk, ...] | None
 
     def reached(self, seconds: tuple[float, float] = (0.0, 0.0)) -> Reached:
-        """Return what another process can go on from, less what was kept."""
-        states, alive, died, graves = self.lanes
+        """Return what another process can continue from, less what was kept."""
+        states, alive, died, graves, _ = self.lanes
         leaves = to_arrays(jax.tree.leaves(states))
         empty = [[] for _ in range(self.phase + 1)]
         records = self.records or ()
@@ -78,7 +80,7 @@ class Stage(NamedTuple):
 
 
 class Means(NamedTuple):
-    """What a run is given beside phases and lanes; `run` says what each is."""
+    """Hold the arguments of `run` that every phase needs; see there."""
 
     batch_size: int | None
     progress: bool
@@ -95,6 +97,7 @@ def run(
     lanes: PyTree,
     keys: Array,
     *,
+    name: str = "lane",
     batch_size: int | None = None,
     progress: bool,
     clock: Clock,
@@ -104,23 +107,24 @@ def run(
     """Drive phases one after the other over lanes.
 
     Args:
-        phases: The engine's, in order; each starts from the states the last one ended with.
+        phases: The phases of the engine, in order. Each starts from the final states of the last.
         program: The program.
         data: Its arrays.
-        lanes: What the first phase's `init` is given, leaves led by the lane.
-        keys: One for each lane.
+        lanes: The start of each lane, given to `init` of the first phase; leaves led by the lane.
+        keys: A key for each lane.
+        name: What a lane is called in warnings.
         batch_size: How many lanes to map at once, 1 for one after the other; None chooses.
-        progress: Whether to show bars, where stderr is a terminal.
-        clock: Parts compile time from run time.
-        checkpoint: Where each finished chunk is written, and what the run goes on from.
-        reached: What the run goes on from instead.
+        progress: Whether to show progress bars. They appear only if stderr is a terminal.
+        clock: Adds up compile time and run time.
+        checkpoint: Where each finished chunk is written, and what the run continues from.
+        reached: What the run continues from instead.
 
     Raises:
         FloatingPointError: No lane is left.
         KeyboardInterrupt: Interrupted before anything was kept.
         ValueError: The checkpoint is damaged.
     """
-    reached, at = _begin(Lanes.start(lanes, keys.shape[0]), clock, checkpoint, reached)
+    reached, at = _begin(Lanes.start(lanes, keys.shape[0], name), clock, checkpoint, reached)
     kept: dict[str, dict[str, np.ndarray]] = {}
     interrupted = None
     with interrupts_held() as hold:
@@ -144,13 +148,13 @@ def run(
 def _begin(
     lanes: Lanes, clock: Clock, checkpoint: Checkpoint | None, reached: Reached | None
 ) -> tuple[Reached | None, Stage]:
-    """Return what the run goes on from, of a checkpoint perhaps, and its first stage."""
+    """Return what the run continues from, or None, and its first stage."""
     if reached is None and checkpoint is not None:
         reached = checkpoint.read()
         if reached is not None:
             clock.add(*reached.seconds)
     if reached is not None:
-        lanes = Lanes(lanes.states, reached.alive, reached.died, {**reached.graves})
+        lanes = Lanes(lanes.states, reached.alive, reached.died, {**reached.graves}, lanes.name)
     records = () if reached is None else reached.chunks
     return reached, Stage(0, 0, lanes, (), None if checkpoint is None else records)
 
@@ -200,7 +204,7 @@ def _stages(
 
 
 def _resumed(phase: AbstractPhase, at: Stage, reached: Reached | None) -> Stage:
-    """Return the start of a phase, or as far as it had been."""
+    """Return the start of a phase, or how far an earlier process had come in it."""
     if reached is None or at.phase > reached.phase:
         return at
     done = reached.done if at.phase == reached.phase else phase.num_steps
@@ -215,7 +219,7 @@ def _advanced(
     count: int,
     means: Means,
 ) -> Stage:
-    """Return how far the run is after a chunk, which the checkpoint has then too."""
+    """Return how far the run is after a chunk, once it is in the checkpoint too."""
     skip = min(count, max(0, phase.num_discarded - at.done))
     chunk = {name: value[:, skip:] for name, value in new.items()} if skip < count else None
     lanes = at.lanes.after(phase, crew.states(), *crew.alive())
@@ -233,8 +237,8 @@ def _joined(chunks: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
 
 
 def _in_notebook() -> bool:
-    """Whether this is a Jupyter kernel, which shows stderr though it is no terminal."""
-    kernel = sys.modules.get("IPython")  # not imported for this: a notebook has it already
+    """Whether this is a Jupyter kernel, which shows stderr although it is not a terminal."""
+    kernel = sys.modules.get("IPython")  # never imported here: in a notebook it is loaded already
     shell = kernel.get_ipython() if kernel is not None else None
     return hasattr(shell, "kernel")
 

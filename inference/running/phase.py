@@ -13,11 +13,11 @@ from ..program.program import Data, Program
 
 
 class Step(NamedTuple):
-    """What a step reports.
+    """Hold what a step of a phase reports to the loop.
 
     Attributes:
         keep: Arrays to keep of every step: draws, statistics, losses.
-        finite: Whether the new state is finite; where not, the lane is frozen at the last one.
+        finite: Whether the new state is finite. If it is not, the lane stays at its last state.
     """
 
     keep: dict[str, Array]
@@ -25,14 +25,14 @@ class Step(NamedTuple):
 
 
 class AbstractPhase(eqx.Module):
-    """A stage of a fit: a pure `(init, step)` on one lane.
+    """One stage of a fit, written for one lane: subclass it to write an engine.
 
-    To write an engine, write its phases; the loop maps them over lanes. Every field is static.
+    `init` and `step` are pure functions, and the loop maps them over lanes. Every field is static.
 
     Attributes:
         name: What the progress bar calls it.
         num_steps: How many steps to run.
-        num_discarded: Of how many of them, from the first, nothing is kept.
+        num_discarded: How many steps at the beginning keep nothing.
     """
 
     name: eqx.AbstractVar[str]
@@ -41,29 +41,37 @@ class AbstractPhase(eqx.Module):
 
     @abc.abstractmethod
     def init(self, program: Program, data: Data, lane: PyTree, key: PRNGKeyArray) -> PyTree:
-        """Return the state to start from.
+        """Return the state that the lane starts the phase from.
 
         Args:
             program: The program.
             data: Its arrays.
-            lane: What the lane was given: the start, or the last phase's final state.
-            key: The lane's, for this phase.
+            lane: Where the lane is: its start, or the final state of the phase before.
+            key: The key of this lane in this phase.
         """
 
     @abc.abstractmethod
     def step(
         self, program: Program, data: Data, state: PyTree, index: Array, key: PRNGKeyArray
     ) -> tuple[PyTree, Step]:
-        """Make one step: `(state, what to keep)`; `key` is the lane's, for step `index`."""
+        """Make one step, and return the new state and what to keep.
+
+        Args:
+            program: The program.
+            data: Its arrays.
+            state: The state of the lane.
+            index: The number of the step.
+            key: The key of this lane for this step.
+        """
 
     def status(self, chunk: dict[str, np.ndarray]) -> str:
-        """Say in a few words how it goes, from what the last chunk kept: (lane, step, ...)."""
+        """Say how the phase is going, for the progress bar, from what the last chunk kept."""
         del chunk
         return ""
 
 
 def loss_status(chunk: dict[str, np.ndarray]) -> str:
-    """Say the best lane's mean loss over the last chunk."""
+    """Say the lowest mean loss of any lane over the last chunk, for the progress bar."""
     return f"loss {np.nanmin(chunk['loss'].mean(1)):.4g}"
 
 

@@ -1,8 +1,7 @@
-"""Ctrl-C, and what goes wrong after the last draw, at no cost in draws.
+"""Keeping the draws of a fit when Ctrl-C comes, or when something fails after the last draw.
 
-A fit is interrupted where it can stop, and not where it would lose what it has: between two chunks,
-but not while draws are put together. `interrupts_held` holds Ctrl-C back, and a part that may be
-stopped lets it through.
+An interrupt may stop a fit between two chunks, but not while it joins its draws, which would then
+be lost. `interrupts_held` delays Ctrl-C, and the parts that may be stopped let it through.
 """
 
 import contextlib
@@ -15,10 +14,10 @@ from bayesfield.checks import warn
 
 
 class Hold:
-    """Holds Ctrl-C back as the handler of its signal; `pending` is whether one has come.
+    """Delay Ctrl-C, as the handler of its signal; `pending` says whether one has come.
 
-    Python runs the handlers of signals in the main thread alone, between two of its own
-    operations: what XLA computes is never cut in two.
+    Python runs signal handlers only in the main thread and between its own operations, so an
+    interrupt never stops what XLA is computing.
     """
 
     def __init__(self, before: Callable[[int, FrameType | None], object] | None):
@@ -28,7 +27,7 @@ class Hold:
         self._raised = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Note the interrupt, or let it through once: while it is dealt with others are held."""
+        """Note the interrupt, or let it through; while it is dealt with, others are delayed."""
         if self._holding or self._before is None:
             self.pending = True
             return
@@ -41,10 +40,10 @@ class Hold:
 
     @contextlib.contextmanager
     def let_through(self) -> Iterator[None]:
-        """Let interrupts through, first one that was held back before.
+        """Let interrupts through, beginning with one that was delayed before.
 
-        One that comes while JAX's compiled parts call Python ends as another error, or is dropped:
-        it is raised here again.
+        JAX drops an interrupt that comes while its compiled code calls Python, or turns it into
+        another error. It is raised again here.
         """
         if self.take():
             raise KeyboardInterrupt
@@ -61,15 +60,15 @@ class Hold:
             raise KeyboardInterrupt
 
     def take(self) -> bool:
-        """Return whether an interrupt was held back, and forget it: the caller deals with it."""
+        """Return whether an interrupt was delayed, and forget it: the caller deals with it."""
         pending, self.pending = self.pending, False
         return pending
 
     def to_the_end[**P, T](self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a pure function whose result must not be lost, again where it was interrupted.
+        """Call a pure function whose result must not be lost, and again if it was interrupted.
 
-        An interrupt that is held back does not; one may come as an error where signals cannot be
-        held, or from the function itself.
+        A delayed interrupt does not stop it. An interrupt can still arrive as an error where
+        signals cannot be delayed, or from the function itself.
         """
         try:
             return call(*args, **kwargs)
@@ -80,11 +79,11 @@ class Hold:
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[Hold]:
-    """Hold Ctrl-C back in what follows, but where the hold lets it through.
+    """Delay Ctrl-C within a `with` block, except where the hold lets it through.
 
-    One that nobody took is forgotten at the end: what it would have stopped has ended. Within
-    another hold it is that one. Outside of the main thread there is nothing to hold, nor where the
-    signal is ignored or ends the process.
+    An interrupt that nobody took is forgotten at the end, as what it would have stopped is over.
+    A hold within another one is that one. Nothing is delayed outside of the main thread, or where
+    the signal is ignored or ends the process.
     """
     before = signal.getsignal(signal.SIGINT)
     mine = threading.current_thread() is threading.main_thread()
@@ -105,26 +104,26 @@ def interrupts_held() -> Iterator[Hold]:
 def after_the_draws[**P](
     hold: Hold, who: str, advice: str, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs
 ) -> None:
-    """Call what only looks at a finished result: where it fails or is interrupted, warn.
+    """Call a function that only looks at a finished result; warn if it fails or is interrupted.
 
     Args:
         hold: The hold that the fit runs in.
-        who: The user's call that this is part of.
-        advice: How the user does the same by hand.
-        call: Looks at the result.
-        *args: Given to it.
-        **kwargs: Given to it.
+        who: The name of the public call, for the warning.
+        advice: How the user can do the same later, for the warning.
+        call: The function.
+        *args: Its arguments.
+        **kwargs: Its keyword arguments.
     """
     try:
         with hold.let_through():
             call(*args, **kwargs)
         return
-    except Warning:  # of a user who asked that warnings be errors
+    except Warning:  # the user has asked for warnings to be errors
         raise
     except KeyboardInterrupt:
         text = "was interrupted after its last draw, while the result was judged"
     except Exception as error:
-        text = f"has its draws, and could not judge them: {_said(error)}"
+        text = f"has made its draws, but judging them failed: {_said(error)}"
     warn(f"`{who}` {text}. The posterior is whole; {advice}.")
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint is of, and how it differs from what is asked of it."""
+"""Telling whether a checkpoint belongs to the fit that is asked for, and saying how they differ."""
 
 import json
 from typing import Any
@@ -9,18 +9,18 @@ import jax.numpy as jnp
 from . import crew
 
 PLURAL = ("data", "settings", "versions")
-SHORT = 40  # letters of a value that is said
-MANY = 6  # names that are said
-TOLD = ("cores", "group")  # of the layout, and not compared
+SHORT = 40  # longer values are left out of the message
+MANY = 6  # so many names are listed in the message
+TOLD = ("cores", "group")  # parts of the layout that the message shows, never compared
 
 
 def layout_of(engine: Any, sites: Any) -> dict[str, Any]:
-    """Describe what else the bits of a fit's draws depend on: platform, precision, lanes together.
+    """Describe what else the bits of draws depend on: backend, precision, lanes mapped together.
 
-    XLA rounds a lane's numbers by the shape of what it is computed with: by how many lanes are
-    mapped at once, and so by the number of groups, one for each core. It keeps a loop over lanes
-    (`batch_size=1`) apart from its body but where the loop has one turn. An engine may say that
-    none of this is so of its lanes, as NUTS does. Cores and groups are told and not compared.
+    How XLA rounds the numbers of a lane depends on how many lanes are mapped at once, and so on
+    the number of groups, one for each core. A loop over lanes (`batch_size=1`) is compiled apart
+    from its body, unless it has one turn only. An engine may say that its lanes do not depend on
+    any of this, as NUTS does. Cores and groups are there for the message and are not compared.
     """
     lanes, batch_size = engine.num_lanes(sites), engine.lanes_at_once()
     group = lanes // crew.num_groups(lanes, batch_size)
@@ -35,12 +35,12 @@ def layout_of(engine: Any, sites: Any) -> dict[str, Any]:
 
 
 def plain(identity: Any) -> Any:
-    """Return an identity as JSON gives it back."""
+    """Return the description of a fit as it comes back from a JSON file."""
     return json.loads(json.dumps(identity))
 
 
 def differences(saved: dict[str, Any], own: dict[str, Any]) -> str:
-    """Say in which parts two identities differ, what was saved first; empty where in none."""
+    """Say in which parts two fits differ, the saved value first; empty if they are the same."""
     said = []
     for name in dict.fromkeys([*own, *saved]):
         before, now = (_compared(name, identity.get(name)) for identity in (saved, own))
@@ -59,17 +59,17 @@ def _compared(name: str, value: Any) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal in JSON, where True is not 1."""
+    """Whether two values are equal in JSON, which tells True from 1."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _details(saved: Any, own: Any) -> str:
-    """Name the entries that differ, and say those that are short."""
+    """Name the entries that differ, with their values if those are short."""
     if not (isinstance(saved, dict) and isinstance(own, dict)):
         values = (_short(saved), _short(own))
         return ", ".join(values) if all(values) else ""
     names = [n for n in dict.fromkeys([*own, *saved]) if not _same(saved.get(n), own.get(n))]
-    names = ["class"] if "class" in names else names  # of another class all is other
+    names = ["class"] if "class" in names else names  # another class: all its settings are others
     said = []
     for name in names[:MANY]:
         values = [_short(group[name]) if name in group else "none" for group in (saved, own)]
@@ -78,7 +78,7 @@ def _details(saved: Any, own: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """Spell a value where it is short and no digest; else nothing."""
+    """Return a value as text, or nothing if it is long (a digest) or nested."""
     if isinstance(value, dict | list):
         return ""
     text = str(value)

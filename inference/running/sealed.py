@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and whose every byte is checked when it is read."""
+"""Files that are written whole or not at all, and that are checked for changes when read."""
 
 import hashlib
 import io
@@ -12,9 +12,9 @@ DIGITS = 64
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it: whoever reads it finds all of it or the old one.
+    """Write a file so that a reader finds all of it or the old one, never a part.
 
-    The name beside is new each time: no two writers share it.
+    It is written under a name of its own, which no other writer has, and then renamed.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
@@ -23,12 +23,12 @@ def put(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-    finally:  # of a full disk, half a file would take the rest
+    finally:  # on a full disk a partial file would take up the rest
         beside.unlink(missing_ok=True)
 
 
 def seal(archive: bytes) -> bytes:
-    """Return a NumPy archive with the SHA-256 of its other bytes in its comment, at its end."""
+    """Return a NumPy archive with a checksum (SHA-256) at its end, in the archive's comment."""
     file = io.BytesIO(archive)
     with zipfile.ZipFile(file, "a") as opened:
         opened.comment = SEAL + bytes(DIGITS)
@@ -37,10 +37,10 @@ def seal(archive: bytes) -> bytes:
 
 
 def unseal(content: bytes) -> bytes:
-    """Return an archive as it is; refuse one that was changed since it was sealed."""
+    """Return an archive unchanged, refusing one whose bytes changed since `seal`."""
     before, digest = content[:-DIGITS], content[-DIGITS:]
     if not before.endswith(SEAL):
-        raise ValueError(f"{len(content)} bytes without the checksum at their end")
+        raise ValueError(f"its {len(content)} bytes have no checksum at the end")
     if hashlib.sha256(before).hexdigest().encode() != digest:
-        raise ValueError("its bytes do not have the SHA-256 at their end")
+        raise ValueError("its bytes do not have the SHA-256 that stands at the end")
     return content

@@ -1,4 +1,4 @@
-"""The phase of Laplace: the climb to a mode, and updates of the scales among its steps."""
+"""The phase of Laplace: an optimiser climbs to a mode, with updates of the hyper sites."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,11 +16,14 @@ from ..optimizers import build_optimizer
 from .curvature import log_joint, outputs_of, read
 from .evidence import evidence_update
 
-PEAK = 1e-2  # of the learning rate, where none is given
+PEAK = 1e-2  # the highest learning rate, where none is given
 
 
 class Climb(NamedTuple):
-    """A lane: what climbs, params and the free sites; what is held; the hyper sites."""
+    """The state of a lane: the point being optimised, held params, and the hyper sites.
+
+    The point is the free params and the free sites (those not in `hyper`), unconstrained.
+    """
 
     point: Any
     memory: Any
@@ -34,7 +37,7 @@ class Climb(NamedTuple):
 
 
 class Alternation(AbstractPhase):
-    """The climb of the free sites, and updates of them and of the hyper sites.
+    """Optimise the free sites, with updates of them and of the hyper sites among the steps.
 
     `num_among` updates are spread over the climb, and all steps after it are updates. The other
     settings are those of `Laplace`.
@@ -51,18 +54,18 @@ class Alternation(AbstractPhase):
     hold_params: bool = eqx.field(static=True)
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> Climb:
-        """Part the sites into the free ones and the hyper sites, and measure the start."""
+        """Split the sites into free and hyper sites, and evaluate the loss at the start."""
         del key
         hyper = {name: value for name, value in lane.position.items() if name in self.hyper}
         free = {name: value for name, value in lane.position.items() if name not in self.hyper}
-        outputs_of(program, data, lane.params, hyper, free)  # refuses what it cannot do
+        outputs_of(program, data, lane.params, hyper, free)  # raises without a Fisher information
         held, climbing = (lane.params, {}) if self.hold_params else ({}, lane.params)
         point = (program.free_params(data, climbing), free)
         loss = loss_at(point, program, data, held, hyper)
         return Climb(point, self._optimizer().init(point), loss, held, hyper)
 
     def step(self, program: Program, data: Data, state: Climb, index: Array, key: PRNGKeyArray):
-        """Take a step of the optimiser, or update, as the index says."""
+        """Take a step of the optimiser, or make an update, depending on the index."""
         del key
 
         def climb(state: Climb) -> tuple[Climb, Array, Array]:
@@ -87,7 +90,7 @@ class Alternation(AbstractPhase):
         return state, Step({"loss": loss}, finite)
 
     def status(self, chunk: dict[str, np.ndarray]) -> str:
-        """Say the best lane's loss."""
+        """Return the best lane's loss, for the progress bar."""
         return loss_status(chunk)
 
     def _optimizer(self) -> optax.GradientTransformation:
@@ -95,7 +98,7 @@ class Alternation(AbstractPhase):
 
 
 def loss_at(point: Any, program: Program, data: Data, held: Values, hyper: Values) -> Array:
-    """Return minus the log joint density, of unconstrained values."""
+    """Return minus the log joint density at unconstrained values."""
     free_params, position = point
     params = held | program.bound_params(data, free_params)
     return -log_joint(read(program, data, params, hyper, position), hyper, position)

@@ -29,7 +29,7 @@ def read(
 def log_joint(
     trace: dict[str, dict], hyper: Values, position: Values, *, likelihood: bool = True
 ) -> Array:
-    """Return the log density of hyper sites as they are and of the others unconstrained."""
+    """Return the log joint density: hyper sites constrained, the other latent sites not."""
     total = jnp.zeros(())
     for name, site in trace.items():
         if site["type"] != "sample" or isinstance(site["fn"], dist.Unit):
@@ -90,7 +90,7 @@ def outputs_of(
             raise ValueError(
                 f"`Laplace` has no Fisher information for the {stuck[0]} of `{name}`, a "
                 f"{type(base).__name__}, and it depends on sites that are integrated over. Name "
-                "those that it depends on in `hyper`, or use NUTS or SVI."
+                "those sites in `hyper`, or use NUTS or SVI."
             )
         if site["scale"] is not None:
             scale = jnp.asarray(site["scale"])
@@ -103,7 +103,7 @@ def outputs_of(
             root = family.root(base) * root_weight[..., None, None]
             root = jnp.broadcast_to(root, (*values.shape, values.shape[-1]))
         else:
-            # a simplex has an axis of its own; other parameters are one number a row
+            # class probabilities have an axis of their own; other parameters are scalars per row
             shape = weight.shape
             if family is CATEGORICAL:
                 shape = (*shape, base.probs.shape[-1])
@@ -127,7 +127,7 @@ def _observes(site: dict) -> bool:
 
 
 def _dependence(fn: Callable[[Values], dict], position: Values) -> dict[Any, bool]:
-    """Say which of the values that `fn` returns depend on any of `position`."""
+    """Return which of the values that `fn` returns depend on any part of `position`."""
     jaxpr, shapes = jax.make_jaxpr(fn, return_shape=True)(position)
     layout = jax.tree.structure(shapes)
     places = jax.tree.unflatten(layout, range(layout.num_leaves))
@@ -140,11 +140,12 @@ def _dependence(fn: Callable[[Values], dict], position: Values) -> dict[Any, boo
 
 
 class Curvature(NamedTuple):
-    """The Gauss-Newton Hessian and what it is made of.
+    """The parts of the Gauss-Newton Hessian.
 
     Attributes:
-        jacobians: Of each output, `(row, k, d)`.
-        whitened: `(row * k of all, d)`: its square is `J^T F J`.
+        jacobians: The Jacobian of each output, `(row, k, d)`.
+        whitened: `(rows, d)`, one row for each `row, k` of all outputs; `whitened.T @ whitened` is
+            `J^T F J`.
         prior: The prior's precision: `(d,)` where it is diagonal, else `(d, d)`.
     """
 
@@ -220,10 +221,11 @@ def _is_normal(site: dict) -> bool:
 
 
 class Covariance(NamedTuple):
-    """The inverse of the Hessian.
+    """The inverse of the Hessian, factored.
 
-    `S (I - V^T V) S` with a diagonal `S` where there are fewer observations than values, and
-    priors are independent; else `R^T R`.
+    Where priors are independent Normals and observations are fewer than values it is
+    `S (I - V^T V) S` with a diagonal `S`; otherwise `R^T R`. `scale` is `S`, or None; `root` is `V`
+    or `R`.
     """
 
     scale: Array | None
@@ -250,12 +252,12 @@ class Covariance(NamedTuple):
 
 
 def covariance_of(curvature: Curvature) -> Covariance:
-    """Return the inverse of the curvature, factored in the smaller of observations and values."""
+    """Return the inverse of the curvature, factored in the smaller of its two dimensions."""
     solve = jax.scipy.linalg.solve_triangular
     rows, size = curvature.whitened.shape
     if curvature.prior.ndim == 2:
         precision = curvature.whitened.T @ curvature.whitened + curvature.prior
-        # in float32; the draws are made in double precision
+        # in float32, so with a jitter; the draws are made in double precision
         jitter = jnp.finfo(precision.dtype).eps * jnp.max(jnp.diag(precision))
         lower = jnp.linalg.cholesky(precision + jitter * jnp.eye(size))
         return Covariance(None, solve(lower, jnp.eye(size), lower=True))

@@ -1,4 +1,4 @@
-"""What is made of the ends of a Laplace approximation's climbs: Gaussians, and draws of them."""
+"""Gaussians at the modes that a Laplace approximation has reached, and draws from them."""
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ from .climb import Climb, loss_at
 from .curvature import curvature_at
 from .gaussian import Found, Gaussian, factorise
 
-TRIED = 64  # draws by which it is seen what a start's evidence is worth
+TRIED = 64  # draws of a start from which the spread of its log weights is estimated
 
 
 def gaussians_of(
@@ -21,7 +21,7 @@ def gaussians_of(
     """Return the Gaussian of each start whose curvature is positive definite.
 
     Raises:
-        FloatingPointError: No start's is.
+        FloatingPointError: The curvature of no start is positive definite.
     """
     found = jax.tree.map(np.asarray, _at_the_end(program, data, states))
     tried = {int(lane): factorise(found, int(lane)) for lane in np.flatnonzero(alive)}
@@ -39,10 +39,10 @@ def gaussians_of(
 def log_weights(
     program: Program, data: Data, states: Climb, gaussians: dict[int, Gaussian], keys: Array
 ) -> np.ndarray:
-    """Return log weights of some draws of each start, `(start, draw)`; NaN where it has none.
+    """Return log weights of some draws of each start, `(start, draw)`; NaN without a Gaussian.
 
-    They are those of the program and not of the linear one: what they spread by is what Laplace's
-    evidence leaves out.
+    A log weight is the log density of the program itself, not of its linear model, less that of
+    the Gaussian. Its spread measures what Laplace's evidence leaves out.
     """
     first = next(iter(gaussians.values()))
     flat = np.stack(
@@ -68,7 +68,7 @@ def complete(
     Args:
         program: The program.
         data: Its arrays.
-        states: The starts' ends.
+        states: The final state of every start.
         flat: Draws, `(draw, d)`.
         lane_of: `(draw,)`, the start of each.
     """

@@ -1,4 +1,4 @@
-"""An update of a Laplace approximation: Gauss-Newton for its mode, MacKay's for the hyper sites."""
+"""One update of a Laplace approximation: of its mode (Gauss-Newton) and hyper sites (MacKay)."""
 
 from collections.abc import Callable
 
@@ -12,13 +12,17 @@ from ..differentiate import hessian
 from .curvature import covariance_of, curvature_at, log_joint, outputs_of, prior_precision, read
 
 NEWTON_STEPS = 6  # on the hyper sites, in each update
-SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # of a step, the best of which is made
+SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # step lengths that are tried; the best is taken
 
 
 def evidence_update(
     program: Program, data: Data, params: Values, hyper: Values, position: Values
 ) -> tuple[Values, Values, Array]:
-    """Make a Gauss-Newton step and, with its Jacobian, MacKay's for the hyper sites."""
+    """Return position and hyper sites after one update, and minus the log density there.
+
+    The position takes a Gauss-Newton step. The hyper sites then take Newton steps on MacKay's
+    objective, with the Jacobian of that step.
+    """
     flat, unravel = ravel_pytree(position)
 
     def density(flat: Array, hyper: Values) -> Array:
@@ -37,7 +41,7 @@ def evidence_update(
     centre, unravel_hyper = ravel_pytree(hyper)
 
     def objective(point: Array) -> Array:
-        # the determinant, linear in the information and in the logarithm of a diagonal prior
+        # the log determinant to first order in the information and in a diagonal prior's logarithm
         at = unravel_hyper(point)
         position = unravel(flat)
         total = density(flat, at)
@@ -63,7 +67,7 @@ def evidence_update(
 
 
 def _best_along(fn: Callable[[Array], Array], point: Array, step: Array) -> Array:
-    """Go the share of a step, or none of it, at which `fn` is highest."""
+    """Return the point along a step, its start included, at which `fn` is highest."""
     points = point + jnp.asarray((0.0, *SHARES), point.dtype)[:, None] * step
     found = jax.lax.map(fn, points)
     return points[jnp.argmax(jnp.where(jnp.isfinite(found), found, -jnp.inf))]

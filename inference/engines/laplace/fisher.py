@@ -9,14 +9,14 @@ from jaxtyping import Array
 
 
 class Family(NamedTuple):
-    """A distribution's parameters with their Fisher information, and those that must be fixed.
+    """The Fisher information of a distribution's parameters, and which of them must be fixed.
 
     Attributes:
-        free: From a parameter to its information, of its shape; parameters are orthogonal, or the
-            information is diagonal on the directions that they can move in. None where `root` is
-            given.
+        free: From a parameter to its information, of the parameter's shape. The information has no
+            entries between parameters, and is diagonal in the directions in which each can move.
+            None where `root` is given.
         fixed: Parameters that may not depend on sites that are integrated over.
-        root: From the distribution to a root of the information `(*batch, k, k)`.
+        root: From the distribution to a matrix root of the information, `(*batch, k, k)`.
     """
 
     free: dict[str, Callable[[Any], Array] | None]

@@ -10,14 +10,14 @@ from jaxtyping import Array, PRNGKeyArray
 
 
 class Found(NamedTuple):
-    """What is known at the end of every lane's climb, leaves led by the lane.
+    """Mode and curvature of every lane; the first axis of each array is the lane.
 
     Attributes:
         flat: The mode, `(d,)`.
         whitened: A root of the likelihood's curvature, `(row, d)`: `whitened.T @ whitened`.
         prior: The prior's curvature, `(d,)` where it is diagonal, else `(d, d)`.
         density: Log joint density at the mode.
-        gradient: Of that density, `(d,)`.
+        gradient: The gradient of that density, `(d,)`.
     """
 
     flat: Array
@@ -28,15 +28,15 @@ class Found(NamedTuple):
 
 
 class Gaussian(NamedTuple):
-    """The posterior of one start, in double precision.
+    """The Gaussian posterior of one start, in double precision.
 
     Attributes:
         mode: `(d,)`.
         draw: From a key and a number to draws `(number, d)`.
-        log_density: Of draws `(number, d)`, less that of the mode.
-        log_evidence: Laplace's.
-        distance: To the mode that the quadratic model has, in posterior sds: root mean square
-            over the directions that the data inform.
+        log_density: From draws `(number, d)` to their log density less that of the mode.
+        log_evidence: Laplace's approximation of the log evidence.
+        distance: How far the quadratic model's own mode is from `mode`, in posterior sds: root
+            mean square over the directions that the data inform.
     """
 
     mode: np.ndarray
@@ -47,10 +47,10 @@ class Gaussian(NamedTuple):
 
 
 def factorise(found: Found, lane: int) -> Gaussian | float:
-    """Factorise the Hessian on the host, in float64: a float32 loses its smaller eigenvalues.
+    """Factorise the Hessian on the host, in float64: float32 loses its smaller eigenvalues.
 
     Returns:
-        The Gaussian; the smallest eigenvalue where the Hessian is not positive definite.
+        The Gaussian; or the smallest eigenvalue, where the Hessian is not positive definite.
     """
     mode, whitened, prior, density, gradient = (
         np.asarray(part[lane], np.float64) for part in found
@@ -75,10 +75,10 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
         return solve_triangular(lower, half, lower=True, trans=1)
 
     def draw(key: PRNGKeyArray, number: int) -> np.ndarray:
-        # NumPy's, in double precision: JAX would compile it anew for every number of draws
+        # by NumPy, in double precision; JAX would compile it again for every number of draws
         random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
         noise = random.standard_normal((size, number))
-        if short:  # Matheron's rule: a draw of the prior, corrected by what it says of the data
+        if short:  # Matheron's rule: a prior draw, corrected by its misfit to the data
             more = random.standard_normal((rows, number))
             moved = noise - features.T @ inverse(features @ noise + more)
         else:

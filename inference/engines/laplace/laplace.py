@@ -1,4 +1,4 @@
-"""A Gauss-Newton Laplace approximation, its scales set by the evidence."""
+"""The Laplace engine: a Gauss-Newton approximation whose scales maximise the evidence."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from .roles import check_information, integrated, points_of
 
 
 def init_scalars_to_median(site: dict | None = None) -> Any:
-    """Start scalar sites, scales as a rule, at their prior's median, and others at a draw of it."""
+    """Start scalar sites, mostly scales, at their prior's median, and others at a prior draw."""
     if site is None:
         return init_scalars_to_median
     scalar = site["type"] == "sample" and site["fn"].shape() == ()
@@ -34,55 +34,57 @@ def init_scalars_to_median(site: dict | None = None) -> Any:
 
 
 class Laplace(AbstractEngine):
-    """A Gaussian at a mode, with the Gauss-Newton Hessian, its scales set by the evidence.
+    """A Gaussian at each mode, with the Gauss-Newton Hessian; scales maximise the evidence.
 
-    The Gaussian is over the unconstrained values of all latent sites but those of `hyper`, and
+    The Gaussian is over the unconstrained values of all latent sites except those of `hyper`, and
     its mode is that of their density, Jacobian included. Its precision is `J^T F J + P`: `J` is
     the Jacobian of the parameters of the observed sites' distributions, `F` the Fisher
     information of those parameters, `P` the curvature of the prior.
 
-    The sites of `hyper` are points, the same in every draw of a start: where the Laplace evidence,
-    times their own prior density (of the constrained values, as `EnsembleMAP` has it), is highest.
-    Each update is a Gauss-Newton step, shortened where that is better, and MacKay's fixed point
-    for the hyper sites, with `J` held fixed: that the mean depends on a hyper site, an amplitude
-    say, is seen by the density and not by the determinant. By default they are the scalars that
-    are scales, of an observed site or of another site's prior; a rate, a slope or a coefficient is
-    integrated over, whatever its support. `diagnose` names the points.
+    The sites of `hyper` are points, the same in every draw of a start. They maximise the Laplace
+    evidence times their own prior density (of the constrained values, as in `EnsembleMAP`). Each
+    update is a Gauss-Newton step, shortened where that is better, and MacKay's fixed point for the
+    hyper sites with `J` held fixed. If the mean depends on a hyper site, an amplitude for example,
+    the density accounts for it and the determinant does not. By default the points are the scalars
+    that are scales, of an observed site or of another site's prior. Rates, slopes and coefficients
+    are integrated over, whatever their support. `diagnose` names the points.
 
-    Starts that have not reached their mode give no draws, unless none has. The others weigh as
-    their evidences do, in units of what the evidence is worth: the spread of their draws' log
-    weights, or one nat where that is less. So where the posterior is nearly Gaussian a start that
-    ended in a worse place counts for nothing, and where it is a network's, whose evidences are
-    rough, the modes are mixed about equally. Starts with params weigh the same.
+    Starts that have not reached their mode give no draws, unless none has. The others are weighted
+    by their evidences, measured in units of how reliable an evidence is: the spread of the draws'
+    log weights, or one nat where that is less. Where the posterior is nearly Gaussian, a start
+    that ended in a worse mode then counts for nothing; for a network, whose evidences are rough,
+    the modes are mixed about equally. Starts with params get equal shares.
 
-    Params climb with the sites, and so fit the noise if they are many: the noise scale is then too
-    small and bands too narrow. Hold them where SVI has put them, `Laplace(hold_params=True)` with
-    `init=SVI(num_restarts=4)`; or give every weight a prior, `with_prior(field, where="all")`.
+    Params are optimised together with the sites. If they are many they fit the noise, and the
+    noise scale and the bands come out too small. To avoid this, hold them where SVI has put them,
+    `Laplace(hold_params=True)` with `init=SVI(num_restarts=4)`; or give every weight a prior,
+    `with_prior(field, where="all")`.
 
-    Predictions are by default linear in the sites about each mode, as the Gauss-Newton Hessian is
-    that of the linear model, and a draw of a network's weights by it lies far outside of where the
-    network is near that model. `posterior.predict`, `log_likelihood`, `to_datatree` and
-    `diagnose` use, for each draw, the parameters of the observed sites' distributions linearised
-    at its own start's mode, without their constraints (a Poisson rate by its logarithm), on
-    whatever data they are given, and deterministic sites likewise. `bf.realise` does not.
+    By default predictions are linear in the sites about each mode. The Gauss-Newton Hessian is
+    that of the linear model, and draws from it of a network's weights lie far outside the region
+    where network and linear model agree. So `posterior.predict`, `log_likelihood`, `to_datatree`
+    and `diagnose` linearise the parameters of the observed sites' distributions, and the
+    deterministic sites, at the mode of each draw's own start. Parameters are linearised without
+    their constraints (a Poisson rate by its logarithm). `bf.realise` does not linearise.
 
-    Time goes with the cube of the lesser of the number of values and the number of observations
-    where every prior is a Normal that depends on hyper sites alone, else of the number of values
-    `d`; memory with their product, and with `d^2` in the second case.
+    With `d` values and `n` observations, time grows as `min(d, n)^3` and memory as `d n` where
+    every prior is a Normal that depends on hyper sites alone; else time grows as `d^3` and memory
+    also as `d^2`.
 
     Attributes:
-        num_starts: How many climbs, each from a start of its own.
+        num_starts: The number of starts, each optimised by itself.
         num_steps: Optimiser steps.
-        num_updates: Updates of the hyper sites: half of them during the climb, half at its end.
+        num_updates: Updates of the hyper sites, half of them among the optimiser's steps and half
+            after them.
         optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
-        learning_rate: A number, which is held, or a schedule; None for a cosine one-cycle with its
-            peak at 0.01, or with a transformation.
+        learning_rate: A constant rate, or a schedule; None for a cosine one-cycle with its peak at
+            0.01, or where `optimizer` is a transformation.
         hyper: Names of the sites that are points; None for the scalars that are scales, such as
             that of the noise or of a prior; `()` for none.
-        hold_params: Whether params stay as `init` has them, a start on each of its members.
-        num_samples: Draws, of all starts together.
+        hold_params: Whether params stay as `init` gives them, with a start for each of its members.
+        num_samples: The number of draws, of all starts together.
         linearised: Whether predictions are linear about the modes; False runs the program at draws.
-        init_strategy: Where climbs start: a draw from the prior by default, scalars at its median.
+        init_strategy: Where starts begin; by default at a prior draw, with scalars at the median.
 
     References:
         Immer, Korzepa, Bauer, Improving predictions of Bayesian neural nets via local
@@ -120,34 +122,38 @@ class Laplace(AbstractEngine):
             )
 
     def check(self, sites: Sites, members: Members | None) -> None:
-        """Refuse what has no Fisher information here, unknown names, and params without values."""
+        """Refuse sites without a Fisher information, unknown names, and params without values."""
         if sites.factors:
             raise ValueError(
-                f"The program has the factors {list(sites.factors)}, whose curvature `Laplace` "
-                "does not know. Write them as observed sites, or use NUTS or SVI."
+                "`Laplace` expected `model` to have no factors, whose curvature it does not know; "
+                f"got {list(sites.factors)}. Write them as observed sites, or use NUTS or SVI."
             )
         if sites.subsampled:
             raise ValueError(
-                f"The plates {sites.subsampled} subsample their data, and the curvature needs all "
-                "of it: leave `subsample_size` out, or fit with SVI."
+                "`Laplace` expected `model` to use all of its data, which the curvature needs; got "
+                f"subsampling in the plates {sites.subsampled}. Leave `subsample_size` out, or fit "
+                "with SVI."
             )
         latent = [site.name for site in sites.latent]
         unknown = [name for name in self.hyper or () if name not in latent]
         if unknown:
-            raise ValueError(f"`hyper` names {unknown}, no latent site: these are {latent}.")
+            raise ValueError(
+                f"`Laplace` expected `hyper` to name latent sites, among {latent}; got {unknown}."
+            )
         points = self._points(sites)
         if not integrated(sites, points):
             raise ValueError(
-                f"`Laplace` has no site to integrate over: the latent sites are {latent}, all of "
-                "them points. Name those that are to be points, `hyper=()` say; without any "
-                "latent site fit the params with SVI or EnsembleMAP."
+                "`Laplace` expected `model` to have a latent site that is not in `hyper`, to "
+                f"integrate over; got the latent sites {latent}, all of them points. Set `hyper` "
+                "to fewer names, `hyper=()` for none; without a latent site fit the params with "
+                "SVI or EnsembleMAP."
             )
         check_information(sites, points)
         if self.hold_params:
             check_held("`hold_params=True`", sites, members, "num_starts", self.num_starts)
 
     def resolved(self, program: Program, data: Data, sites: Sites) -> "Laplace":
-        """With the names of the points."""
+        """Return the engine with the names of its points in `hyper`."""
         del program, data
         return dataclasses.replace(self, hyper=self._points(sites))
 
@@ -156,8 +162,13 @@ class Laplace(AbstractEngine):
 
     @property
     def params_fit(self) -> str:
-        """Together with the sites' mode, or as `init` gives them."""
+        """Params are fitted together with the sites' mode, or stay as `init` gives them."""
         return "held" if self.hold_params else "point"
+
+    @property
+    def lane(self) -> str:
+        """What one of its lanes is called."""
+        return "start"
 
     def num_lanes(self, sites: Sites) -> int:
         """One for each start."""
@@ -169,7 +180,7 @@ class Laplace(AbstractEngine):
         return self.num_starts
 
     def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
-        """One: the climb, and the updates among and after its steps."""
+        """Return the one phase: optimiser steps, with updates among and after them."""
         del program
         among = self.num_updates // 2
         climb = Alternation(
@@ -188,7 +199,7 @@ class Laplace(AbstractEngine):
     def result(
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
     ) -> Fitted:
-        """Draw from the Gaussians of the starts that arrived, as their evidences weigh."""
+        """Draw from the Gaussians of starts that reached a mode, weighted by their evidences."""
         gaussians = gaussians_of(program, data, outcome.states, outcome.alive)
         number = len(outcome.alive)
         evidence, distance = np.full(number, np.nan), np.full(number, np.inf)

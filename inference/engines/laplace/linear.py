@@ -1,4 +1,4 @@
-"""A program made linear in its sites about the mode of each draw's own start."""
+"""Make a program linear in its sites, about the mode of each draw's own start."""
 
 import copy
 import inspect
@@ -22,38 +22,38 @@ from ...program.wrappers import WRAPPERS, bare
 from ..differentiate import pushed
 from .fisher import FAMILIES
 
-START = "_laplace_start"  # the name under which a draw's start is given, beside its sites
+START = "_laplace_start"  # the name under which a draw's start is passed, beside its sites
 
 
 def predictive(bound: BoundProgram, modes: Values | None) -> Program:
-    """Return what predictions run: the program, linear about the modes where there are any."""
+    """Return the program that predictions run: linear about the modes, where there are any."""
     return linear(bound.program, modes, bound.sites) if modes else bound.program
 
 
 def linear(program: Program, modes: Values, sites: Sites) -> Program:
-    """Return a program that is linear in some sites about one of some of their values.
+    """Return a program that is linear in some of its sites about one of several modes.
 
-    The Gauss-Newton Hessian is that of the linear model, and a draw of the weights of a network by
-    it is far outside of where the network is near that model: predictions are to be the linear
-    model's. The parameters of the observed sites' distributions are linearised without their
-    constraints, a Poisson rate by its logarithm; deterministic sites likewise.
+    The Gauss-Newton Hessian is that of the linear model, and draws from it of a network's weights
+    lie far outside the region where network and linear model agree. So predictions are made by the
+    linear model. The parameters of the observed sites' distributions are linearised without their
+    constraints (a Poisson rate by its logarithm), and deterministic sites likewise.
 
-    The value of `START`, given as those of the sites are, says which mode; without it, of a program
-    that is run at values of one's own, it is the nearest.
+    The mode is the one whose number is passed as the value of `START`, among the sites' values.
+    Without it, as where a program is run at values that are not draws, it is the nearest mode.
 
     Args:
         program: The program.
-        modes: Unconstrained values of the sites that it is to be linear in, `(start, *shape)`.
+        modes: Unconstrained values of the sites in which the result is linear, `(start, *shape)`.
         sites: Its sites.
 
     References:
         Immer, Korzepa, Bauer, Improving predictions of Bayesian neural nets via local
         linearization, AISTATS 2021. https://arxiv.org/abs/2008.08400
     """
-    stems = statements(sites)  # their names on new rows, which are not masked
+    stems = statements(sites)  # names of the sites on new rows, which have no mask
     outputs = {*sites.outputs, *sites.replicates}
     outputs |= {stems[name] for name in sites.outputs if name in stems}
-    # what `obs_mask` puts together is made of sites, and not of their distributions
+    # a site that `obs_mask` puts together is made of values, which have no parameters to linearise
     computed = {site.name for site in sites.deterministic} - {*sites.masked}
     values = {name: jnp.asarray(value) for name, value in modes.items()}
     model = _Linear(program.model, values, tuple(sorted(outputs)), tuple(sorted(computed)))
@@ -61,18 +61,18 @@ def linear(program: Program, modes: Values, sites: Sites) -> Program:
 
 
 def starts_of(modes: Values, stats: dict[str, Any]) -> Values:
-    """Return what a linear program is told beside its sites: each draw's start, `(chain, draw)`."""
+    """Return the values that a linear program needs beside its sites: each draw's start."""
     return {START: stats["start"]} if modes and "start" in stats else {}
 
 
 class _Linear(eqx.Module):
-    """A NumPyro program, linear about one of some modes.
+    """A NumPyro program, linear about one of several modes.
 
     Attributes:
         model: The program.
-        modes: Unconstrained values of the sites that it is linear in, `(start, *shape)`.
+        modes: Unconstrained values of the sites in which it is linear, `(start, *shape)`.
         outputs: Names of the observed sites whose distributions are linearised.
-        computed: Names of the deterministic sites that are.
+        computed: Names of the deterministic sites that are linearised.
     """
 
     model: Callable
@@ -90,7 +90,7 @@ class _Linear(eqx.Module):
 
 
 class _Expansion(Messenger):
-    """Replaces the distributions of a run of the program by linearised ones."""
+    """Replaces the distributions that a run of the program meets by linearised ones."""
 
     def __init__(self, linear: _Linear, args: tuple, kwargs: dict, start: Array | None):
         super().__init__()
@@ -105,7 +105,7 @@ class _Expansion(Messenger):
         names = {"sample": linear.outputs, "deterministic": linear.computed}.get(msg["type"], ())
         if msg.get("name") not in names:
             return
-        # sites that come later have no value yet, and what is asked for does not depend on them
+        # later sites have no value yet, and this one does not depend on them
         known = tuple(name for name in linear.modes if name in self.values)
         if known != self.known:
             self.known, self.expanded = known, self._expand(known)
@@ -151,7 +151,7 @@ class _Expansion(Messenger):
                     continue
                 site = trace[name]
                 if site["type"] == "deterministic":
-                    if name not in self.linear.computed:  # what `obs_mask` puts together
+                    if name not in self.linear.computed:  # one that `obs_mask` puts together
                         continue
                     if jnp.issubdtype(jnp.result_type(site["value"]), jnp.floating):
                         found[name] = jnp.asarray(site["value"])
@@ -181,9 +181,9 @@ class _Expansion(Messenger):
 
 
 def _start() -> Array | None:
-    """Ask for the start of the draw that the program is run at, as a program asks for a site."""
+    """Return the start of the current draw, asked of the handlers as a site's value is."""
     message = {
-        "type": "mutable",  # what may be given a value, and enters no density
+        "type": "mutable",  # a type that handlers may substitute and that enters no density
         "name": START,
         "fn": lambda: None,
         "args": (),
@@ -198,7 +198,7 @@ def _transform(base: Any, parameter: str) -> Any:
 
 
 def _with_parameters(fn: Any, values: Values) -> Any:
-    """Return a copy of a distribution with other parameters, given without their constraints."""
+    """Return a copy of a distribution with other parameters, given unconstrained."""
     new = copy.copy(fn)
     if isinstance(fn, WRAPPERS):
         new.base_dist = _with_parameters(fn.base_dist, values)

@@ -1,8 +1,8 @@
-"""What a latent site does in its program, and so what Laplace makes of it.
+"""Which latent sites Laplace integrates over, and which it holds at a point.
 
-A scale is a poor coordinate to integrate over by a Gaussian: the joint density of a scale and what
-it scales has its mode at the wrong place, or none. It is held at the point where the evidence is
-highest. A rate, a slope or a coefficient is integrated over, whatever its support.
+A Gaussian is a poor approximation for a scale: the joint density of a scale and what it scales has
+its mode at the wrong place, or none. So scales are held at the point where the evidence is highest.
+A rate, a slope or a coefficient is integrated over, whatever its support.
 """
 
 from bayesfield.checks import listed
@@ -17,8 +17,8 @@ SHAPES = {"concentration"}  # how narrow a Gamma, a Dirichlet or a negative bino
 def points_of(sites: Sites) -> tuple[str, ...]:
     """Return the scalars that are scales of what the program observes or of its priors.
 
-    A scalar whose support is not the real line, and which everything that reads it reads as a
-    scale, or as a shape that has no Fisher information here.
+    Such a scalar has a support other than the real line, and every distribution that depends on it
+    uses it as a scale, or as a shape parameter without a known Fisher information.
     """
     return tuple(
         site.name
@@ -28,7 +28,7 @@ def points_of(sites: Sites) -> tuple[str, ...]:
 
 
 def _is_scale(name: str, sites: Sites) -> bool:
-    """Whether each distribution that reads a site reads it as its scale."""
+    """Whether every distribution that depends on a site uses it as a scale."""
     read = {
         reader: {spelt.rsplit(".", 1)[-1] for spelt, names in parameters.items() if name in names}
         for reader, parameters in sites.reads.items()
@@ -43,26 +43,26 @@ def _is_scale(name: str, sites: Sites) -> bool:
 def _as_a_scale(family: str, parameters: set[str]) -> bool:
     scales = SPREADS | SHAPES
     if family == "Gamma" and "concentration" in parameters:
-        scales = scales | {"rate"}  # of a Gamma told by its mean and its shape
+        scales = scales | {"rate"}  # of a Gamma given by its mean and its shape
     return parameters <= scales
 
 
 def check_information(sites: Sites, points: tuple[str, ...]) -> None:
-    """Refuse what has no Fisher information and depends on sites that are integrated over.
+    """Refuse a distribution without a known Fisher information that depends on integrated sites.
 
     Raises:
-        ValueError: There is such a distribution, or such a parameter of one.
+        ValueError: There is such a distribution, or one with such a parameter.
     """
     free = {site.name for site in sites.latent} - set(points)
     for site in sites.observed:
         reads = sites.reads.get(site.name, {})
         depends = {parameter: sorted(free & set(names)) for parameter, names in reads.items()}
         if not any(depends.values()):
-            continue  # a site that is fixed, by `condition` say, tells nothing of the others
+            continue  # a site that depends on no free site carries no information about them
         if site.family not in FAMILIES:
             raise ValueError(
                 f"`Laplace` has no Fisher information for `{site.name}`, whose distribution is "
-                f"{site.family}; it has it for {', '.join(FAMILIES)}. Use NUTS or SVI."
+                f"{site.family}; it knows that of {', '.join(FAMILIES)}. Use NUTS or SVI."
             )
         for parameter in FAMILIES[site.family].fixed:
             if depends.get(parameter):

@@ -1,1 +1,1 @@
-"""`NUTS`: Hamiltonian Monte Carlo that chooses the length of its trajectories."""
+"""`NUTS`: Hamiltonian Monte Carlo that chooses its own trajectory lengths."""

@@ -1,4 +1,4 @@
-"""The No-U-Turn sampler: its settings, and what is made of its chains."""
+"""The No-U-Turn sampler: its settings, and the posterior made from its chains."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,15 +21,16 @@ from ..engine import AbstractEngine, check_held
 from ..fitted import Fitted, Members, Start, best_first
 from .sampler import METRICS, Sampler
 
-LEAST_FOR_SCALES = 10  # draws of a chain; of fewer the next fit is told of no scales
+LEAST_FOR_SCALES = 10  # draws that a chain needs before its sds are handed to another fit
 
 
 class NUTS(AbstractEngine):
     """The No-U-Turn sampler, with Stan's windowed warm-up of step size and metric.
 
-    Params are held at the values that `init` gives them: a trunk each, `num_chains` chains on
-    each trunk. A program without params has one trunk. Chains start at the members of `init`, at
-    a draw of its guide where it is an SVI fit, whose scales are then the first metric too.
+    Params are held at the values that `init` gives them. Each of its best `num_trunks` members
+    gives one set of params, a trunk, on which `num_chains` chains run; a program without params
+    has one trunk. Chains start at the members of `init`. Where `init` is an SVI fit they start at
+    a draw of its guide, and the guide's scales are the first metric.
 
     The defaults are short (benchmarks/BELIEVABLE.md says what they are good for). Ask for more
     draws if you will report individual parameters.
@@ -37,17 +38,18 @@ class NUTS(AbstractEngine):
     Attributes:
         num_chains: Chains on each trunk; None for 4, or for 2 on each of several trunks.
         num_warmup: Warm-up steps, not kept.
-        num_samples: Draws kept of each chain; None for 200, or for 300 on several trunks, each of
-            which is judged by two chains.
+        num_samples: Draws kept of each chain; None for 200, or for 300 on several trunks, where
+            each trunk is judged by only two chains.
         num_trunks: How many of `init`'s best members give a trunk.
-        target_accept_prob: What the step size is tuned to; nearer to 1 makes smaller steps.
-        max_tree_depth: A trajectory has at most 2 to this many steps.
-        metric: `"diagonal"` or `"dense"`, what the warm-up estimates.
-        guide_weight: How many draws the scales of an SVI fit count for, in `init`, when a window
+        target_accept_prob: The acceptance rate to which the step size is tuned; closer to 1 means
+            smaller steps.
+        max_tree_depth: A trajectory has at most `2 ** max_tree_depth` steps.
+        metric: The form of the metric that the warm-up estimates, `"diagonal"` or `"dense"`.
+        guide_weight: Where `init` is an SVI fit, how many draws its scales count for when a window
             of the warm-up estimates the metric; 0 forgets them after the first window.
-        batch_size: How many chains are mapped at once; None for all of them on an accelerator and
-            one on a CPU, where a mapped chain waits for the longest trajectory and copies its tree
-            at each step.
+        batch_size: How many chains run in one batch; None for all of them on an accelerator and
+            one on a CPU, where chains in a batch wait for the longest trajectory and copy their
+            trees at each step.
         init_strategy: Where chains start without `init`.
 
     References:
@@ -79,41 +81,46 @@ class NUTS(AbstractEngine):
         check_one_of("NUTS", "metric", self.metric, METRICS)
 
     def check(self, sites: Sites, members: Members | None) -> None:
-        """Refuse params without values, a subsampling plate, and trunks that are not there."""
+        """Refuse params without values, a subsampling plate, and more trunks than `init` has."""
         if sites.subsampled:
             raise ValueError(
-                f"The plates {sites.subsampled} subsample their data, which changes the density "
-                "from step to step: NUTS needs all of it. Leave `subsample_size` out, or fit "
-                "with SVI."
+                "`NUTS` expected `model` to use all of its data at every step, as subsampling "
+                f"changes the density; got subsampling in the plates {sites.subsampled}. Leave "
+                "`subsample_size` out, or fit with SVI."
             )
         if not sites.latent:
             raise ValueError(
-                "The program has params and no latent site: there is nothing to sample. Put a "
-                "prior on it (`with_prior`), or fit the params with SVI or EnsembleMAP."
+                "`NUTS` expected `model` to have a latent site to sample; got params alone. Put a "
+                "prior on them (`with_prior`), or fit them with SVI or EnsembleMAP."
             )
         if self.num_trunks > 1 and not sites.params:
             raise ValueError(
-                f"`num_trunks={self.num_trunks}` needs params, and the program has none: it has "
-                "one trunk, however many starts. Use `num_chains`."
+                "`NUTS` expected `num_trunks` to be 1 for a program without params, which has one "
+                f"trunk; got {self.num_trunks}. Use `num_chains` for more chains."
             )
         check_held("MCMC", sites, members, "num_trunks", self.num_trunks)
 
     @property
     def params_fit(self) -> str:
-        """As `init` gives them."""
+        """Params stay as `init` gives them."""
         return "held"
 
     @property
     def draws_are(self) -> str:
-        """Those of chains."""
+        """Draws are the steps of chains."""
         return "chains"
+
+    @property
+    def lane(self) -> str:
+        """What one of its lanes is called."""
+        return "chain"
 
     def num_lanes(self, sites: Sites) -> int:
         """One for each chain of each trunk."""
         return self._chains_on_a_trunk * (self.num_trunks if sites.params else 1)
 
     def assign(self, sites: Sites, num_members: int) -> list[int]:
-        """Each trunk's chains start at its member; without params, at the members in turn."""
+        """Start each trunk's chains at its member; without params, at the members in turn."""
         lanes = range(self.num_lanes(sites))
         if sites.params:
             return [lane // self._chains_on_a_trunk for lane in lanes]
@@ -134,15 +141,15 @@ class NUTS(AbstractEngine):
         return self.batch_size
 
     def alike_in_groups(self) -> bool:
-        """Where chains run one after the other: XLA leaves the loop of a trajectory as it is."""
+        """True where chains run one at a time: how many there are does not change their code."""
         return self.lanes_at_once() == 1
 
     def extended(self, num_samples: int) -> "NUTS":
-        """With so many more draws of each chain."""
+        """Return the engine with `num_samples` more draws of each chain."""
         return dataclasses.replace(self, num_samples=self._draws_of_a_chain + num_samples)
 
     def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
-        """One: warm-up and sampling by one compiled function."""
+        """Return the one phase: warm-up and sampling, by one compiled function."""
         del program
         return (
             Sampler(
@@ -159,7 +166,7 @@ class NUTS(AbstractEngine):
     def result(
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
     ) -> Fitted:
-        """Constrain the draws; chains that are not alive are left out."""
+        """Return the constrained draws of the chains that stayed finite."""
         del key
         kept = outcome.kept.get("nuts")
         if kept is None:
@@ -193,7 +200,7 @@ class NUTS(AbstractEngine):
 
 @eqx.filter_jit
 def _constrain(program: Program, data: Data, params: Values, template: Values, flat: Array):
-    """Return the values of draws `(chain, draw, size)`, `(chain, draw, *shape)`."""
+    """Return constrained values `(chain, draw, *shape)` of flat draws `(chain, draw, size)`."""
     _, unravel = ravel_pytree(template)
 
     def one(params: Values, flat: Array) -> Values:

@@ -1,4 +1,4 @@
-"""The phase of NUTS: a chain's warm-up and its draws, by BlackJAX's parts."""
+"""The phase of NUTS: a chain's warm-up and its draws, built from BlackJAX's parts."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,10 +19,10 @@ METRICS = {"diagonal": "welford_diag", "dense": "welford_dense"}
 
 
 class Chain(NamedTuple):
-    """A chain's state: BlackJAX's, what it is run with, and the moments of what it has drawn.
+    """A chain's state: BlackJAX's own, the settings it runs with, and moments of its draws.
 
-    The moments, of each value and, last, of the log density, are here so that a chain that goes on
-    ends with those of one longer chain.
+    The moments are those of each value and, last, of the log density. They are part of the state
+    so that a continued chain ends with the moments of one longer chain.
     """
 
     hmc: Any
@@ -50,14 +50,14 @@ class Sampler(AbstractPhase):
     guide_weight: float = eqx.field(static=True)
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> Chain:
-        """Start a chain at its lane's position, or at a draw of the guide that `init` was."""
+        """Start a chain at its lane's position, or at a draw of the guide that `init` fitted."""
         import blackjax
 
         flat, unravel = ravel_pytree(lane.position)
         spread = None
         if lane.scales:  # the guide's, which are the first metric too
             spread, _ = ravel_pytree(lane.scales)
-            spread = jnp.where(spread > 0, spread, 1.0)  # a chain that stood still knows of none
+            spread = jnp.where(spread > 0, spread, 1.0)  # a chain that never moved has none
             flat = flat + spread * jax.random.normal(key, flat.shape, flat.dtype)
         core, da_init, *_ = self._adaptation(spread, seeded=spread is not None)
         metric, one = core.init(flat.size), jnp.ones((), flat.dtype)
@@ -73,7 +73,7 @@ class Sampler(AbstractPhase):
         )
 
     def step(self, program: Program, data: Data, state: Chain, index: Array, key: PRNGKeyArray):
-        """Take one trajectory, and adapt to it in the warm-up."""
+        """Run one trajectory; in the warm-up also adapt the step size and metric to it."""
         hmc, info = _nuts_step(program, data, state, key, self.max_tree_depth)
         new = jax.lax.cond(
             index < self.num_discarded,
@@ -96,12 +96,12 @@ class Sampler(AbstractPhase):
         return new, Step(keep, all_finite(hmc.logdensity, hmc.logdensity_grad))
 
     def status(self, chunk: dict[str, np.ndarray]) -> str:
-        """Count the divergences."""
+        """Return the number of divergences and the step size, for the progress bar."""
         divergences = int(chunk["diverging"].sum())
         return f"{divergences} divergences, step size {chunk['step_size'][:, -1].mean():.2g}"
 
     def _adapt(self, index: Array, chain: Chain, acceptance_rate: Array) -> Chain:
-        """One step of Stan's schedule: the step size always, the metric in its windows."""
+        """Adapt by Stan's schedule: the step size always, the metric only in its windows."""
         stages, ends = _schedule(self.num_discarded).T
         core, da_init, da_update, da_final = self._adaptation(None, seeded=bool(chain.scales))
         metric, averaging = chain.adaptation
@@ -142,10 +142,12 @@ class Sampler(AbstractPhase):
 
 
 def _schedule(num_warmup: int) -> Array:
-    """Return Stan's stages, `(step, [stage, whether a window ends])`, in proportion when short.
+    """Return Stan's stages as `(step, [stage, whether a window ends])`, scaled when short.
 
-    BlackJAX keeps Stan's 75 and 50 steps down to 150, of which they leave 25 to learn the metric
-    from; below that it takes 15 % and 10 %, and in 10 % the step size is not found again.
+    BlackJAX keeps Stan's first 75 and last 50 steps down to a warm-up of 150, which leaves 25 to
+    learn the metric from. Below that it takes 15 % and 10 %, and 10 % is too few to tune the step
+    size again. Here the first part is 15 % of the warm-up and the last a third of it, up to Stan's
+    lengths.
     """
     from blackjax.adaptation.window_adaptation import build_schedule
 
@@ -158,7 +160,7 @@ def _schedule(num_warmup: int) -> Array:
 
 
 def _count(chain: Chain, acceptance_rate: Array) -> Chain:
-    """Count the draw in."""
+    """Return the chain with its last draw added to the moments."""
     del acceptance_rate
     drawn = jnp.append(chain.hmc.position, chain.hmc.logdensity)
     return chain._replace(moments=_moments()[1](chain.moments, drawn))

@@ -1,4 +1,4 @@
-"""The phases of SVI: the climb of the ELBO, with a guide of ours or one of NumPyro's."""
+"""The phases of SVI: the ELBO maximised, with a guide of this package or one of NumPyro's."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,20 +21,20 @@ from ..optimizers import build_optimizer
 from .guides import GUIDES, AbstractGaussian
 from .numpyro_guides import is_point, model_of, rebuilt
 
-PEAK = 2e-2  # of the learning rate, where none is given
-JUDGED = 200  # draws by which it is measured how far a guide is from its best
+PEAK = 2e-2  # the highest learning rate, where none is given
+JUDGED = 200  # draws from which a guide's distance from the best of its family is estimated
 
 
 class Drawn(NamedTuple):
-    """What is made of a restart's end.
+    """What a restart gives at its end: params, draws of its guide, and how good the guide is.
 
     Attributes:
         params: Constrained.
         values: Draws of the latent sites, constrained, `(draw, *shape)`.
-        log_weight: Of each draw.
+        log_weight: Log joint density less the guide's, for each draw.
         centre: The guide's mean, unconstrained.
         spread: Its sd.
-        distance: How far the guide is from its best, in sds.
+        distance: How far the guide is from the best of its family, in sds.
     """
 
     params: Values
@@ -46,7 +46,7 @@ class Drawn(NamedTuple):
 
 
 class AbstractClimb(AbstractPhase):
-    """A climb of the ELBO; its settings are those of `SVI`."""
+    """The phase that maximises the ELBO; its settings are those of `SVI`."""
 
     name: str = eqx.field(static=True)
     num_steps: int = eqx.field(static=True)
@@ -62,7 +62,7 @@ class AbstractClimb(AbstractPhase):
         raise NotImplementedError
 
     def status(self, chunk: dict[str, np.ndarray]) -> str:
-        """Say the best restart's loss."""
+        """Return the best restart's loss, for the progress bar."""
         return loss_status(chunk)
 
     def _optimizer(self) -> optax.GradientTransformation:
@@ -70,7 +70,7 @@ class AbstractClimb(AbstractPhase):
 
 
 class GaussianClimb(AbstractClimb):
-    """The ELBO of a Gaussian guide, climbed together with the params."""
+    """Maximise the ELBO over a Gaussian guide and the params together."""
 
     def init(self, program: Program, data: Data, lane: Any, key: PRNGKeyArray):
         """Start the guide at the lane's position."""
@@ -129,10 +129,10 @@ class GaussianClimb(AbstractClimb):
 
 
 class NumPyroClimb(AbstractClimb):
-    """NumPyro's own SVI, for its AutoGuides and for guide functions."""
+    """Run NumPyro's own SVI, for its AutoGuides and for guide functions."""
 
     def init(self, program: Program, data: Data, lane: Any, key: PRNGKeyArray):
-        """Start the guide at the lane's position, a guide function where it says itself."""
+        """Start an AutoGuide at the lane's position; a guide function chooses its own start."""
         values = program.constrain(data, lane.params, lane.position)
         numpyro_svi = self._svi(program, data, init_to_value(values=values))
         return numpyro_svi.init(key, init_params=program.join(lane.params))
@@ -141,7 +141,7 @@ class NumPyroClimb(AbstractClimb):
         """Take a step of the optimiser."""
         del index, key  # NumPyro's state carries its own
         numpyro_svi = self._svi(program, data)
-        numpyro_svi.init(jax.random.key(0))  # for what it remembers; not run
+        numpyro_svi.init(jax.random.key(0))  # sets up its hidden state; the result is not used
         state, loss = numpyro_svi.update(state)
         params = numpyro_svi.optim.get_params(state.optim_state)
         return state, Step({"loss": loss}, all_finite(loss, params))
@@ -175,7 +175,7 @@ class NumPyroClimb(AbstractClimb):
         return Drawn(params, values, log_weight, centre, spread, distance)
 
     def _svi(self, program: Program, data: Data, strategy: Any = init_to_median) -> svi.SVI:
-        """Build NumPyro's SVI; it and an AutoGuide remember things, so anew in each trace."""
+        """Build NumPyro's SVI, in each trace anew: it and an AutoGuide keep hidden state."""
         guide = rebuilt(self.guide, program, data, strategy)
         loss = Trace_ELBO(num_particles=self.num_particles)
         climb = optim.optax_to_numpyro(self._optimizer())
@@ -183,7 +183,7 @@ class NumPyroClimb(AbstractClimb):
 
 
 def _distance(program: Program, data: Data, params: Values, position: Values, keys: Array) -> Array:
-    """Return how far the guide that has these draws `(draw, *shape)` is from its best."""
+    """Return how far a guide with these draws `(draw, *shape)` is from the best of its family."""
     if not position:  # a program of params alone
         return jnp.zeros(())
 

@@ -1,8 +1,8 @@
-"""Gaussian guides on the flat vector of a program's unconstrained latent values.
+"""The guides that `SVI` knows by name: Gaussians on the flat vector of unconstrained latent values.
 
-The guides that have names. They are written here, and not taken from NumPyro's AutoGuides, for
-what those cost: an AutoGuide runs the model half a dozen times to set itself up, anew in each
-trace, which makes the first call several times slower. Any AutoGuide is still a guide.
+They are not NumPyro's AutoGuides because an AutoGuide runs the model several times to set itself
+up, and again in each trace, which makes the first call much slower. `SVI` still takes any
+AutoGuide as its `guide`.
 """
 
 import abc
@@ -30,10 +30,11 @@ class AbstractGaussian(eqx.Module):
         """Return the Gaussian."""
 
     def draw(self, parameters: PyTree, key: PRNGKeyArray) -> tuple[Array, Array]:
-        """Return a draw and its log density, whose gradient is the path's alone.
+        """Return a draw and its log density, with the gradient through the draw alone.
 
-        Without the score, whose mean is zero, the gradient of the ELBO has no noise where the
-        family holds the posterior: Roeder, Wu, Duvenaud, Sticking the Landing, NeurIPS 2017.
+        The score term, whose mean is zero, is left out. The gradient of the ELBO then has no noise
+        at the optimum where the family contains the posterior: Roeder, Wu, Duvenaud, Sticking the
+        Landing, NeurIPS 2017.
         """
         z = jnp.asarray(self.distribution(parameters).rsample(key))
         stopped = self.distribution(jax.lax.stop_gradient(parameters))
@@ -57,13 +58,13 @@ class LowRank(AbstractGaussian):
     """A diagonal and `rank` directions: covariance `diag + F F^T`.
 
     Attributes:
-        rank: How many directions; the root of the dimension where None.
+        rank: The number of directions; None for the square root of the dimension.
     """
 
     rank: int | None = eqx.field(static=True, default=None)
 
     def init(self, centre: Float[Array, " d"], scale: float) -> PyTree:
-        """Start with directions along the first coordinates; zeros would never move."""
+        """Start with directions along the first coordinates; from zeros they would never move."""
         rank = self.rank or max(1, round(math.sqrt(centre.size)))
         return {
             "loc": centre,
@@ -79,10 +80,10 @@ class LowRank(AbstractGaussian):
 
 
 class FullRank(AbstractGaussian):
-    """Any covariance, by its Cholesky factor; for up to some hundreds of latent values."""
+    """Any covariance, by its Cholesky factor; practical for up to some hundreds of values."""
 
     def init(self, centre: Float[Array, " d"], scale: float) -> PyTree:
-        """Start at the diagonal alone."""
+        """Start without correlations."""
         return {
             "loc": centre,
             "log_scale": jnp.full_like(centre, math.log(scale)),

@@ -1,8 +1,9 @@
 """NumPyro's guides, made anew for a program inside each trace.
 
-An AutoGuide remembers what it saw of the model when it first ran, tracers among it, so one that
-the user made is never run: a copy without that memory is. Model and guide are given no arguments,
-as those of the program may be called as those of NumPyro's own functions are (`rng_key`).
+An AutoGuide remembers what it saw of the model when it first ran, tracers included. So a guide
+that the user made is never run itself; a copy without that memory is. Model and guide are called
+without arguments, because an argument of the program may have the name of one of NumPyro's own
+functions' arguments (`rng_key`).
 """
 
 import copy
@@ -23,9 +24,10 @@ from bayesfield.checks import listed
 
 from ...program.program import TRACING, Data, Program, Sites
 
-MEMORY = ("prototype_trace", "_batch_shape", "_event_shape")  # None in a guide that has not run
-MEMORIES = ("_prototype_frames", "_prototype_frame_full_sizes", "_event_dims")  # empty there
-LEFT = (  # not there
+# Attributes of an AutoGuide that a run changes, by what they are in a guide that has not run.
+MEMORY = ("prototype_trace", "_batch_shape", "_event_shape")  # None
+MEMORIES = ("_prototype_frames", "_prototype_frame_full_sizes", "_event_dims")  # empty
+LEFT = (  # absent
     *("_potential_fn_gen", "_potential_fn", "_postprocess_fn", "_init_locs"),
     *("_prototype_plate_sizes", "_init_latent", "_unpack_latent", "latent_dim", "plates"),
     *("_surrogate_potential_fn", "_surrogate_prototype_trace"),
@@ -41,13 +43,13 @@ def kind_of(guide: Any) -> type | None:
 
 
 def is_point(guide: Any) -> bool:
-    """Whether a guide has no spread at all."""
+    """Whether a guide is a point mass, as `AutoDelta` is."""
     kind = kind_of(guide)
     return kind is not None and issubclass(kind, autoguide.AutoDelta)
 
 
 def fresh(guide: Any) -> Any:
-    """Return a copy of an AutoGuide that remembers no model that it has run; others as they are."""
+    """Return a copy of an AutoGuide without memory of a model; return other guides unchanged."""
     if not isinstance(guide, AutoGuide):
         return guide
     new = copy.copy(guide)
@@ -66,7 +68,7 @@ def fresh(guide: Any) -> Any:
 
 
 def check_guide(call: str, guide: Any) -> None:
-    """Refuse a guide that cannot be made, or whose draws are not those of its posterior."""
+    """Refuse a guide that cannot be built, or whose draws are not of what was fitted."""
     kind = kind_of(guide)
     if kind is None:
         if isinstance(guide, type) or not callable(guide):
@@ -78,9 +80,9 @@ def check_guide(call: str, guide: Any) -> None:
         return
     if issubclass(kind, autoguide.AutoLaplaceApproximation):
         raise ValueError(
-            f"`{call}` expected `guide` to be one that is drawn from as it is fitted; got "
-            "AutoLaplaceApproximation, which is a point while it is fitted. Use the engine "
-            '`Laplace()`; or `guide="multivariate_normal"`.'
+            f"`{call}` expected `guide` to have a spread while it is fitted; got "
+            "AutoLaplaceApproximation, which is a point until it is done. Use the engine "
+            '`Laplace()`, or `guide="multivariate_normal"`.'
         )
     if isinstance(guide, AutoGuide):
         for part in getattr(guide, "_guides", ()):
@@ -97,8 +99,8 @@ def check_guide(call: str, guide: Any) -> None:
     ]
     if required:
         raise TypeError(
-            f"`{call}` expected `guide` to be a class that is made of a model alone; "
-            f"{kind.__name__} also needs {required}. Pass an instance, "
+            f"`{call}` expected `guide` to be a class that needs a model alone; got "
+            f"{kind.__name__}, which also needs {required}. Pass an instance, "
             f"`{kind.__name__}(model, ...)`, or a partial with them."
         )
     if kind is autoguide.AutoGuideList:
@@ -109,14 +111,14 @@ def check_guide(call: str, guide: Any) -> None:
 
 
 def check_covers(call: str, guide: Any, program: Program, data: Data, sites: Sites) -> None:
-    """Refuse a guide that does not draw just the program's latent sites, by running it on shapes.
+    """Refuse a guide whose sites are not the program's latent sites; it is run on shapes only.
 
     Raises:
-        ValueError: It misses a site, draws another one, or gives one another shape.
+        ValueError: It misses a latent site, draws an extra one, or gives one the wrong shape.
     """
     kind = kind_of(guide)
     if kind is not None and not issubclass(kind, autoguide.AutoGuideList):
-        return  # it reads its sites off the program
+        return  # an AutoGuide takes its sites from the program
     found: dict[str, tuple[int, ...]] = {}
 
     def run(key: PRNGKeyArray) -> None:
@@ -140,17 +142,17 @@ def check_covers(call: str, guide: Any, program: Program, data: Data, sites: Sit
     if wrong:
         raise ValueError(
             f"`{call}` expected `guide` to draw the program's latent sites, {[*latent]}; got one "
-            f"that {listed(wrong)}. What a guide draws for itself alone is marked "
+            f"that {listed(wrong)}. Mark a site that only the guide has with "
             '`infer={"is_auxiliary": True}`.'
         )
 
 
 def rebuilt(guide: Any, program: Program, data: Data, strategy: Callable) -> Callable[[], Any]:
-    """Return a guide for a program, of no arguments, that remembers no earlier trace.
+    """Return a guide for a program that takes no arguments and remembers no earlier trace.
 
     Args:
         guide: An AutoGuide as a class, an instance or a partial, or a guide function.
-        program: What it is to guide: an AutoGuide's own model is put aside for it.
+        program: The program to guide; it replaces an AutoGuide's own model.
         data: The program's arrays.
         strategy: Where an AutoGuide starts.
     """
@@ -184,7 +186,7 @@ def _anew(guide: AutoGuide, program: Program, data: Data, strategy: Callable, mo
     if isinstance(guide, autoguide.AutoSemiDAIS):
         if guide.global_guide is not None:
             new.global_guide = part(guide.global_guide)
-            return new  # the local model is given what the global one returns
+            return new  # the local model takes what the global one returns as its arguments
         new.local_model = _placed(guide.local_model, program, data)
         if guide.local_guide is not None:
             new.local_guide = _placed(guide.local_guide, program, data)
@@ -192,7 +194,7 @@ def _anew(guide: AutoGuide, program: Program, data: Data, strategy: Callable, mo
 
 
 def _placed(fn: Any, program: Program, data: Data) -> Any:
-    """Return a function of the program's arguments as one of none, its handlers kept."""
+    """Bind the program's arguments to a function of them, keeping its handlers."""
     if fn is program.model:
         return model_of(program, data)
     if isinstance(fn, Messenger):

@@ -26,27 +26,26 @@ from .numpyro_guides import check_covers, check_guide, fresh, is_point
 
 
 class SVI(AbstractEngine):
-    """Stochastic variational inference: the ELBO climbed by an optax optimiser.
+    """Stochastic variational inference: the ELBO maximised by an optax optimiser.
 
-    Restarts run side by side, each with its own trunk, guide and losses, and all are kept; the
-    draws come from the `num_trunks` best in equal shares.
+    Restarts run side by side, each with its own trunk, guide and losses. All are kept as starts of
+    another fit; the draws come from the `num_trunks` best, in equal shares.
 
     Attributes:
         guide: `"normal"` (mean field), `"low_rank"`, `"multivariate_normal"` (full covariance);
             a NumPyro AutoGuide as a class, an instance, `AutoNormal(model)`, or a partial; or a
-            guide function of the model's arguments. An instance keeps its settings and starts
-            anew, where its `init_loc_fn` says; its model is the program's.
+            guide function of the model's arguments. Of an instance the settings are used and
+            not what it has learnt; it starts where its `init_loc_fn` says, on this program.
         num_steps: Optimiser steps.
         optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
-        learning_rate: A number, which is held, or a schedule; None for a cosine one-cycle with its
-            peak at 0.02, or with a transformation.
-        num_restarts: How many fits, each from a start of its own.
+        learning_rate: A constant rate, or a schedule; None for a cosine one-cycle with its peak at
+            0.02, or where `optimizer` is a transformation.
+        num_restarts: The number of fits, each from its own start.
         num_trunks: How many of the best restarts the draws come from.
-        num_samples: Draws, of all of them together.
+        num_samples: The number of draws, of all these restarts together.
         num_particles: Draws of the guide in each estimate of the ELBO.
-        init_scale: The sd, unconstrained, that a named guide starts with.
-        batch_size: How many restarts are mapped at once; None takes so many that their arrays
-            stay in the cache.
+        init_scale: The sd, unconstrained, that a guide given by name starts with.
+        batch_size: How many restarts run in one batch; None for as many as fit in the CPU's cache.
         init_strategy: Where guides start without `init`.
     """
 
@@ -87,7 +86,7 @@ class SVI(AbstractEngine):
         check_optimizer("SVI", self.optimizer, self.learning_rate)
 
     def resolved(self, program: Program, data: Data, sites: Sites) -> "SVI":
-        """With the start that an AutoGuide says; a guide of other sites is refused."""
+        """Take the start from an AutoGuide that has one; refuse a guide of other sites."""
         if isinstance(self.guide, str):
             return self
         check_covers("SVI", self.guide, program, data, sites)
@@ -96,8 +95,13 @@ class SVI(AbstractEngine):
 
     @property
     def params_fit(self) -> str:
-        """To the spread of the guide, which a guide that is a point has not."""
+        """Params are fitted to the guide's spread, or to a point where the guide is one."""
         return "point" if is_point(self.guide) else "spread"
+
+    @property
+    def lane(self) -> str:
+        """What one of its lanes is called."""
+        return "restart"
 
     def num_lanes(self, sites: Sites) -> int:
         """One for each restart."""
@@ -109,7 +113,7 @@ class SVI(AbstractEngine):
         return self.batch_size
 
     def phases(self, program: Program) -> tuple[AbstractClimb]:
-        """One: the climb."""
+        """Return the one phase: the optimisation of the ELBO."""
         del program
         kind = GaussianClimb if isinstance(self.guide, str) else NumPyroClimb
         climb = kind(

@@ -516,8 +516,12 @@ def indicator(x, y=None):
 REFUSED = {
     "factor": (with_factor, Laplace(), "factors.*extra"),
     "family": (cauchy, Laplace(), "`y`.*Cauchy"),
-    "nothing to integrate": (only_a_scale, Laplace(), "no site to integrate.*scale"),
-    "unknown name": (line, Laplace(hyper=("noise",)), "`hyper` names.*noise"),
+    "nothing to integrate": (
+        only_a_scale,
+        Laplace(),
+        "a latent site .* to integrate over; got .*scale",
+    ),
+    "unknown name": (line, Laplace(hyper=("noise",)), "`hyper` to name latent sites, .*noise"),
     "a scale integrated over": (heavy, Laplace(hyper=(), num_steps=2), "scale.*`y`.*StudentT"),
     "discrete": (indicator, Laplace(), "`?z`?.*discrete"),
 }

@@ -107,7 +107,7 @@ REFUSED = {
     "nan in a pytree": (lambda x, y: None, {"x": {"a": X, "b": holding(-np.inf)}, "y": Y}, TINY,
                         {}, ValueError, r"`x\['b'\]` to be finite; got 1 values"),
     "allow_nan string": (line, DATA, TINY, {"allow_nan": "y"}, TypeError,
-                         r"must be a tuple of names.*got a string"),
+                         r"expected `allow_nan` to be a tuple of names; got a string"),
     "allow_nan unknown": (line, DATA, TINY, {"allow_nan": ("w",)}, ValueError,
                           r"`allow_nan` names \['w'\], which `data` does not hold"),
     "empty": (line, {"x": X[:0], "y": Y[:0]}, TINY, {}, ValueError,
@@ -154,37 +154,37 @@ REFUSED = {
     "init's name": (line, DATA, TINY, {"init": "hmc"}, ValueError,
                     r"expected `init` to be one of \['ensemble_map'"),
     "init's class": (line, DATA, TINY, {"init": SVI}, TypeError,
-                     r"`init` must be a Posterior, an engine to run first, or a dict"),
+                     r"expected `init` to be a posterior, an engine to run first, or a dict"),
     "init's names": (line, DATA, TINY, {"init": {"slop": 1.0}}, ValueError,
-                     r"`init` holds `slop`, which is no site of the program: \['slope', 'sigma'\]"),
+                     r"expected `init` to name sites .*, of \['slope', 'sigma'\]; got `slop`"),
     "init's shape": (line, DATA, TINY, {"init": {"slope": np.ones(2)}}, ValueError,
-                     r"`init` holds `slope` of shape \(2,\); the site has \(\)"),
+                     r"expected `init` to hold `slope` of shape \(\); got shape \(2,\)"),
     "old key": (line, DATA, TINY, {"key": jr.PRNGKey(0)}, TypeError,
                 r"`fit_posterior` expected `key` to be a typed key.*wrap_key_data"),
     "int key": (line, DATA, TINY, {"key": 0}, TypeError, r"a typed key.*got int"),
     "several keys": (line, DATA, TINY, {"key": jr.split(KEY)}, ValueError, r"expected one `key`"),
     "params": (with_params, DATA, NUTS(), {}, ValueError,
-               r"has params, `intercept`, and MCMC holds them fixed.*init=SVI"),
+               r"program's params, `intercept`, which MCMC holds fixed.*init=SVI"),
     "params not in init": (with_params, DATA, NUTS(), {"init": {"slope": 0.3}}, ValueError,
-                           r"has params, `intercept`, and MCMC holds them fixed"),
+                           r"program's params, `intercept`, which MCMC holds fixed"),
     "params only": (params_only, DATA, NUTS(), {}, ValueError,
-                    r"no latent site: there is nothing to sample.*SVI or EnsembleMAP"),
+                    r"a latent site to sample; got params alone.*SVI or EnsembleMAP"),
     "params only, init": (params_only, DATA, NUTS(), {"init": TINY}, ValueError,
-                          r"no latent site: there is nothing to sample"),
+                          r"a latent site to sample; got params alone"),
     "subsampling": (subsampled, DATA, NUTS(), {}, ValueError,
-                    r"The plates \['rows'\] subsample.*NUTS needs all of it"),
+                    r"`NUTS` expected .* all of its data.*subsampling in the plates \['rows'\]"),
     "subsampling, init": (subsampled, DATA, NUTS(), {"init": SVI()}, ValueError,
-                          r"The plates \['rows'\] subsample"),
+                          r"subsampling in the plates \['rows'\]"),
     "trunks, no params": (line, DATA, NUTS(num_trunks=2), {}, ValueError,
-                          r"`num_trunks=2` needs params.*Use `num_chains`"),
+                          r"`num_trunks` to be 1 for .* without params.*got 2.*`num_chains`"),
     "trunks, members": (with_params, DATA, NUTS(num_trunks=3), {"init": SVI(num_restarts=2)},
-                        ValueError, r"`num_trunks=3` needs as many members of `init`; it has 2"),
+                        ValueError, r"`init` to have at least `num_trunks=3` members; got 2"),
     "trunks, a dict": (with_params, DATA, NUTS(num_trunks=2), {"init": {"intercept": 0.3}},
-                       ValueError, r"`num_trunks=2` needs as many members of `init`; it has 1"),
+                       ValueError, r"`init` to have at least `num_trunks=2` members; got 1"),
     "held, no init": (with_params, DATA, Laplace(hold_params=True), {}, ValueError,
-                      r"has params, `intercept`, and `hold_params=True` holds them fixed"),
+                      r"program's params, `intercept`, which `hold_params=True` holds fixed"),
     "held, members": (with_params, DATA, Laplace(hold_params=True), {"init": SVI()}, ValueError,
-                      r"`num_starts=4` needs as many members of `init`; it has 1.*num_restarts=4"),
+                      r"at least `num_starts=4` members; got 1.*num_restarts=4"),
 }  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def test_refusing_compiles_nothing():
             found.append(event)
 
     def refuse():
-        with pytest.raises(ValueError, match="MCMC holds them fixed"):
+        with pytest.raises(ValueError, match="which MCMC holds fixed"):
             fit_posterior(with_params, {"x": X[:5], "y": Y[:5]}, NUTS(), key=KEY)
 
     refuse()
@@ -290,7 +290,7 @@ SETTINGS = {
     "accept 0": (lambda: NUTS(target_accept_prob=0.0), ValueError, r"between 0 and 1; got 0"),
     "accept 1": (lambda: NUTS(target_accept_prob=1.0), ValueError, r"between 0 and 1; got 1"),
     "both rates": (lambda: SVI(optimizer=optax.adam(1e-3), learning_rate=1e-3), ValueError,
-                   r"has its learning rate already.*leave `learning_rate` out"),
+                   r"has its learning rate already; got 0.001. Leave `learning_rate` out"),
     "no rate": (lambda: EnsembleMAP(learning_rate="fast"), ValueError,
                 r"`EnsembleMAP` expected `learning_rate` to be a positive number or a schedule"),
     "rate 0": (lambda: SVI(learning_rate=0.0), ValueError, r"a positive number or a schedule"),

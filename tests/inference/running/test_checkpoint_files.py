@@ -336,7 +336,7 @@ def test_a_folder_that_is_deleted_and_made_anew_is_not_written_to(tmp_path):
     with Checkpoint(tmp_path / "run", IDENTITY) as one:
         (tmp_path / "run").rename(tmp_path / "old")
         with Checkpoint(tmp_path / "run", IDENTITY | {"key": "c"}) as other:
-            with pytest.warns(UserWarning, match="the folder was deleted and made anew"):
+            with pytest.warns(UserWarning, match="the folder was deleted and created again"):
                 assert one.write(reached(3, ()), {"at": np.zeros((2, 3))}, 0) is None
             assert other.read() is None
 

@@ -195,8 +195,8 @@ def failing(error):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (NotImplementedError(), "could not judge them: NotImplementedError. The posterior is wh"),
-        (ValueError("no mean\nat all"), r"could not judge them: ValueError: no mean\. The post"),
+        (NotImplementedError(), "judging them failed: NotImplementedError. The posterior is wh"),
+        (ValueError("no mean\nat all"), r"judging them failed: ValueError: no mean\. The post"),
         (KeyboardInterrupt(), "was interrupted after its last draw, while the result was judged"),
     ],
 )

@@ -189,7 +189,7 @@ def test_lanes_and_phases_have_keys_of_their_own(bound):
 
 @pytest.mark.parametrize("step", [0, 1, 20, 52])
 def test_a_lane_that_goes_non_finite_is_frozen_at_its_last_finite_state(bound, step):
-    with pytest.warns(UserWarning, match=rf"Lane 1 of 3 went non-finite at step {step} of walk"):
+    with pytest.warns(UserWarning, match=rf"Lane 1 of 3 became non-finite at step {step} of walk"):
         outcome = run(bound, dies=(NEVER, step, NEVER))
     assert outcome.alive.tolist() == [True, False, True]
     assert outcome.died == {1: ("walk", step)}
@@ -207,32 +207,30 @@ def test_the_other_lanes_are_those_of_a_run_in_which_none_died(bound):
 
 
 def test_every_dead_lane_is_named_once_and_stays_dead_in_the_next_phase(bound):
-    with pytest.warns(UserWarning, match="went non-finite") as caught:
+    with pytest.warns(UserWarning, match="became non-finite") as caught:
         outcome = run(bound, Walk(), Walk("second"), dies=(5, NEVER, 30))
     texts = [str(warning.message) for warning in caught]
-    assert [text.split(" went")[0] for text in texts] == ["Lane 0 of 3", "Lane 2 of 3"]
+    assert [text.split(" became")[0] for text in texts] == ["Lane 0 of 3", "Lane 2 of 3"]
     assert outcome.died == {0: ("walk", 5), 2: ("walk", 30)}
     assert outcome.alive.tolist() == [False, True, False]
 
 
 def test_a_lane_may_die_in_a_later_phase(bound):
-    with pytest.warns(UserWarning, match="Lane 0 of 2 went non-finite at step 20 of second"):
+    with pytest.warns(UserWarning, match="Lane 0 of 2 became non-finite at step 20 of second"):
         outcome = run(bound, Walk(num_steps=10), Walk("second"), dies=(20, NEVER))
     assert outcome.died == {0: ("second", 20)}
 
 
 def test_the_run_stops_when_no_lane_is_left(bound):
     with pytest.warns(UserWarning, match="Lane 0 of 2"):  # noqa: SIM117 -- the outer one counts
-        with pytest.raises(
-            FloatingPointError, match=r"Every one of 2 lanes .* the first at step 4 of walk"
-        ):
+        with pytest.raises(FloatingPointError, match=r"All 2 lanes .* the first at step 4 of walk"):
             run(bound, dies=(4, 11))
     # three steps a chunk: the one of step 11 is the fourth, and there is none after it
     assert len(STATUS) == 4
 
 
 def test_lanes_that_die_together_are_one_error_and_no_warning(bound):
-    with pytest.raises(FloatingPointError, match="Every one of 3 lanes"):
+    with pytest.raises(FloatingPointError, match="All 3 lanes"):
         run(bound, dies=(0, 0, 0))
 
 
@@ -321,7 +319,7 @@ def test_lanes_are_parted_evenly_among_the_cores(monkeypatch):
 def test_a_lane_that_dies_in_a_later_group_is_named_by_its_place(bound, monkeypatch):
     expected = run(bound, dies=(NEVER,) * 4)
     monkeypatch.setattr(crew, "num_groups", lambda *_: 2)
-    with pytest.warns(UserWarning, match="Lane 2 of 4 went non-finite at step 7 of walk"):
+    with pytest.warns(UserWarning, match="Lane 2 of 4 became non-finite at step 7 of walk"):
         outcome = run(bound, Walk(), Walk("second"), dies=(NEVER, NEVER, 7, NEVER))
     assert outcome.died == {2: ("walk", 7)}
     for lane in (0, 1, 3):
@@ -405,7 +403,7 @@ def pitfall(y=None):
 
 def test_members_that_died_are_kept_out_of_the_draws_and_named_in_the_settings():
     engine = EnsembleMAP(num_members=6, num_steps=100, optimizer=optax.sgd, learning_rate=0.05)
-    with pytest.warns(UserWarning, match=r"Lane \d of 6 went non-finite at step \d+"):
+    with pytest.warns(UserWarning, match=r"Lane \d of 6 became non-finite at step \d+"):
         posterior = fit_posterior(pitfall, {"y": 0.0}, engine, key=jr.key(1))
     lost = posterior.settings["lost"]
     assert 0 < len(lost) < 6
@@ -418,7 +416,7 @@ def test_members_that_died_are_kept_out_of_the_draws_and_named_in_the_settings()
 @pytest.mark.slow
 def test_restarts_that_died_are_kept_out_of_the_draws():
     engine = SVI(num_restarts=6, num_trunks=3, num_samples=12, num_steps=60, learning_rate=0.05)
-    with pytest.warns(UserWarning, match=r"Lane \d of 6 went non-finite at step \d+ of svi"):
+    with pytest.warns(UserWarning, match=r"Restart \d of 6 became non-finite at step \d+ of svi"):
         posterior = fit_posterior(pitfall, {"y": 0.0}, engine, key=jr.key(1))
     lost = posterior.settings["lost"]
     assert 0 < len(lost) < 6

@@ -1,0 +1,45 @@
+"""The README's block runs where it is pasted into a file, and its bands cover."""
+
+import re
+import warnings
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def blocks():
+    """Return the README's blocks of Python."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("block", blocks())
+def test_the_readmes_program_runs_at_one_step(block):
+    short = block.replace("Laplace()", "Laplace(num_starts=1, num_steps=2, num_samples=4)")
+    assert short != block
+    given = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it has not arrived
+        exec(compile(short, "README.md", "exec"), given)
+    assert given["bands"]["y"].shape == (2, 200)
+    assert "posterior_predictive" not in given["tree"].children
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", blocks())
+def test_the_readme_runs_without_a_warning_and_its_bands_cover(block, capsys):
+    given = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exec(compile(block, "README.md", "exec"), given)
+    assert "Posterior by" in capsys.readouterr().out
+    low, high = (
+        given["posterior"]
+        .predict(given["grid"], key=given["k6"])["y_mean"]
+        .quantile([0.05, 0.95], ["chain", "draw"])
+    )
+    truth = np.sin(1.5 * np.asarray(given["grid"]["x"])[:, 0])
+    assert jnp.mean((low.values <= truth) & (truth <= high.values)) > 0.8
