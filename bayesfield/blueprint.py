@@ -1,4 +1,4 @@
-"""What of a field is random, fixed or learnt: of one that is given, or made by a function."""
+"""Find out which leaves of a field are random, fixed or learnt, without running its function."""
 
 import inspect
 from collections.abc import Callable
@@ -18,19 +18,19 @@ from .private import in_program, needed_for
 
 
 class Blueprint(NamedTuple):
-    """What a field, or a function that makes one, is made of.
+    """The leaves of a field, or of the field that a function makes.
 
     Attributes:
-        structure: The field; where a function makes it, its params are abstract
-            (`jax.ShapeDtypeStruct`), and only what does not depend on the key has values.
-        initial: From the place of a leaf to a param's initial value, as `numpyro.param` takes it.
+        structure: The field. Where a function makes it, its params are only shapes
+            (`jax.ShapeDtypeStruct`), and the other leaves have values.
+        initial: From a leaf's index to the param's initial value, as `numpyro.param` takes it.
     """
 
     structure: PyTree
     initial: Callable[[int], Any]
 
     def build(self, realised: Callable[[str, int, Any], Any]) -> PyTree:
-        """Replace every leaf by `realised(path, place, leaf)`."""
+        """Return the field with every leaf replaced by `realised(path, index, leaf)`."""
         flat, structure = jax.tree_util.tree_flatten_with_path(
             self.structure, is_leaf=is_placeholder
         )
@@ -39,7 +39,7 @@ class Blueprint(NamedTuple):
 
 
 def blueprint_of(call: str, field: Any, *, learn: bool) -> Blueprint:
-    """Return what a field is made of, or refuse what is none."""
+    """Return the blueprint of a field or of a function `key -> field`; refuse anything else."""
     if _is_field(field):
         leaves = [leaf for _, leaf in leaves_with_paths(field)]
         return Blueprint(field, lambda place: leaves[place])
@@ -53,8 +53,8 @@ def blueprint_of(call: str, field: Any, *, learn: bool) -> Blueprint:
         )
     if not learn:
         raise ValueError(
-            f"`{call}` expected `learn=True` with a function `key -> field`: where params are not "
-            "learnt nothing remembers what the key gave. Make the field beforehand."
+            f"`{call}` expected `learn` to be True with a function `key -> field`, as only params "
+            "remember what the key gave; got False. Make the field beforehand."
         )
     return _blueprint_of_function(call, field)
 
@@ -128,21 +128,21 @@ def _keyed(jaxpr: Jaxpr, shapes: PyTree) -> list[str]:
 
 
 def is_param(leaf: Any) -> bool:
-    """Whether a leaf is numbers that training changes."""
+    """Whether a leaf is an array of floating-point numbers, which training changes."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jnp.issubdtype(leaf.dtype, jnp.inexact)
     return eqx.is_inexact_array(leaf)
 
 
 def _is_field(field: Any) -> bool:
-    """Whether `field` is a field; a wrapped function (`eqx.filter_jit`) is a module too."""
+    """Whether `field` is a module with leaves; a wrapped function (`eqx.filter_jit`) has none."""
     return isinstance(field, eqx.Module) and any(
         is_placeholder(leaf) or is_param(leaf) for _, leaf in leaves_with_paths(field)
     )
 
 
 def _program_key() -> PRNGKeyArray | None:
-    """Take a key from the program's handlers; NumPyro hands on a raw one where given one."""
+    """Return a typed key from the program's handlers, also where they were given a raw one."""
     key = numpyro.prng_key() if in_program() else None
     if key is None or is_key(key):
         return key

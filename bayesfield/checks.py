@@ -1,6 +1,6 @@
-"""What every public entry point asks of its arguments, in one wording.
+"""Checks of arguments, shared by all public functions, so that errors have one wording.
 
-An error names the call, the argument, what was expected and what came.
+An error names the call, the argument, what was expected and what was given.
 """
 
 import difflib
@@ -22,14 +22,15 @@ import numpyro
 from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray
 
-# Their frames stand between a user's line and a warning; "<@beartype" are the checks of the tests.
+# Frames of these files are skipped when a warning looks for the user's line. "<@beartype" stands
+# for the type checks that the tests switch on.
 INSIDE = (
     str(Path(__file__).parent),
     *(str(Path(package.__path__[0])) for package in (jax, equinox, jaxtyping, numpyro)),
     "<@beartype",
 )
 
-FAR = 30.0  # how many times larger or smaller than one values may be before they are spoken of
+FAR = 30.0  # values may be this many times larger or smaller than one without being reported
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
@@ -50,7 +51,7 @@ def check_key(call: str, key: Any) -> PRNGKeyArray:
     if not is_key(key):
         raise TypeError(
             f"`{call}` expected `key` to be {advice}; got an array of {key.dtype} and shape "
-            f"{key.shape}. An old-style key is turned into one by `jax.random.wrap_key_data(key)`."
+            f"{key.shape}. Convert an old-style key by `jax.random.wrap_key_data(key)`."
         )
     if key.shape != ():
         raise ValueError(f"`{call}` expected one `key`; got an array of {key.shape} keys.")
@@ -101,7 +102,7 @@ def check_positive(call: str, name: str, value: Any) -> float:
 
 
 def check_flag(call: str, name: str, value: Any) -> bool:
-    """Return `value` if it is True or False; `"no"` would count as True."""
+    """Return `value` if it is True or False; other values, as `"no"`, would count as True."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"`{call}` expected `{name}` to be True or False; got {described(value)}.")
     return bool(value)
@@ -132,7 +133,7 @@ def check_names(call: str, name: str, given: Any, known: Iterable[str]) -> tuple
 
 
 def check_texts(call: str, name: str, given: Any) -> tuple[str, ...]:
-    """Return `given` as a tuple of strings; a bare string is one by mistake."""
+    """Return `given` as a tuple of strings; refuse a bare string, which is usually a mistake."""
     if isinstance(given, str):
         raise TypeError(
             f"`{call}` expected `{name}` to be a tuple of names, ({given!r},); got a string."
@@ -149,22 +150,22 @@ def check_texts(call: str, name: str, given: Any) -> tuple[str, ...]:
 
 
 def check_callable(call: str, name: str, value: Any, what: str) -> Any:
-    """Return `value` if it can be called; `what` says what with."""
+    """Return `value` if it can be called; `what` describes it in the error."""
     if not callable(value):
         raise TypeError(f"`{call}` expected `{name}` to be {what}; got {described(value)}.")
     return value
 
 
 def check_path(call: str, name: str, value: Any) -> None:
-    """Refuse what is no path of a file or a folder."""
+    """Refuse anything but a non-empty path of a file or a folder."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise TypeError(f"`{call}` expected `{name}` to be a path; got {described(value)}.")
 
 
 def check_scale(call: str, name: str, value: Any) -> Array:
-    """Return `value` as a floating array; refuse what is known not to be positive and finite.
+    """Return `value` as a floating array; refuse values that are not positive and finite.
 
-    A traced value (a scale that is itself a sample site) passes: its sign is not known yet.
+    A traced value (a scale that is itself a sample site) passes, as its sign is not known yet.
     """
     if not isinstance(value, Tracer):
         array = numeric(call, name, value)
@@ -177,7 +178,7 @@ def check_scale(call: str, name: str, value: Any) -> Array:
 
 
 def numeric(call: str, name: str, value: Any) -> np.ndarray:
-    """Return `value` as an array of real numbers, concrete."""
+    """Return `value` as a NumPy array of real numbers; refuse tracers."""
     if isinstance(value, Tracer):
         raise TypeError(
             f"`{call}` expected `{name}` to have values; got a tracer. Call it outside of `jit`, "
@@ -185,7 +186,7 @@ def numeric(call: str, name: str, value: Any) -> np.ndarray:
         )
     try:
         array = np.asarray(value)
-    except Exception:  # rows of different lengths, or no array
+    except Exception:  # rows of different lengths, or not an array
         array = np.zeros(0, object)
     if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)):
         got = described(value)
@@ -209,7 +210,7 @@ def check_rows(call: str, name: str, value: Any, size: int, meaning: str) -> Arr
 
 
 def _array(call: str, name: str, value: Any) -> Any:
-    """Return a JAX array as it is, and anything else as a NumPy array of numbers."""
+    """Return JAX arrays unchanged, and anything else as a NumPy array of numbers."""
     if isinstance(value, jax.Array):
         return value
     try:
@@ -237,20 +238,20 @@ def check_broadcast(call: str, names: tuple[str, str], first: Array, second: Arr
 
 
 def listed(items: Sequence[str], most: int = 3, separator: str = ", ") -> str:
-    """Join what an error speaks of: the first few, and how many more there are."""
+    """Join the first few items for an error's text, and say how many more there are."""
     more = len(items) - most
     return separator.join(items[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def described(value: Any) -> str:
-    """Say what came: an object by its type; a class by its name, as it is often one by mistake."""
+    """Describe a value for an error: by its type, or as a class, which is often a mistake."""
     if isinstance(value, type):
         return f"the class {value.__name__} itself"
     return type(value).__name__
 
 
 def _bounds(least: float | int | None, above: float | int | None, below: float | int | None) -> str:
-    """Say which numbers are wanted."""
+    """Return the words for a range of numbers."""
     if above is not None and below is not None:
         return f"between {above:g} and {below:g}"
     ends = [("at least", least), ("greater than", above), ("less than", below)]
@@ -259,17 +260,17 @@ def _bounds(least: float | int | None, above: float | int | None, below: float |
 
 
 def close_match(name: str, known: Sequence[str]) -> str:
-    """Suggest the name that was meant."""
+    """Return a sentence that suggests the closest known name; empty if none is close."""
     close = difflib.get_close_matches(name, known, 1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def scales_of(data: Mapping[str, Any]) -> list[str]:
-    """Name the arrays whose values are far from order one, a sentence each, with what to do.
+    """Return a sentence for each array whose values are far from order one, with what to do.
 
     Args:
-        data: From an argument's name to an array of coordinates or contexts, features last; what
-            is no array of floats is passed over.
+        data: From an argument's name to an array of coordinates or contexts, features last;
+            anything but an array of floats is skipped.
     """
     found = []
     for name, value in data.items():

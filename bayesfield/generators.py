@@ -1,4 +1,4 @@
-r"""From a context to parameters: the one place where `z` becomes numbers.
+r"""Turn a context into parameters: the one place where `z` enters a field.
 
 Every conditioning pattern is `action(generator(z), h)`: a `Generator` turns the context into
 the parameters of an action on the network's activations, and the action applies them. The
@@ -21,15 +21,15 @@ from .checks import check_key, check_names, check_number, check_rows, check_size
 class Generator(eqx.Module):
     r"""A context turned into named parameters: `(*batch, K) -> {name: (*batch, *shape)}`.
 
-    The network is evaluated once for each row of `z` as given; whoever uses the parameters
-    broadcasts them, so a context shared along an axis (size 1 there) costs one evaluation.
+    The network is evaluated once for each row of `z` as given. The code that uses the parameters
+    broadcasts them, so a context that is shared along an axis (size 1 there) costs one evaluation.
 
     Attributes:
         net: A network `(K,) -> (P,)`, any Equinox module; P is the size of all `shapes` together.
         cond_dim: K, the width of a context.
         shapes: The names and shapes that the flat output unpacks into, in order.
-        prior_sd: For each name, the sd of the part that varies with `z` and of the constant part
-            under the default prior, with `z ~ N(0, I)`; `bayesfield.with_prior` reads it.
+        prior_sd: For each name, two sds under the default prior with `z ~ N(0, I)`: of the part
+            that varies with `z`, and of the constant part. `bayesfield.with_prior` reads them.
 
     Raises:
         ValueError: `net` does not map `(K,)` to `(P,)`.
@@ -56,7 +56,7 @@ class Generator(eqx.Module):
             cond_dim: K, the width of a context.
             shapes: Names and shapes of the parameters to generate.
             prior_sd: See the class.
-            net: A network `(K,) -> (P,)`; a linear map (`eqx.nn.Linear`) where it is None.
+            net: A network `(K,) -> (P,)`; None for a linear map (`eqx.nn.Linear`).
             key: Draws the weights of the linear map.
         """
         call = "Generator.init"
@@ -76,7 +76,7 @@ class Generator(eqx.Module):
         return cls(net, cond_dim, tuple(shapes.items()), tuple(prior_sd[name] for name in shapes))
 
     def __check_init__(self) -> None:
-        """Refuse a network of the wrong size now and not at the first call."""
+        """Check the network's size now rather than at the first call."""
         _check_shapes("Generator", self.shapes)
         for (name, _), sds in zip(self.shapes, self.prior_sd, strict=True):
             if not isinstance(sds, tuple | list) or len(sds) != 2:
@@ -130,7 +130,7 @@ class Generator(eqx.Module):
         return parameters
 
     def spread_over_outputs(self, part: int) -> Float[Array, " P"]:
-        """`prior_sd` laid out along the flat output: part 0 varies with `z`, part 1 is constant."""
+        """Return `prior_sd` for each flat output; part 0 varies with `z`, part 1 is constant."""
         sizes = [math.prod(shape) for _, shape in self.shapes]
         sds = [sd[part] for sd in self.prior_sd]
         return jnp.concatenate([jnp.full(n, sd) for n, sd in zip(sizes, sds, strict=True)])
@@ -153,9 +153,9 @@ def _check_shapes(call: str, shapes: Iterable[tuple[Any, Any]]) -> None:
 def features_first(*rows: Array) -> list[Array]:
     """Move features to the front, `(C, *batch)`, with equally many batch axes everywhere.
 
-    Inside, features come first: `W h` is then one matrix product with the points along its columns,
-    and a sine or a modulation runs along contiguous points. XLA does not choose that layout by
-    itself, and a training step of a FiLM-SIREN took 1.4 to 1.6 times as long in the other.
+    Inside the package features come first: `W h` is then one matrix product with the points along
+    its columns, and a sine or a modulation runs along contiguous points. Training is slower with
+    features last, and XLA does not choose the layout by itself.
     """
     ndim = max(a.ndim for a in rows)
     return [jnp.moveaxis(a.reshape(*[1] * (ndim - a.ndim), *a.shape), -1, 0) for a in rows]
@@ -169,8 +169,8 @@ def features_last(columns: Float[Array, "C *batch"]) -> Float[Array, "*batch C"]
 def columnwise(fn: Callable[[Array], Array], columns: Float[Array, "K *batch"]) -> Array:
     """Apply `fn: (K,) -> (P,)` to every column: `(K, *batch) -> (P, *batch)`.
 
-    `eqx.nn.Linear` and `eqx.nn.MLP` are applied to all columns together: mapped over, their
-    products come out with features last and are moved back.
+    `eqx.nn.Linear` and `eqx.nn.MLP` are applied to all columns together, because `jax.vmap` would
+    put the features of their products last and move them back.
     """
     if isinstance(fn, eqx.nn.MLP) and _is_plain(fn):
         for step in mlp_steps(fn):
@@ -200,7 +200,7 @@ def mlp_steps(mlp: eqx.nn.MLP) -> list[Callable[[Array], Array]]:
 
 
 def _is_plain(mlp: eqx.nn.MLP) -> bool:
-    """Whether it is its layers and activations one after the other, and nothing is stacked."""
+    """Whether an MLP is just its layers and activations in turn, with no stacked weights."""
     activations = jax.tree.leaves((mlp.activation, mlp.final_activation))
     return (
         mlp.depth > 0
@@ -215,10 +215,10 @@ def apply_linear(
     bias: Float[Array, "C_out *#batch"],
     h: Float[Array, "C_in *#batch"],
 ) -> Float[Array, "C_out *batch"]:
-    """`W h + b`, features first, where weights and activations broadcast along their batch axes.
+    """Return `W h + b`, features first; the batch axes of weights and activations broadcast.
 
-    A weight without batch axes is shared by all of them. An axis along which either has size 1 is
-    a free axis of the contraction, so what is shared is read in place and never repeated.
+    A weight without batch axes is shared by all points. Along an axis where only one of the two
+    varies, the other is read in place and never repeated in memory.
     """
     axes = range(h.ndim - 1)
     out_axis, in_axis = len(axes), len(axes) + 1
@@ -226,7 +226,7 @@ def apply_linear(
     varies = weight.shape[2:] if weight.ndim > 2 else (1,) * len(axes)
     if all(size == 1 for size in varies):
         return jnp.tensordot(weight.reshape(weight.shape[:2]), h, 1) + bias
-    if varies == h.shape[1:]:  # a matrix for each point: no matrix product, so along the points
+    if varies == h.shape[1:]:  # a matrix for each point, so no matrix product
         return jnp.sum(weight * h, axis=1) + bias
     of_weight = [a for a in axes if varies[a] > 1]
     of_h = [a for a in axes if h.shape[1 + a] > 1]

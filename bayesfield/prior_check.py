@@ -1,4 +1,4 @@
-"""What a prior says of functions: `check_prior`."""
+"""`check_prior`: look at the functions that a prior draws."""
 
 import math
 from collections.abc import Callable
@@ -18,16 +18,16 @@ LEAST_CORRELATION = 0.5
 
 
 class PriorCheck(NamedTuple):
-    """What draws of a field look like, for each context.
+    """Statistics of draws of a field, for each context.
 
     Attributes:
         sd: `(contexts,)`: the sd of the field's values over draws, the median over points.
-        correlation: `(contexts,)`: between values a step apart, a step being a hundredth of the
+        correlation: `(contexts,)`: between values one step apart. A step is a hundredth of the
             range of `x` along each coordinate.
         roughness: `(contexts,)`: the rms difference over a step, in units of `sd` per range.
-        lengthscale: `(contexts,)`: of the RBF kernel with that correlation, in ranges of `x`; NaN
-            where the values a step apart are uncorrelated.
-        findings: What is wrong, in sentences; empty where nothing is.
+        lengthscale: `(contexts,)`: that of the RBF kernel with this correlation, in ranges of `x`;
+            NaN where values one step apart are not positively correlated.
+        findings: Sentences that say what is wrong; empty if nothing is.
     """
 
     sd: np.ndarray
@@ -37,7 +37,7 @@ class PriorCheck(NamedTuple):
     findings: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Render a table, a row a context, and the findings."""
+        """Return a table with a row for each context, and the findings."""
         head = f"{'context':>8}{'sd':>10}{'correlation':>13}{'roughness':>11}{'lengthscale':>13}"
         rows = [
             f"{i:>8}{sd:>10.3g}{rho:>13.3f}{rough:>11.3g}{length:>13.3g}"
@@ -56,23 +56,23 @@ def check_prior(
     key: PRNGKeyArray,
     num_draws: int = 256,
 ) -> PriorCheck:
-    """Look at a prior where it can be judged, in function space.
+    """Check a prior in function space: are its draws smooth and of order one?
 
     Args:
         field: A lifted field, or a function `key -> field`.
         x: Coordinates `(points, D)` that span the domain.
         z: Contexts `(contexts, K)`.
         key: Draws the fields.
-        num_draws: How many; at least 2.
+        num_draws: The number of draws; at least 2.
 
     Returns:
         The sd, correlation, roughness and lengthscale for each context, and in `findings` what is
-        wrong: an sd outside of [0.1, 10], or values a hundredth of the domain apart that
-        correlate by less than 0.5, which no amount of data can follow; `x` or `z` far from order
-        one, which is then to blame; a field without a prior.
+        wrong: an sd outside [0.1, 10]; values a hundredth of the domain apart that correlate by
+        less than 0.5, too rough for any amount of data to follow; `x` or `z` far from order one,
+        which may explain the other findings; a field without a prior.
 
     Raises:
-        TypeError: `x` or `z` is no array of numbers; `field` is no field.
+        TypeError: `x` or `z` is not an array of numbers; `field` is not a field.
         ValueError: `x` or `z` is not an array of rows, not finite, or all of its rows are equal;
             fewer than 2 draws.
     """
@@ -113,7 +113,7 @@ def check_prior(
     if not lifted:
         causes.insert(0, "The field holds no prior, which `with_prior` would give it.")
     found = _findings(sd, correlation)
-    if causes:  # said before what comes of them
+    if causes:  # they go before their consequences
         found = (" ".join([*causes, *found[:1]]), *found[1:])
     return PriorCheck(sd, correlation, roughness, lengthscale, found)
 

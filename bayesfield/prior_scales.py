@@ -1,4 +1,4 @@
-"""How large the weights of each layer are by default: the scales of their priors."""
+"""The default prior scale of each layer's weights."""
 
 import functools
 import math
@@ -12,18 +12,19 @@ from .generators import Generator
 
 @functools.singledispatch
 def prior_scales(module: Any) -> dict[str, ArrayLike]:
-    """Default prior scales of a layer, from static facts that the layer declares.
+    """Return the default prior scales of a layer's leaves.
 
-    One function for each class, by `prior_scales.register`; the outermost module that names a
-    leaf decides. The facts are a layer's kind, sizes and frequencies, never the values of its
-    weights, which may be zero at the start.
+    To give a class of your own default scales, register a function for it with
+    `prior_scales.register`. If several nested modules name a leaf, the outermost decides. Scales
+    follow from a layer's kind, sizes and frequencies, never from the values of its weights, which
+    may be zero at the start.
 
     Args:
         module: The layer.
 
     Returns:
-        From a path inside the layer (`weight`, `net.weight`) to a standard deviation, a number or
-        an array that broadcasts to the leaf.
+        A dict from a path inside the layer (`weight`, `net.weight`) to a standard deviation: a
+        number, or an array that broadcasts to the leaf.
     """
     del module
     return {}

@@ -1,8 +1,8 @@
 """Which leaves are random: a `Prior` stands in the tree where an array will be.
 
-A module that holds priors is a distribution over modules; it stays an immutable pytree. There
-are no Bayesian twins of the layers: `with_prior` lifts any of them. `bayesfield.random_field`
-turns the lifted module into sample sites of a NumPyro program.
+A module that holds priors is a distribution over modules, and still an immutable pytree. There are
+no Bayesian versions of the layers: `with_prior` turns any module into one that holds priors (it
+"lifts" it), and `bayesfield.random_field` makes these priors sample sites of a NumPyro program.
 """
 
 from collections.abc import Callable
@@ -27,23 +27,26 @@ class Prior(eqx.Module):
     """A distribution in the place of an array: what a random leaf is drawn from.
 
     Attributes:
-        distribution: Over arrays of `shape`; every axis is an event axis. Its own arrays (a
-            scale, say) are neither params nor stopped: a scale may itself be a sample site.
+        distribution: A distribution over arrays of `shape`; every axis is an event axis. Its own
+            arrays, a scale for example, are not params, and gradients flow through them: a scale
+            may itself be a sample site.
         shape: The shape of the leaf, static.
 
     Raises:
-        TypeError: `distribution` is no NumPyro distribution.
-        ValueError: The distribution does not broadcast to `shape`.
+        TypeError: `distribution` is not a NumPyro distribution.
+        ValueError: The distribution is discrete, or does not broadcast to `shape`.
     """
 
     distribution: dist.Distribution
     shape: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, distribution: dist.Distribution, shape: tuple[int, ...]):
-        """Spread `distribution` over a leaf of `shape`."""
+        """Expand `distribution` to a leaf of `shape`."""
         if not isinstance(distribution, dist.Distribution):
             got = described(distribution)
-            raise TypeError(f"`Prior` expected a NumPyro distribution; got {got}.")
+            raise TypeError(
+                f"`Prior` expected `distribution` to be a NumPyro distribution; got {got}."
+            )
         support: Any = distribution.support
         if support.is_discrete:
             kind = type(distribution).__name__
@@ -63,7 +66,7 @@ class Prior(eqx.Module):
             fits = False
         if not fits:
             raise ValueError(
-                f"`Prior` expected a distribution that broadcasts to the leaf's shape {shape}; "
+                f"`Prior` expected `distribution` to broadcast to the leaf's shape {shape}; "
                 f"got {type(distribution).__name__} of batch shape {distribution.batch_shape} "
                 f"and event shape {event_shape}."
             )
@@ -74,7 +77,7 @@ class Prior(eqx.Module):
 
 
 class Frozen(eqx.Module):
-    """An array that is neither random nor learnt; `freeze` puts it in the tree.
+    """An array that is neither random nor learnt; made by `freeze`.
 
     Attributes:
         value: The array. Its gradient is stopped wherever the module is evaluated.
@@ -110,15 +113,15 @@ def is_placeholder(node: Any) -> bool:
 def leaves_with_paths(tree: PyTree) -> list[tuple[str, Any]]:
     """Return the leaves and their dotted paths: `conditioners.0.generator.net.weight`.
 
-    The paths come from the names of attributes and the places in sequences, so they are the same
-    in every process, and hold neither `/` nor an address.
+    Paths are made of attributes' names and positions in sequences, so they are the same in every
+    process. They contain no `/`.
     """
     flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_placeholder)
     return [(dotted(path), leaf) for path, leaf in flat]
 
 
 def dotted(path: tuple[Any, ...]) -> str:
-    """Spell a JAX key path with dots."""
+    """Return a JAX key path as a string with dots."""
     return jax.tree_util.keystr(path, simple=True, separator=".").replace("/", ".")
 
 
@@ -132,17 +135,17 @@ def with_prior(
 ) -> PyTree:
     """Lift a field: return it with a `Prior` in the place of every selected leaf.
 
-    Leaves that hold a prior already, or are frozen, stay as they are, so a field is lifted leaf
-    by leaf by lifting it several times, the particular before the general.
+    Leaves that are already random or frozen stay as they are. So to give different leaves
+    different priors, call it several times, with the most specific `where` first.
 
     Args:
         field: Any Equinox module: a field, a network, a conditioner.
         prior: A family `(loc, scale) -> distribution` such as `dist.Normal` or `dist.Laplace`;
             or one distribution, used as it is for each selected leaf.
         scale: The family's scale: a number, an array that broadcasts to the leaves, a sample
-            site's value, or a function of path and leaf. By default each layer's own, calibrated
-            so that a draw of a shipped field varies smoothly with order-one amplitude.
-        center: Where the family is centred: at zero or at the leaf's present value.
+            site's value, or a function of path and leaf. By default each layer's own scale,
+            calibrated so that draws of this package's fields are smooth and of order one.
+        center: Where the family is centred: at zero, or at the leaf's current value.
         where: `"generators"` (every leaf inside a `Generator`), `"all"`, the dotted path of a leaf
             or of a module that holds some, `"trunk.layers.1"`, or a predicate on the leaf's dotted
             path and the leaf.
@@ -177,9 +180,9 @@ def with_prior(
             spread = defaults[path]
         else:
             raise ValueError(
-                f"`with_prior` knows no default scale for the leaf `{path}` of shape "
-                f"{leaf.shape}: its layer declares none. Pass `scale=`, a number or a function "
-                "of path and leaf, or declare it: `prior_scales.register`."
+                f"`with_prior` expected `scale` to be given for the leaf `{path}` of shape "
+                f"{leaf.shape}, whose layer declares no default scale; got None. Pass `scale=`, a "
+                "number or a function of path and leaf, or declare it: `prior_scales.register`."
             )
         spread = check_scale(call, f"scale of `{path}`", spread)
         loc = jnp.zeros((), leaf.dtype) if center == "zero" else leaf
@@ -195,14 +198,14 @@ def with_prior(
 
 
 def freeze(field: PyTree, where: Where) -> PyTree:
-    """Hold leaves at their present values: neither random nor learnt.
+    """Return a field with leaves fixed at their current values, neither random nor learnt.
 
-    In a program a frozen leaf is no param; trained by hand it has a zero gradient.
+    In a program a frozen leaf is not a param; in a training loop of your own its gradient is zero.
 
     Args:
         field: Any Equinox module.
-        where: `"generators"`, `"all"` (every leaf that holds no prior), a dotted path, or a
-            predicate on the leaf's dotted path and the leaf, as `with_prior` takes them.
+        where: `"generators"`, `"all"` (every leaf without a prior), a dotted path, or a predicate
+            on the leaf's dotted path and the leaf, as in `with_prior`.
 
     Raises:
         TypeError: `field` holds no array.
@@ -255,7 +258,7 @@ def _selector(call: str, field: PyTree, where: Where) -> Callable[[str, Any], bo
 
 
 def check_tree(call: str, field: Any) -> None:
-    """Refuse what holds no leaf that could be random, and say what it is."""
+    """Refuse a tree without any leaf that could be random."""
     leaves = jax.tree.leaves(field, is_leaf=is_placeholder)
     if any(is_placeholder(leaf) or eqx.is_inexact_array(leaf) for leaf in leaves):
         return
@@ -269,7 +272,7 @@ def check_tree(call: str, field: Any) -> None:
 
 
 def _default_scales(module: PyTree) -> dict[str, ArrayLike]:
-    """Collect the declared scales of every layer in the tree, the outermost first."""
+    """Return the declared scales of all layers in the tree; outer modules override inner ones."""
     scales = dict(prior_scales(module))
     children, _ = jax.tree_util.tree_flatten_with_path(module, is_leaf=lambda n: n is not module)
     for path, child in children:

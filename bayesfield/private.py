@@ -1,6 +1,6 @@
-"""What the two packages take from the private parts of JAX and NumPyro, all of it.
+"""Everything that the two packages use of the private parts of JAX and NumPyro.
 
-An upgrade that breaks something of theirs breaks it here.
+An upgrade of either that breaks something private breaks it here and nowhere else.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from numpyro.primitives import _PYRO_STACK
 
 
 def in_program() -> bool:
-    """Whether a NumPyro handler is active: whether this runs inside of a program."""
+    """Whether this runs inside a NumPyro program: whether a handler is active."""
     return bool(_PYRO_STACK)
 
 
@@ -24,7 +24,7 @@ def plates_around() -> list[str]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Run a program apart from the handlers and plates that are active."""
+    """Switch all active handlers and plates off within the `with` block."""
     held = _PYRO_STACK[:]
     del _PYRO_STACK[:]
     try:
@@ -33,9 +33,11 @@ def alone() -> Iterator[None]:
         _PYRO_STACK[:] = held
 
 
-def needed_for(jaxpr: Any, outputs: Sequence[bool]) -> tuple[Any, list[bool]]:
-    """Return what of a jaxpr some of its outputs need, and which of its inputs."""
-    return dce_jaxpr(jaxpr, list(outputs), instantiate=False)
+def needed_for(
+    jaxpr: Any, outputs: Sequence[bool], *, keep_inputs: bool = False
+) -> tuple[Any, list[bool]]:
+    """Return the part of a jaxpr that the marked outputs need, and which inputs it uses."""
+    return dce_jaxpr(jaxpr, list(outputs), instantiate=keep_inputs)
 
 
 def mask_of(fn: Any) -> Any:

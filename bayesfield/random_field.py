@@ -1,8 +1,8 @@
-"""Fields inside NumPyro programs: the leaves become sample sites and params.
+"""Use fields inside NumPyro programs: their leaves become sample sites and params.
 
 - `random_field` realises a field inside a program, once, and returns a plain field.
 - `realise` is its pure counterpart: the field for given values of the sites.
-- `drawn` is what a module that holds priors does when it is called directly.
+- `drawn` draws the priors of a module that is called directly.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,21 +26,21 @@ def random_field(name: str, field: PyTree | Callable[[PRNGKeyArray], PyTree], *,
     Each `Prior` becomes a sample site and every other leaf that is not frozen a
     `numpyro.param`, all named `name` and the leaf's dotted path:
     `field.conditioners.0.generator.net.weight`. The field that comes back holds arrays only: call
-    it on as many grids as the model likes, differentiate it in its coordinates, map it.
+    it on any number of grids, differentiate it in its coordinates, map it.
 
     Args:
         name: What the names of the sites begin with.
         field: A module that holds priors (see `with_prior`), or a function `key -> field`, so
             that each restart, member or trunk starts from its own. The key gives the params
-            their initial values and nothing else: wherever params are given it is not used.
-        learn: Whether leaves that are neither random nor frozen become params. Where False they
-            are constants, and `field` must be a module.
+            their initial values and nothing else; where params have values it is not used.
+        learn: Whether leaves that are neither random nor frozen become params. If False they are
+            constants, and `field` must be a module.
 
     Returns:
-        The field, with an array in the place of every prior.
+        The field, with an array in place of every prior.
 
     Raises:
-        RuntimeError: Called outside of a program or inside a plate; called twice under one name.
+        RuntimeError: Called outside a program or inside a plate; called twice under one name.
         ValueError: A param has no value and there is no key to draw one; with a function,
             `learn=False`, or a frozen leaf or a prior's own array that depends on the key.
     """
@@ -82,25 +82,26 @@ def realise(
     values: Mapping[str, ArrayLike],
     name: str | None = None,
 ) -> PyTree:
-    """Return the field, or the batch of fields, for given values of its sites.
+    """Return a field, or a batch of fields, for given values of its sites.
 
     Args:
-        field: What `random_field` was given.
-        values: From site name to value; leading axes beyond a leaf's own shape, (chain, draw)
-            say, must be the same for all, and lead every leaf of the result. Sites whose names do
-            not begin with `name` are left alone, and where every leaf has its value so are those
-            of another field whose name begins so, `"field.b"` beside `"field"`.
-        name: What `random_field` was given; required.
+        field: The field that `random_field` was given.
+        values: From a site's name to its value. Leading axes beyond a leaf's own shape, such as
+            (chain, draw), must be the same for all, and lead every leaf of the result. Sites whose
+            names do not begin with `name` are ignored. Once every leaf has its value, so are
+            sites of another field whose name begins the same way (`"field.b"` beside `"field"`).
+        name: The name that `random_field` was given; required.
 
     Returns:
-        The field with values in the place of priors and params. Leaves without a value (frozen
-        ones, and with a module those that were not learnt) keep their own, repeated along the
-        leading axes, so that `eqx.filter_vmap` maps over all.
+        The field with values in place of priors and params. Leaves without a value (frozen ones,
+        and those of a module that were not learnt) keep their own, repeated along the leading
+        axes, so that `eqx.filter_vmap` maps over all of them.
 
     Raises:
-        TypeError: `field` is no field, `values` no mapping, or `name` no string.
-        ValueError: A prior, or with a function a param, has no value; a name under `name` is no
-            leaf of the field; a shape does not fit its leaf; leading axes differ.
+        TypeError: `field` is not a field, `values` not a mapping, or `name` not a string.
+        ValueError: A prior has no value, or a param where `field` is a function; a name that
+            begins with `name` is not a leaf of the field; a shape does not fit its leaf; leading
+            axes differ.
     """
     if not isinstance(name, str):
         raise TypeError(
@@ -151,11 +152,11 @@ def realise(
 def _own_values(
     values: Mapping[str, Any], name: str, leaves: list[tuple[str, Any]]
 ) -> dict[str, Any]:
-    """Return the values of the field's own sites; refuse a name that is no leaf's."""
+    """Return the values of the field's own sites; refuse a name that belongs to no leaf."""
     under = {str(site): value for site, value in values.items() if str(site).startswith(f"{name}.")}
     sites = {f"{name}.{path}": leaf for path, leaf in leaves}
     unknown = sorted(under.keys() - sites.keys())
-    # A site that is not the field's is another's where no leaf waits for a value.
+    # Once every leaf has its value, a site that is left over belongs to another field.
     waiting = [s for s, leaf in sites.items() if s not in under and not isinstance(leaf, Frozen)]
     waiting = [s for s in waiting if isinstance(sites[s], Prior) or is_param(sites[s])]
     if unknown and waiting:
@@ -170,14 +171,14 @@ def _own_values(
 
 
 def drawn(module: PyTree) -> PyTree:
-    """Return `module` with its own priors drawn and its frozen leaves in place.
+    """Return `module` with its priors drawn and its frozen leaves as arrays.
 
-    What every shipped module does with itself when it is called: the sites are named by their
-    paths alone, and nothing becomes a param. For looking at priors: one module, one call.
+    Every module of this package calls it on itself when called. Sites are named by their paths
+    alone, and nothing becomes a param. It serves to look at priors: one module, one call.
 
     Raises:
-        RuntimeError: It holds priors and no handler is active, a plate is, or it was called
-            before in the same program.
+        RuntimeError: The module holds priors, and no handler is active, or a plate is, or it was
+            called before in the same program.
     """
     placed = [leaf for _, leaf in leaves_with_paths(module) if is_placeholder(leaf)]
     if not placed:
@@ -225,6 +226,6 @@ def _sample(site: str, prior: Prior, *, remedy: str) -> Array:
 
 
 def holds_priors(call: str, field: Any) -> bool:
-    """Whether a field, or what a function `key -> field` makes, holds any prior."""
+    """Whether a field, or the field that a function `key -> field` makes, holds any prior."""
     structure = blueprint_of(call, field, learn=True).structure
     return any(isinstance(leaf, Prior) for _, leaf in leaves_with_paths(structure))

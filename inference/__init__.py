@@ -1,7 +1,8 @@
 """How a NumPyro program is fitted.
 
 - `fit_posterior`: any program, any engine, one result.
-- Engines: `SVI`, `EnsembleMAP`, `Laplace`, `NUTS`; `AbstractEngine`, `AbstractPhase` to write one.
+- Engines: `SVI`, `EnsembleMAP`, `Laplace`, `NUTS`, `MCLMC`; `AbstractEngine`,
+  `AbstractPhase` to write one.
 - `Posterior`: draws, predictions, a DataTree for ArviZ; `sample_prior` beside it.
 - `diagnose`: convergence, judged in function space.
 - `sbc`: simulation-based calibration of a program and an engine.
@@ -22,6 +23,7 @@ from .engines.engine import AbstractEngine
 from .engines.ensemble_map import EnsembleMAP
 from .engines.fitted import Fitted, Members, Start, best_first
 from .engines.laplace.laplace import Laplace
+from .engines.mclmc.mclmc import MCLMC
 from .engines.nuts.nuts import NUTS
 from .engines.optimizers import CosineCycles, cosine_cycles
 from .engines.svi.svi import SVI
@@ -39,6 +41,7 @@ from .running.loop import Outcome
 from .running.phase import AbstractPhase, Step
 
 __all__ = [
+    "MCLMC",
     "NUTS",
     "SVI",
     "AbstractEngine",

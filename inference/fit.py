@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,50 +17,18 @@ from bayesfield.checks import (
     check_key,
     check_path,
     check_texts,
-    scales_of,
     warn,
 )
 
-from .auto import choose
 from .engines.drive import Driven, Stopwatch, drive
-from .engines.engine import AbstractEngine, check_subsampling
+from .engines.engine import AbstractEngine
+from .plan import VERSIONS, Plan, identity_of, planned
 from .posterior.posterior import Posterior
-from .predicting.labels import check_clashes
 from .program.arguments import check_not_traced
-from .program.binding import bind
-from .program.bound import BoundProgram
 from .program.described import described
-from .program.digests import digest
-from .program.fingerprint import program_digest
-from .program.roles_of_sites import check_fittable, with_outputs
-from .program.sites import Sites
 from .running.checkpoint import Checkpoint
 from .running.safely import Hold, interrupts_held
-from .running.same_fit import layout_of
-from .start import Init, check_engine, place, ran_first, read_init
-
-MANY = 100  # a program with more values to infer is taken to hold a network
-VERSIONS = ("bayesfield", "numpyro", "jax", "blackjax", "optax")
-
-
-class Plan(NamedTuple):
-    """Hold what a fit needs once every check has passed.
-
-    Attributes:
-        engine: The engine, with its defaults resolved.
-        bound: The program, its data and all of its sites. The engine sees `sites.inferred` only.
-        init: What the fit starts from.
-        joint: Whether the params are fitted together with one value of the sites.
-        outputs: The outputs that the user named, or None.
-        chosen: What `"auto"` chose and why; empty where the user named the engine.
-    """
-
-    engine: AbstractEngine
-    bound: BoundProgram
-    init: Init
-    joint: bool
-    outputs: tuple[str, ...] | None
-    chosen: str
+from .start import Init, check_engine, place, ran_first
 
 
 def fit_posterior(
@@ -165,13 +133,13 @@ def fit_unjudged(
     allow_nan = check_texts(call, "allow_nan", allow_nan)
     if checkpoint is not None:
         check_path(call, "checkpoint", checkpoint)
-    plan = _planned(model, data, engine, init, allow_nan, outputs)
+    plan = planned(model, data, engine, init, allow_nan, outputs)
     if plan.chosen and progress and sys.stderr.isatty():
         sys.stderr.write(plan.chosen + "\n")
     keys = jax.random.split(key, 4)
     opened = contextlib.nullcontext()
     if checkpoint is not None:  # after every check, so that a refused fit writes nothing
-        opened = Checkpoint(checkpoint, _identity(plan, key))
+        opened = Checkpoint(checkpoint, identity_of(plan, key))
     with interrupts_held() as hold, opened as saved:
         begin = plan.init
         if begin.first is not None:
@@ -195,43 +163,6 @@ def fit_unjudged(
         else:
             told = type(begin.given).__name__
         return _run(plan, begin, told, keys, hold=hold, progress=progress, saved=saved)
-
-
-def _planned(
-    model: Callable[..., Any],
-    data: Mapping[str, Any],
-    engine: AbstractEngine | None,
-    init: Any,
-    allow_nan: tuple[str, ...],
-    outputs: tuple[str, ...] | None,
-) -> Plan:
-    """Make every check that can refuse the fit, and return what they found."""
-    bound = bind(model, data, allow_nan=allow_nan)
-    bound = bound._replace(sites=with_outputs(bound.sites, outputs))
-    sites = bound.sites.inferred
-    check_fittable(bound.sites)
-    _name_scales(bound)
-    check_subsampling(sites)
-    check_clashes(bound.sites)
-    chosen = ""
-    if engine is None:
-        choice = choose(bound)
-        engine, chosen = choice.engine, choice.why
-        init = choice.init if init is None else init
-    read = read_init(bound, init, engine)
-    engine = engine.resolved(bound.program, bound.data, sites)
-    joint = _params_are_joint(engine, sites, read)
-    return Plan(engine, bound, read, joint, outputs, chosen)
-
-
-def _name_scales(bound: BoundProgram) -> None:
-    """Warn, before the fit, of arguments to a network that are far from order one."""
-    sites = bound.sites
-    numbers = sum(int(np.prod(s.shape)) for s in (*sites.inferred.latent, *sites.params))
-    if numbers > MANY:
-        found = scales_of({name: bound.data[name] for name in sites.feeds})
-        if found:
-            warn(" ".join(found))
 
 
 def _run(
@@ -281,33 +212,3 @@ def _posterior(plan: Plan, told: Any, driven: Driven) -> Posterior:
     }
     fitted = fitted._replace(trunk=np.asarray(fitted.trunk), settings=settings)
     return Posterior.of(plan.bound, fitted, run=driven.run)
-
-
-def _identity(plan: Plan, key: PRNGKeyArray) -> dict[str, Any]:
-    """Describe a fit in JSON, so that the checkpoint of another fit is refused."""
-    program, data, sites = plan.bound
-    return {
-        "data": {
-            name: digest(value) if jax.tree.leaves(data[name]) else described(value)
-            for name, value in program.arguments(data).items()
-        },
-        "settings": described(plan.engine),
-        "init": plan.init.identity,
-        "key": digest(key),
-        "program": program_digest(program),
-        "layout": layout_of(plan.engine, sites.inferred),
-        "versions": {name: version(name) for name in (*VERSIONS, "jaxlib")},
-    }
-
-
-def _params_are_joint(engine: AbstractEngine, sites: Sites, init: Init) -> bool:
-    """Whether params are fitted to one value of the sites; warn if those of `init` were."""
-    if not sites.params or engine.params_fit != "held":
-        return bool(sites.params) and engine.params_fit == "point"
-    if init.joint:
-        warn(
-            f"`{init.name}`, given as `init`, fits the params together with one value of the "
-            "sites. The trunk has then fitted the noise, and chains on it may disagree. "
-            "`init=SVI(num_restarts=...)` fits the params to the spread of the sites instead."
-        )
-    return init.joint

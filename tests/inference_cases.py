@@ -23,6 +23,7 @@ from numpyro.infer.reparam import LocScaleReparam
 
 import bayesfield as bf
 from bayesfield.inference import (
+    MCLMC,
     NUTS,
     SVI,
     AbstractEngine,
@@ -107,8 +108,11 @@ ENGINES = {
     # no point sites: what the battery asks of every site is that its draws differ
     "Laplace": lambda: Laplace(num_steps=50, num_updates=4, hyper=(), num_samples=12),
     "NUTS": lambda: NUTS(num_chains=2, num_warmup=10, num_samples=10, max_tree_depth=4),
+    "MCLMC": lambda: MCLMC(num_chains=2, num_warmup=20, num_samples=10, num_steps=4),
     "Metropolis": Metropolis,
 }
+
+HOLDS_PARAMS = ("NUTS", "MCLMC")  # at the values that `init` gives
 
 # From an engine's name to the (chain, draw) of its result.
 LEADS = {
@@ -117,6 +121,7 @@ LEADS = {
     "EnsembleMAP": (1, 3),
     "Laplace": (1, 12),
     "NUTS": (2, 10),
+    "MCLMC": (2, 10),
     "Metropolis": (2, 20),
 }
 

@@ -245,6 +245,7 @@ FLOORS = [
     {"posterior"},
     {"start"},
     {"auto"},
+    {"plan"},
     {"fit"},
     {"judging"},
 ]

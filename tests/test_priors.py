@@ -239,7 +239,7 @@ def _(module: Declared):
 
 def test_a_layer_without_declared_scales_needs_scale():
     conditioner = bf.AffineModulation.init(3, 4, key=KEY, generator=Custom(jnp.ones((4, 6))))
-    with pytest.raises(ValueError, match=r"no default scale for the leaf `generator\.net\.gain`"):
+    with pytest.raises(ValueError, match=r"to be given for the leaf `generator\.net\.gain`"):
         bf.with_prior(conditioner)
     (prior,) = priors(bf.with_prior(conditioner, scale=0.5)).values()
     assert jnp.allclose(scale_of(prior), 0.5)
@@ -364,7 +364,7 @@ def test_bad_input_is_refused(call):
 
 @pytest.mark.usefixtures("unchecked")
 def test_a_prior_is_a_numpyro_distribution():
-    with pytest.raises(TypeError, match=r"expected a NumPyro distribution; got str"):
+    with pytest.raises(TypeError, match=r"to be a NumPyro distribution; got str"):
         bf.Prior("Normal", (2,))
-    with pytest.raises(TypeError, match=r"expected a NumPyro distribution; got Array"):
+    with pytest.raises(TypeError, match=r"to be a NumPyro distribution; got Array"):
         bf.with_prior(film(KEY), prior=lambda loc, scale: loc)

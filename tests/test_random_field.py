@@ -205,7 +205,7 @@ def test_a_param_without_a_value_raises_and_is_named():
 
 
 def test_a_function_is_refused_without_learning():
-    with pytest.raises(ValueError, match=r"expected `learn=True` with a function `key -> field`"):
+    with pytest.raises(ValueError, match=r"`learn` to be True with a function `key -> field`"):
         trace(program(lifted, learn=False))
 
 

@@ -26,8 +26,8 @@ GAMMAS: dict[str, Callable[[Array], Array]] = {
 class AffineModulation(AbstractConditioner):
     r"""Feature-wise affine modulation (FiLM): $\gamma(z) \odot h + \beta(z)$.
 
-    The identity where the generator's output is zero: every $\gamma$ is one there. With the
-    linear generator that holds at the start for `z = 0`, or for every `z`, as `identity_at` says.
+    It is the identity where the generator's output is zero, as $\gamma$ is then one. A new linear
+    generator makes it start as the identity at `z = 0`, or at every `z`; see `identity_at`.
 
     Attributes:
         generator: From `z` to `shift (C,)`, which is $\beta$, and `scale (C,)`.

@@ -1,4 +1,4 @@
-"""Names for the lift: a conditioner with priors on its generator, as a `conditioner_cls`."""
+"""Functions that build conditioners with priors on their generators, as a `conditioner_cls`."""
 
 from collections.abc import Callable
 

@@ -94,8 +94,8 @@ class RandomKitchenSinks(AbstractNetwork):
 
     Attributes:
         feat: The features, a network `(*batch, D) -> (*batch, 2M)`.
-        readout: Its weights start standard normal, so that with unit-norm
-            features the network starts with unit variance.
+        readout: The linear readout; its weights start with unit variance, so that with unit-norm
+            features the network does too.
         in_features: D.
         out_features: C.
 
@@ -112,7 +112,7 @@ class RandomKitchenSinks(AbstractNetwork):
     def init(
         cls, *, feat: AbstractNetwork, out_features: int, key: PRNGKeyArray
     ) -> "RandomKitchenSinks":
-        """Put a readout, drawn by `key`, on the features `feat`."""
+        """Add a readout, drawn by `key`, to the features `feat`."""
         call = "RandomKitchenSinks.init"
         if not isinstance(feat, AbstractNetwork):
             raise TypeError(
@@ -140,7 +140,7 @@ def fourier_features(angle: Float[Array, "M *batch"]) -> Float[Array, "two_M *ba
 
 
 def feature_readout(call: str, num_features: int, out_features: int, key: PRNGKeyArray) -> Linear:
-    """Draw a readout on unit-norm features: weights, and so outputs, of unit variance."""
+    """Draw a readout for unit-norm features: weights, and so outputs, of unit variance."""
     size = check_size(call, "out_features", out_features)
     bound = math.sqrt(3.0)
     return Linear.init(num_features, size, weight_bound=bound, key=check_key(call, key))

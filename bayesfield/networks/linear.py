@@ -1,4 +1,4 @@
-"""The linear map that reads a network's features out."""
+"""`Linear`: the map from a network's last features to its values, the readout."""
 
 import math
 

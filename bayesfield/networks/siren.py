@@ -95,11 +95,10 @@ class SirenDense(AbstractNetwork):
 class SIREN(AbstractNetwork):
     r"""A sinusoidal representation network: sine layers and a linear readout.
 
-    The readout's weights are $U(-\sqrt{c/d_{in}}, \sqrt{c/d_{in}})$: the paper states its scale,
-    $\sqrt{c/d_{in}}$ for unit variance, for a layer that multiplies by $\omega$ divided by
-    $\omega$, and the readout multiplies by none. Outputs then have unit variance at the start
-    (its sine inputs have variance 1/2). The authors' code divides by $\omega$ there too, which
-    makes outputs of order $1/\omega$.
+    The readout's weights are $U(-\sqrt{c/d_{in}}, \sqrt{c/d_{in}})$. The paper divides this bound
+    by $\omega$ in layers that multiply by $\omega$; the readout does not multiply, so its bound is
+    not divided, and outputs have unit variance at the start (its inputs, sines, have variance 1/2).
+    The authors' code divides there too, which makes outputs of order $1/\omega$.
 
     Attributes:
         layers: `depth - 1` of `SirenDense`, then the readout, a `Linear`.

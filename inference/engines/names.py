@@ -2,7 +2,14 @@
 
 from .ensemble_map import EnsembleMAP
 from .laplace.laplace import Laplace
+from .mclmc.mclmc import MCLMC
 from .nuts.nuts import NUTS
 from .svi.svi import SVI
 
-ENGINES = {"svi": SVI, "ensemble_map": EnsembleMAP, "laplace": Laplace, "nuts": NUTS}
+ENGINES = {
+    "svi": SVI,
+    "ensemble_map": EnsembleMAP,
+    "laplace": Laplace,
+    "mclmc": MCLMC,
+    "nuts": NUTS,
+}

@@ -1,1 +1,1 @@
-"""What a posterior is worth: convergence, scores, calibration, where the variance is from."""
+"""How good a posterior is: convergence, scores, calibration, and where its variance comes from."""

@@ -1,4 +1,4 @@
-"""Simulation-based calibration: does a fit recover what it was simulated from, on average?"""
+"""Simulation-based calibration: do fits recover, on average, what their data came from?"""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -41,23 +41,25 @@ def sbc(
     num_ranked: int = 63,
     arguments: Mapping[str, str] | None = None,
 ) -> "xr.Dataset":
-    """Simulate data from the prior, fit each, and rank what was simulated among the draws.
+    """Test an engine: simulate data from the prior, fit each, and rank the truth among the draws.
 
-    Where the fit is exact the ranks are uniform. Judged are latent scalars, `<site>_mean` at 8
-    rows of the data, and the log likelihood, which sees what the others miss. All simulations have
-    the shapes of `data`, so the second fit and all after it compile nothing. (simuk ranks the sites
-    of NumPyro's own MCMC, which it compiles for each simulation, and no function of them.)
+    Where fits are exact the ranks are uniform. Ranked are the latent scalars, `<site>_mean` at 8
+    rows of the data, and the log likelihood, which notices errors that the others miss. All
+    simulations have the shapes of `data`, so only the first fit compiles. (The package simuk does
+    the same for the sites of NumPyro's own MCMC, but not for functions of them, and compiles for
+    each simulation.)
 
     Args:
-        model: A NumPyro program without params: what is not sampled is held fixed.
-        data: Its arguments, observations with them: of those the shapes alone count.
+        model: A NumPyro program without params; everything that is not sampled is fixed.
+        data: Its arguments, observations included; of those only the shapes are used.
         backend: The engine, or its name.
         key: Draws the simulations and the fits.
         init: An engine that is run first in each fit, as in `fit_posterior`.
-        num_simulations: How many; 8 bins of ranks need some 25 in each.
-        num_ranked: How many draws, evenly from all of a fit's, a rank is among. Thin enough that
-            they are nearly independent; one less than a multiple of 8.
-        arguments: From an observed site's name to the argument that feeds it, where they differ.
+        num_simulations: The number of simulations; each of the 8 bins of ranks needs about 25.
+        num_ranked: The number of draws, evenly spaced among all of a fit's, with which the truth is
+            ranked. Few enough that they are nearly independent; one less than a multiple of 8.
+        arguments: From an observed site's name to the argument that holds its observations, where
+            the two names differ.
 
     Returns:
         A Dataset of `rank (simulation, quantity)`, from 0 to `num_ranked`, and `p_value
@@ -132,7 +134,7 @@ def _feeds(
     call = "sbc"
     if sites.params:
         raise ValueError(
-            f"`sbc` expected a program without params; got {[s.name for s in sites.params]}. "
+            f"`sbc` expected `model` to have no params; got {[s.name for s in sites.params]}. "
             'Freeze them (`bf.freeze`) or sample them (`with_prior(field, where="all")`).'
         )
     if arguments is not None:
@@ -143,15 +145,18 @@ def _feeds(
             )
         check_names(call, "arguments", arguments, [site.name for site in sites.observed])
     feeds = {s.name: dict(arguments or {}).get(s.name, s.name) for s in sites.observed}
-    # an observed site that nothing feeds, and that is no output, is fixed by the program
+    # an observed site without an argument in `data`, and not an output, is fixed by the program
     feeds = {site: name for site, name in feeds.items() if name in data or site in sites.outputs}
     if not feeds:
-        raise ValueError("`sbc` expected an observed site; the program has none with `data`.")
+        raise ValueError(
+            "`sbc` expected `data` to give observations to a site of the program; got none. Add "
+            "the argument that holds them."
+        )
     missing = {site: name for site, name in feeds.items() if name not in data}
     if missing:
         raise ValueError(
-            f"`sbc` expected `arguments` to name the argument that feeds {[*missing]}; got "
-            f"{missing}, and `data` holds {sorted(data)}."
+            f"`sbc` expected `arguments` to name the argument that holds the observations of "
+            f"{[*missing]}; got {missing}, and `data` holds {sorted(data)}."
         )
     return feeds
 
@@ -168,7 +173,7 @@ def _ranked(
 
 
 def _quantities(program: Program, data: Any, values: Values) -> tuple[list[str], np.ndarray]:
-    """Return names, and what is ranked, `(draw, quantity)`, chains one after the other."""
+    """Return the names and values of what is ranked, `(draw, quantity)`, chains concatenated."""
     found = replay(program, data, {name: jnp.asarray(v) for name, v in values.items()})
     names, columns = [], []
     for name, value in found.mean.items():

@@ -23,30 +23,34 @@ def diagnose(
     probe: "Mapping[str, Any] | None" = None,
     sites: "Iterable[str]" = (),
 ) -> "xr.Dataset":
-    """Judge a fit where it can be judged: has it converged, and has it learnt anything?
+    """Check whether a fit has converged and whether it has learnt anything from its data.
+
+    Weights are not identified, so what is judged is the mean of each observed site at a few rows
+    of data, and every latent scalar.
 
     Args:
         posterior: Of any engine; R-hat needs two chains on a trunk.
-        probe: Data to evaluate the observed sites' means on; by default at most 64 of the rows
-            that the program was fitted to.
-        sites: Names of latent sites to judge too, weights say.
+        probe: Data on which the observed sites' means are evaluated; by default at most 64 of the
+            rows that the program was fitted to.
+        sites: Names of further latent sites to judge, weights for example.
 
     Returns:
-        A Dataset of `rhat`, `ess_bulk` and `ess_tail` with dims (trunk, quantity), within each
-        trunk, and attrs `findings`: what is wrong, the gravest first, each a `Finding` whose `str`
-        says by how much and what to change; and `notes`: what changes bands by less than 5 %, and
-        what is no fault and to be known. Beside them, where they can be told:
+        A Dataset of `rhat`, `ess_bulk` and `ess_tail` within each trunk, with dims (trunk,
+        quantity). Its attrs are `findings`, what is wrong, the most serious first, each a `Finding`
+        whose `str` says by how much and what to change; and `notes`, what changes bands by less
+        than 5 %, and facts that are no fault. It also has, where they can be computed:
 
         - `explained` (site): the share of the variance of the observations that the posterior mean
-          explains, at the rows that are judged;
+          explains, at the judged rows;
         - `between_trunk_share` (quantity): the share of a quantity's variance that lies between
-          the trunks' means; and `rhat_nested` (quantity), over all chains, those of a trunk
-          together, near 1 where the trunks agree;
-        - `divergences`, `max_tree_depth_share`, and `bfmi` (chain), the energy's;
-        - `pareto_k`: PSIS' k-hat of a guide's draws as a proposal for the posterior; and
-          `reweighted_share`: the effective share of them when they are reweighted to it;
-        - `loss_trend` (member): how far the loss still fell from one twentieth of the steps to
-          the last, in standard errors.
+          the trunks' means; and `rhat_nested` (quantity), over all chains grouped by trunk, near
+          1 where the trunks agree;
+        - `divergences`, their number; `max_tree_depth_share`, the share of draws whose trajectory
+          reached the limit; and `bfmi` (chain), the Bayesian fraction of missing information;
+        - `pareto_k`: the k-hat of Pareto-smoothed importance sampling with a guide's draws as the
+          proposal; and `reweighted_share`: the effective share of the draws after that reweighting;
+        - `loss_trend` (member): how much the loss still fell between the last two twentieths of the
+          steps, in standard errors.
 
     References:
         Vehtari, Gelman, Simpson, Carpenter, Bürkner, Rank-normalization, folding, and

@@ -1,4 +1,4 @@
-"""Scores of tasks that a fit has not seen, by fitting once without each."""
+"""Score tasks that a fit has not seen, by fitting once without each."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -33,26 +33,26 @@ def score_by_refits(
     levels: Iterable[float] = (0.5, 0.8, 0.9, 0.95),
     progress: bool = True,
 ) -> "xr.Dataset":
-    """Fit once without each task, and score what that fit says of it.
+    """Fit once without each task, and score that fit's predictions of the task.
 
-    Leaving a row out by importance sampling (`az.loo`) leaves it out of the draws and not of the
-    params: a trunk was fitted to all rows, and has seen it. Here it has not.
+    Leaving a row out by importance sampling (`az.loo`) removes it from the draws but not from the
+    params: the trunk was fitted to all rows, that one included. Here the trunk has not seen it.
 
     Args:
         model: The NumPyro program.
-        data: Its arguments. Of arrays with as many rows as `by` has labels those of the task are
-            left out; the others are given to every fit as they are.
+        data: Its arguments. Arrays with as many rows as `by` has labels lose the rows of the task
+            that is left out; all others are given whole to every fit.
         backend: The engine, as `fit_posterior` takes it.
         key: Draws everything.
-        by: Labels of tasks, `(rows,)`. One label a row leaves out each row by itself.
-        init: An engine to run first. A posterior would have seen the task.
-        shared: Names of arguments that have as many rows by chance, and are given whole.
-        levels: Of the intervals, between 0 and 1.
+        by: Labels of tasks, `(rows,)`. A different label for each row leaves out one row at a time.
+        init: An engine to run first; not a posterior, which may have seen the task.
+        shared: Names of arguments to give whole although they have as many rows as `by`.
+        levels: The levels of the intervals, between 0 and 1.
         progress: Whether to show bars, where stderr is a terminal.
 
     Returns:
-        What `score` returns of each task, less the PIT, along the dim `task`. Tasks of another
-        number of rows are compiled anew.
+        What `score` returns for each task, without the PIT, along the dim `task`. Each different
+        number of rows is compiled once more.
 
     Raises:
         TypeError: `backend` or `init` is neither an engine nor the name of one.
@@ -95,8 +95,8 @@ def score_by_refits(
     if doubted:
         worst = max(doubted, key=lambda task: doubted[task].share)
         warn(
-            f"{len(doubted)} of {len(tasks)} fits should not be believed, without the tasks "
-            f"{listed(list(doubted))}. The worst is without {worst}: {doubted[worst]}",
+            f"{len(doubted)} of {len(tasks)} fits should not be believed, those without the tasks "
+            f"{listed(list(doubted))}. The worst is the one without {worst}: {doubted[worst]}",
             ConvergenceWarning,
         )
     kept = [one.drop_vars([c for c in one.coords if c not in ("site", "level")]) for one in found]
@@ -114,8 +114,8 @@ def _parted(
     tasks = np.unique(labels)
     if labels.ndim != 1 or len(tasks) < 2:
         raise ValueError(
-            "`by` must hold labels of at least two tasks, one for each row; got shape "
-            f"{labels.shape} and {len(tasks)} different labels."
+            "`score_by_refits` expected `by` to hold labels of at least two tasks, one for each "
+            f"row; got shape {labels.shape} and {len(tasks)} different labels."
         )
     whole = set(check_names(call, "shared", shared, data))
     parted = [
@@ -126,7 +126,7 @@ def _parted(
     if not parted:
         raise ValueError(
             f"`score_by_refits` expected `by` to hold a label for each row of the arguments; got "
-            f"{len(labels)} labels, and no argument has as many rows: "
+            f"{len(labels)} labels, and arguments of the shapes "
             f"{ {name: np.shape(value) for name, value in data.items()} }."
         )
     return labels, tasks, parted

@@ -22,7 +22,7 @@ def summarise(
     num_tasks: int,
     num_levels: int,
 ) -> dict[str, np.ndarray]:
-    """Summarise the scores of a site's `n` values that are seen: means, standard errors, tasks."""
+    """Return means, standard errors and means by task of the scores of a site's seen values."""
     batch = seen.shape[: seen.ndim - site.event_dim]
     event = np.arange(int(np.prod(batch))).reshape((*batch, *[1] * site.event_dim))
     cluster = np.broadcast_to(event, seen.shape)[seen]
@@ -48,7 +48,7 @@ def summarise(
 
 
 def _mean(values: np.ndarray, cluster: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean over the first axis, and its standard error if clusters are independent."""
+    """Return the mean over the first axis, and its standard error with independent clusters."""
     nothing = np.full(values.shape[1:], np.nan)
     if not len(values):
         return nothing, nothing

@@ -1,4 +1,4 @@
-"""How well a posterior predicts data that it has not seen."""
+"""Score a posterior's predictions of data that it has not seen."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..posterior.posterior import Posterior
 
-MIN_PREDICTIVE = 1000  # draws of the observations: the quantiles of a 95 % interval need as many
+MIN_PREDICTIVE = 1000  # predictive draws; the quantiles of a 95 % interval need that many
 
 
 @tracing
@@ -37,33 +37,34 @@ def score(
     levels: Iterable[float] = (0.5, 0.8, 0.9, 0.95),
     batch_size: int | None = None,
 ) -> "xr.Dataset":
-    r"""Score what a posterior says of data that it has not seen.
+    r"""Score a posterior's predictions of data that it has not seen.
 
     What is scored is the predictive distribution of each value `y`, the mixture over all draws of
-    the posterior. It is known by at least 1000 predictive draws, several for each draw of the
-    posterior where that has fewer (the members of an ensemble); the log score and the RMSE use its
+    the posterior. It is represented by at least 1000 predictive draws, several for each draw of
+    the posterior where that has fewer (an ensemble's members); the log score and the RMSE use its
     density and its mean instead.
 
     - `rmse`: of the predictive mean, by the means of the distributions where they are known.
       `mae`: of the predictive median.
-    - `nll`: minus the log predictive density, $-\log \frac1S \sum_s p(y \mid \theta_s)$. That of
-      an event of several values is divided by their number.
+    - `nll`: minus the log predictive density, $-\log \frac1S \sum_s p(y \mid \theta_s)$, divided
+      by the number of values where an event has several.
     - `crps`: $E|Y - y| - \frac12 E|Y - Y'|$ with the fair estimate of the second term, in the
       units of `y`; the absolute error where the prediction is a point.
     - `interval_score`: of the central interval $(l, u)$ of each level $1 - \alpha$:
       $u - l + \frac2\alpha (l - y)_+ + \frac2\alpha (y - u)_+$.
     - `coverage`: the share of values within that interval, ends included.
 
-    All are means over values, and the lower the better, but for the coverage, which should be the
+    All are means over values. Lower is better, except for the coverage, which should equal the
     level. The standard error beside each says how it would vary over other held-out values (or
-    tasks, see `by`), the posterior being what it is.
+    tasks, see `by`), with the same posterior.
 
     `<site>_pit`, the probability integral transform, is the share of predictive draws below each
-    value, randomised among ties and so for discrete values too: uniform if the predictions are
-    calibrated, high in the middle if their spread is too wide and at both ends if too narrow.
+    value, with ties broken at random, so that it also serves discrete values. Its histogram is
+    flat if the predictions are calibrated, high in the middle if their spread is too wide, and
+    high at both ends if it is too narrow.
 
-    ArviZ has some of these for the rows of a tree, in sample (`az.metrics`) or by leaving each out
-    (`az.loo_score`, `az.loo_pit`); tasks, and errors clustered by them, it has not.
+    ArviZ has some of these for the rows of a tree, in sample (`az.metrics`) or leaving one row out
+    (`az.loo_score`, `az.loo_pit`), but neither tasks nor standard errors clustered by them.
 
     What is scored are outputs (see `Posterior.predict`). Values that are NaN, or masked
     (`obs_mask`, `handlers.mask`), are left out. Sites of classes (`Categorical`) have no order:
@@ -76,12 +77,12 @@ def score(
             site whose observation is left out is not scored, if another one is.
         key: Draws the observations, and breaks ties.
         by: Labels of tasks, `(rows,)`, one for each row of the leading axis of the observations.
-            Points of one task are not independent: they share the error of its function. With
-            labels the standard errors are therefore clustered by task (Liang and Zeger, 1986),
-            which takes several tasks, 20 say, to be trusted; without them every event (one value,
-            unless the distribution has an event shape) counts as independent, and the standard
-            errors are too small if it is not.
-        levels: Of the intervals, between 0 and 1.
+            Points of one task share the error of its function and are not independent. So with
+            labels the standard errors are clustered by task (Liang and Zeger, 1986), which needs
+            some 20 tasks to be reliable. Without labels every event (one value, unless the
+            distribution has an event shape) counts as independent, and the standard errors are
+            too small where events are not.
+        levels: The levels of the intervals, between 0 and 1.
         batch_size: How many draws are predicted at a time; chosen by default.
 
     Returns:
@@ -94,8 +95,8 @@ def score(
     Raises:
         TypeError: An old-style key; `data` misses an argument, or holds one that the model does
             not take.
-        ValueError: No output is observed; `by` has not one label for each row, or a level is not
-            between 0 and 1; a latent site's plate changed its size; a prediction is NaN.
+        ValueError: No output is observed; `by` does not have one label for each row; a level is
+            not between 0 and 1; a latent site's plate changed its size; a prediction is NaN.
         NotImplementedError: The distribution of an output has no density, or cannot be sampled.
 
     References:
@@ -120,15 +121,18 @@ def score(
     stems = statements_in(posterior.sites, ready.sites)
     sites = [site for site in ready.sites.observed if site.name in stems]
     if not stems:
-        raise ValueError("`score` expected a program that observes an output; got one without.")
+        raise ValueError(
+            "`score` expected `posterior` to be of a program that observes an output; got one "
+            "without. Condition the program on observations: `numpyro.sample(..., obs=y)`."
+        )
     if not sites:
         raise ValueError(
-            f"`score` expected observations of {sorted(stems.values())} in `data`; no site has "
-            f"any: it holds {sorted(data)}."
+            f"`score` expected `data` to hold observations of {sorted(stems.values())}; got "
+            f"{sorted(data)}. Add the argument that holds them."
         )
     tasks, row_task = _check_by(by, {stems[site.name]: site.shape for site in sites})
 
-    # draws are repeated, if they are few, for each to be predicted from several times
+    # few draws are repeated, so that several predictions are made from each
     draws = ready.draws._replace(times=-(-MIN_PREDICTIVE // posterior.trunk.size))
     names = [site.name for site in sites]
     said = replay(
@@ -170,14 +174,14 @@ def _of_site(
     drawn = end_to_end(np.asarray(said.drawn[site.name]))[:, seen]
     if np.isnan(drawn).any():
         raise ValueError(
-            f"`score` expected predictions of `{stem}` that are numbers; got NaN. "
-            "Does `data` hold NaN outside of the observations?"
+            f"`score` expected predictions of `{stem}` to be numbers; got NaN. "
+            "Look for NaN in `data` outside of the observations."
         )
     density = end_to_end(np.asarray(said.log_likelihood[site.name]))
     if np.isnan(density[:, seen.any(tuple(range(y.ndim - site.event_dim, y.ndim)))]).any():
         raise ValueError(
-            f"`score` expected observations of `{stem}` that have a density; got "
-            "some whose density is NaN. Are they outside of the distribution's support?"
+            f"`score` expected observations of `{stem}` to have a density; got NaN "
+            "for some. Look for values outside of the distribution's support."
         )
     of_values = {"nll": log_score(density, seen, site)[seen]}
     if site.family.startswith("Categorical"):
@@ -190,29 +194,32 @@ def _of_site(
 
 
 def check_levels(call: str, levels: Iterable[float]) -> np.ndarray:
-    """Return the levels of intervals, numbers between 0 and 1."""
+    """Return the levels of intervals as an array; refuse any not between 0 and 1."""
     try:
         chosen = np.asarray([*levels], float)
     except (TypeError, ValueError):
         chosen = np.zeros(0)
     if chosen.ndim != 1 or not chosen.size or not ((chosen > 0) & (chosen < 1)).all():
         raise ValueError(
-            f"`{call}` expected `levels` to be a sequence of numbers between 0 and 1, (0.5, 0.9) "
-            f"say; got {levels!r}."
+            f"`{call}` expected `levels` to be a sequence of numbers between 0 and 1, such as "
+            f"(0.5, 0.9); got {levels!r}."
         )
     return chosen
 
 
 def check_labels(call: str, labels: np.ndarray) -> None:
-    """Refuse a missing label."""
+    """Refuse labels that are None or NaN."""
     if any(label is None or label != label for label in labels.ravel().tolist()):
-        raise ValueError(f"`{call}` expected a label for each row in `by`; got None or NaN.")
+        raise ValueError(
+            f"`{call}` expected `by` to hold a label for each row; got None or NaN. Label those "
+            "rows, or leave them out."
+        )
 
 
 def _check_by(
     by: Any, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the tasks, and the place among them of each row."""
+    """Return the tasks, and the index of each row's task; None for the rows without `by`."""
     if by is None:
         return np.zeros(0, int), None
     labels = np.asarray(by)

@@ -1,16 +1,17 @@
-"""Scoring rules: of values, by draws or by log densities."""
+"""Scoring rules: how well draws or log densities predict values."""
 
 import numpy as np
 
 from ..program.sites import Site
 
-BLOCK_ELEMENTS = 4_000_000  # of predictive draws that are sorted at a time
+BLOCK_ELEMENTS = 4_000_000  # numbers that are sorted at a time
 
 
 def crps(y: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Return the CRPS of draws `(S, *shape)`, in ascending order, at values `(*shape)`.
 
-    `E|Y - y| - E|Y - Y'| / 2`, the second over pairs of different draws (fair), by their ranks.
+    `E|Y - y| - E|Y - Y'| / 2`. The second mean is over pairs of different draws, which makes the
+    estimate fair (unbiased for any number of draws), and is computed from their ranks.
     """
     size = len(draws)
     rank = np.arange(1.0, size + 1.0).reshape(-1, *[1] * y.ndim)
@@ -21,8 +22,11 @@ def crps(y: np.ndarray, draws: np.ndarray) -> np.ndarray:
 def score_values(
     y: np.ndarray, mean: np.ndarray, draws: np.ndarray, levels: np.ndarray, uniform: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Score each of `n` values by draws `(S, n)`: `(n,)`, or `(n, level)`; squares for the RMSE."""
-    # An end of an interval of discrete values is one of them.
+    """Return scores of `n` values by draws `(S, n)`, each `(n,)` or `(n, level)`.
+
+    `rmse` holds squared errors, of which the root is taken after averaging.
+    """
+    # The ends of an interval of discrete values are themselves such values.
     method = "linear" if np.issubdtype(draws.dtype, np.floating) else "inverted_cdf"
     alpha = 1.0 - levels
     blocks = []
@@ -40,7 +44,7 @@ def score_values(
                 "crps": crps(at, drawn),
                 "interval_score": high - low + 2.0 / alpha * outside,
                 "coverage": 1.0 - (below | above),
-                # The rank of `y` among itself and the draws: exactly uniform if it is one of them.
+                # The rank of `y` among itself and the draws: uniform if `y` is drawn as they are.
                 "pit": (lower + uniform[rows] * (equal + 1)) / (len(drawn) + 1),
             }
         )
@@ -48,7 +52,7 @@ def score_values(
 
 
 def log_score(log_density: np.ndarray, seen: np.ndarray, site: Site) -> np.ndarray:
-    """Return minus the log mean density of each event, shared among its values that are seen."""
+    """Return minus the log mean density of each event, divided evenly among its seen values."""
     total = np.logaddexp.reduce(log_density.astype(float), axis=0) - np.log(len(log_density))
     axes = tuple(range(seen.ndim - site.event_dim, seen.ndim))
     number = np.maximum(seen.sum(axes, keepdims=True), 1)

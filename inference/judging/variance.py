@@ -1,4 +1,4 @@
-"""Where the variance of a prediction comes from: the posterior, the trunks, or noise."""
+"""Split a prediction's variance by source: the latent sites, the trunks, or noise."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -26,37 +26,36 @@ if TYPE_CHECKING:
 def variance_split(
     posterior: "Posterior", data: Mapping[str, Any], *, key: PRNGKeyArray
 ) -> "xr.Dataset":
-    r"""Split the variance of the predictions of each output by its sources.
+    r"""Split the variance of each output's predictions by its sources.
 
     With $f$ the mean of the site's distribution, a function of the draw $s$, and $t(s)$ the trunk
-    (the set of params) of the draw, the law of total variance says twice that
+    (the set of params) of the draw, applying the law of total variance twice gives
 
     $$\mathrm{Var}(y) = \underbrace{E_t \mathrm{Var}(f \mid t)}_\mathrm{within}
       + \underbrace{\mathrm{Var}_t E(f \mid t)}_\mathrm{between}
       + \underbrace{E_s \mathrm{Var}(y \mid s)}_\mathrm{noise}.$$
 
-    - `within`: what is not known of the random sites (the generators), the trunk being given.
-    - `between`: what is not known of the trunk. Zero for a posterior on one trunk: of a program
-      without params, or of an engine that was given one. Of few trunks it is a rough estimate.
-    - `noise`: of the observations, which more data do not take away.
+    - `within`: uncertainty about the random sites (the generators), given the trunk.
+    - `between`: uncertainty about the trunk. Zero for a posterior on one trunk (a program without
+      params, or an engine that was given one), and a rough estimate for few trunks.
+    - `noise`: the noise of the observations, which more data do not remove.
 
-    All are variances over the draws there are, a trunk weighing as much as it has draws, divided
-    by their number and not one less: so the sum is exact. The mean over the few draws of a trunk
-    varies itself: of $n$ independent draws a trunk, about a share $1/n$ of `within` is found
-    in `between`.
+    All are variances over the draws, divided by their number and not by one less, so that the sum
+    is exact; a trunk has the weight of its draws. With $n$ independent draws a trunk, the mean of
+    a trunk varies by chance, and about a share $1/n$ of `within` is counted in `between`.
 
     Args:
-        posterior: Of any engine; several trunks come of `SVI(num_trunks=...)`,
-            `NUTS(num_trunks=...)` or `EnsembleMAP` on a program with params.
+        posterior: Of any engine. For several trunks fit a program with params by
+            `SVI(num_trunks=...)`, `NUTS(num_trunks=...)` or `EnsembleMAP`.
         data: Arguments of the program, observations left out, on any grid.
-        key: Draws what the program draws and has no value.
+        key: Draws the sites that have no value.
 
     Returns:
         An xarray Dataset of three variables a site, with its axes as `predict` names them:
         `<site>`, the variance by `source` ("within", "between", "noise"); `<site>_total`, their
-        sum; `<site>_between_share`, `between / (within + between)`, the trunk's share in what is
-        not known of the function, NaN where nothing is unknown. A categorical site has the
-        variance of each class's indicator. The noise of a distribution without a variance is
+        sum; `<site>_between_share`, `between / (within + between)`, the trunk's share of the
+        uncertainty about the function, NaN where there is none. For a categorical site these are
+        variances of each class's indicator. The noise of a distribution without a variance is
         infinite or NaN.
 
     Raises:
@@ -78,8 +77,8 @@ def variance_split(
     posterior.check_unchanged(call)
     if not posterior.sites.outputs:
         raise ValueError(
-            "`variance_split` expected a posterior of a program with an observed site that no "
-            "other one depends on; got none."
+            "`variance_split` expected `posterior` to have an output, an observed site that no "
+            "other site depends on; got none."
         )
     ready = on_new_data(posterior.bound, posterior.fitted, "variance_split", data)
     stems = statements_in(posterior.sites, ready.sites)

@@ -1,1 +1,1 @@
-"""What a fit returns: draws, what was found wrong with them, predictions, a longer run."""
+"""What a fit returns: draws, findings on them, predictions, and how to run it for longer."""

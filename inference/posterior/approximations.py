@@ -1,13 +1,13 @@
-"""Findings on what is no Markov chain: guides, modes and Laplace's Gaussians.
+"""Findings on draws that are not from Markov chains: guides, modes and Laplace's Gaussians.
 
-What each looks like, why it comes about and what it does to bands:
+For each finding, what it looks like, its cause, and what it does to the bands:
 
-- *A guide far from the posterior*. Reweighted to the posterior its draws would have other means
-  and spreads. With many weights few draws are left of the reweighting, and it says nothing of any
-  one quantity; then it counts only if more is lost than so many latent values make likely.
-- *Draws without spread*: a guide that is a point, or whose curvature was singular.
-- *Modes*: the spread of an ensemble's members is that of their starts.
-- *Sites at a point, starts left out*: what the engine reports of itself; notes, by name.
+- *A guide far from the posterior*: reweighted to the posterior, its draws have other means and
+  spreads. With many latent values few draws keep any weight, and the reweighting says nothing of a
+  single quantity. It then counts only if more weight is lost than that number of values explains.
+- *Draws without spread*: the guide is a point, or its curvature was singular.
+- *Modes*: the members of an ensemble differ only because they started in different places.
+- *Sites held at a point, starts left out*: reported by the engine itself, by name.
 """
 
 from typing import Any
@@ -19,9 +19,9 @@ from ..program.bound import BoundProgram
 from .climbs import FIRST
 from .findings import WARNED, Finding, finding, narrower
 
-LEAST_WORTH = 50  # draws, when they are reweighted: fewer say nothing of a band
-ENOUGH = 200  # of them to say that a band is right
-WORTH_OF_A_VALUE = 0.86  # a guide whose spread in one value is a fifth too small has about it
+LEAST_WORTH = 50  # effective draws after reweighting: fewer say nothing about a band
+ENOUGH = 200  # effective draws that are enough to call a band right
+WORTH_OF_A_VALUE = 0.86  # effective share of a guide whose sd in one value is a fifth too small
 ENDS = (0.05, 0.5, 0.95)
 AWAY = (
     "Go on from it by MCMC, `fit_posterior(model, data, NUTS(), init=posterior)`, which does not "
@@ -37,7 +37,7 @@ def approximation_findings(
     k_hat: float,
     worth: float,
 ) -> list[Finding | None]:
-    """Judge draws `(chain, draw, quantity)` of a guide, of modes or of Gaussians about them."""
+    """Judge draws `(chain, draw, quantity)` of a guide, of modes or of Laplace's Gaussians."""
     report = fitted.report or {}
     found = [_left_out(fitted, report), _points(report)]
     if fitted.said.get("draws_are") == "modes":
@@ -73,7 +73,7 @@ def _guide(
             k_hat,
             share=1.0,
             effect="the guide puts draws where the posterior has no density, and neither its "
-            "spreads nor its noise scale are to be believed",
+            "spreads nor its noise scale can be trusted",
             change=f"{FIRST}.",
         )
     if log_weight.size < 100:
@@ -93,8 +93,8 @@ def _guide(
         f"is {k_hat:.2f})",
         worth,
         share=0.0,
-        effect=f"of {latent} latent values that says little of the function",
-        change="`score` on data held out judges the fit.",
+        effect=f"with {latent} latent values this says little about the function",
+        change="Judge the fit by `score` on held-out data.",
     )
 
 
@@ -103,11 +103,11 @@ def _far(worth: float, k_hat: float, expected: float, latent: int) -> Finding:
         f"Reweighted to the posterior the draws are worth {worth:.2g} of their number (PSIS' k-hat "
         f"is {k_hat:.2f})",
         worth,
-        expected=f"at least {expected:.2g} of {latent} latent values",
+        expected=f"at least {expected:.2g} with {latent} latent values",
         share=1 - worth ** (2 / latent),
         warned=True,
         effect="the guide is far from the posterior, and neither its spreads nor its noise scale "
-        "are to be believed",
+        "can be trusted",
         change=AWAY,
     )
 
@@ -115,7 +115,7 @@ def _far(worth: float, k_hat: float, expected: float, latent: int) -> Finding:
 def reweighted(
     names: list[str], values: np.ndarray, log_weight: np.ndarray, worth: float
 ) -> Finding | None:
-    """Hold each quantity's band of 90 % against that of the reweighted draws."""
+    """Compare the 90 % band of each quantity with that of the reweighted draws."""
     from scipy.special import ndtri
 
     flat = values.reshape(-1, values.shape[-1])
@@ -176,7 +176,7 @@ def _spreadless(fitted: Fitted) -> Finding | None:
 
 
 def _modes(fitted: Fitted) -> Finding:
-    remedy = (  # a trunk that climbed with the sites has fitted the noise
+    remedy = (  # params that were optimised together with the sites have fitted the noise
         "fit by `NUTS()` with `init=SVI()`"
         if fitted.params
         else "go on from them, `fit_posterior(model, data, NUTS(), init=posterior)`"
@@ -185,7 +185,7 @@ def _modes(fitted: Fitted) -> Finding:
         f"The draws are {fitted.num_draws} modes, one for each member",
         fitted.num_draws,
         share=1.0,
-        effect="their spread is no posterior",
+        effect="their spread is no posterior: it comes from where they started",
         change=f"For bands that cover, {remedy}.",
     )
 
@@ -200,7 +200,7 @@ def _points(report: dict[str, Any]) -> Finding | None:
         len(points),
         where=named,
         share=0.0,
-        effect="their draws have no spread, and what depends on them lacks theirs",
+        effect="their draws have no spread, so bands of what depends on them are too narrow",
         change="`hyper=()` integrates over them too; `NUTS()` gives their posterior.",
     )
 
@@ -218,7 +218,7 @@ def _left_out(fitted: Fitted, report: dict[str, Any]) -> Finding | None:
         len(left),
         share=len(left) / (len(left) + kept),
         warned=most,
-        effect="the draws are of the starts that are kept"
+        effect="the draws come from the other starts"
         + (", and most have not arrived" if most and "not arrived" in whys else ""),
         change=f"{FIRST}."
         if "not arrived" in whys

@@ -1,22 +1,22 @@
-"""Findings on Markov chains: whether they moved, met, and drew enough.
+"""Findings on Markov chains: whether they moved, agree, and are long enough.
 
-What each looks like, why it comes about and what it does to bands:
+For each finding, what it looks like, its cause, and what it does to the bands:
 
-- *A chain that never moved*: every draw of it is the same. The gradient is NaN or infinite where it
-  stands, or its steps are far too long. It says nothing at all.
-- *Divergences*: the sampler stopped where the density bends too sharply for its steps, in the neck
-  of a funnel say. What lies beyond was not seen. A region of mass `p` three sds from the mean
+- *A chain that never moved*: all its draws are the same. The gradient is NaN or infinite where it
+  started, or its steps are far too long. It says nothing about the posterior.
+- *Divergences*: the sampler stopped where the density curves too sharply for its steps, as in the
+  neck of a funnel, and did not see what lies beyond. A region of mass `p` three sds from the mean
   holds a share `9 p` of the variance.
-- *R-hat*: chains lie in different places or are of different widths, for they are too short or on
-  different modes. A share `1 - 1/R-hat^2` of the variance lies between them. With few chains the
-  variance between them is hardly known, so what is judged is its upper limit: the variance
-  that would show as little as it did in one run of ten.
-- *Effective size*: the chains agree, and moved slowly. Bands of 90 % that are read off `n`
-  independent draws cover `0.9 (n - 1) / (n + 1)`, and are too narrow by that.
-- *E-BFMI*: the energy moves slowly between draws, so tails are seldom visited. The energy behaves
-  as an autoregression whose effective size follows from it.
-- *Maximal tree depth*: trajectories were cut before they turned. That costs draws and not truth: it
-  is the remedy where chains mix badly, and else a note.
+- *R-hat*: the chains lie in different places or have different widths, because they are too short
+  or on different modes. A share `1 - 1/R-hat^2` of the variance lies between them. Few chains give
+  a poor estimate of that share, so its upper limit is judged: the share with which one run in ten
+  would still show chains that disagree as little as these.
+- *Effective size*: the chains agree but move slowly. 90 % bands read off `n` independent draws
+  cover `0.9 (n - 1) / (n + 1)`, so they are too narrow.
+- *E-BFMI*: the energy changes slowly from draw to draw, so the tails are seldom visited. The energy
+  is treated as an autoregression, which gives its effective size.
+- *Maximal tree depth*: trajectories were stopped before they turned back. The draws are still
+  right, but worth less. It is named as the remedy if chains mix badly, and is a note otherwise.
 """
 
 import numpy as np
@@ -25,12 +25,13 @@ from ..engines.fitted import Fitted
 from ..program.bound import BoundProgram
 from .findings import WARNED, Finding, finding, narrower
 from .mixing import Mixing, rhat_by_chance
+from .unadjusted import energy_finding
 
-BAD_RHAT = 1.1  # whatever chance may do
-DOUBT = 0.1  # the share of runs in which the chains would disagree as little as they do
+BAD_RHAT = 1.1  # always reported, even if chance could explain it
+DOUBT = 0.1  # the share of runs that would show chains disagreeing as little as these
 SATURATED = 0.05
 BFMI = 0.3
-FAR_OUT = 9.0  # the squared sds at which what was not seen is taken to lie
+FAR_OUT = 9.0  # a region that was not seen is taken to lie three sds out: squared
 # 90 % bands of n draws cover 0.9 (n - 1) / (n + 1), which for large n makes them narrower by
 # 0.9 / n over the density of the normal at its 95 % quantile, 0.1031, and over that quantile
 NARROWING = 0.9 / (0.1031 * 1.645)
@@ -39,9 +40,9 @@ NARROWING = 0.9 / (0.1031 * 1.645)
 def chain_findings(
     bound: BoundProgram, fitted: Fitted, names: list[str], values: np.ndarray, mixed: list[Mixing]
 ) -> list[Finding | None]:
-    """Judge chains by their draws `(chain, draw, quantity)` and the statistics on each trunk."""
+    """Judge chains by their draws `(chain, draw, quantity)` and their mixing on each trunk."""
     stuck = _stuck(fitted, values)
-    if stuck is not None:  # the rest follows from it
+    if stuck is not None:  # all other findings would be its consequences
         return [stuck]
     depth = _saturated(fitted)
     mixes = mixing_finding(
@@ -52,20 +53,21 @@ def chain_findings(
         also=depth.change if depth is not None else "",
     )
     alone = None if mixes is not None and mixes.severity == "warning" else depth
-    return [mixes, alone, _one_chain(fitted), _divergences(fitted), _energy(fitted)]
+    others = [_one_chain(fitted), _divergences(fitted), _energy(fitted)]
+    return [mixes, alone, *others, energy_finding(fitted)]
 
 
 def mixing_finding(
     mixed: list[Mixing], names: list[str], *, chains: int, draws: int, also: str = ""
 ) -> Finding | None:
-    """Say that chains disagree; or, where they agree, that they hold too few draws.
+    """Say that chains disagree or, if they agree, that they are worth too few draws.
 
     Args:
-        mixed: Statistics on each trunk, each `(quantity,)`.
-        names: Of the quantities.
-        chains: On a trunk.
-        draws: Of a chain.
-        also: What else to do about it, to be said first.
+        mixed: The statistics of each trunk, `(quantity,)` each.
+        names: The names of the quantities.
+        chains: How many chains a trunk has.
+        draws: How many draws a chain has.
+        also: A remedy to put before the usual one.
     """
     table = Mixing(*(np.stack(parts) for parts in zip(*mixed, strict=True)))
     if not table.own_size.size or np.isnan(table.own_size).all():
@@ -127,7 +129,7 @@ def _too_few(table: Mixing, names: list[str], also: str) -> Finding | None:
         expected=f"at least {needed:.0f}",
         share=share,
         warned=least < limit,
-        effect="the chains move slowly, and bands that are read off the draws may be "
+        effect="the chains move slowly, and bands from these draws may be "
         f"{narrower(share)} too narrow",
         change=also + "Draw more (`num_samples`).",
     )
@@ -150,7 +152,7 @@ def _stuck(fitted: Fitted, values: np.ndarray) -> Finding | None:
         expected="none",
         share=count / len(chains),
         warned=True,
-        effect="their draws are the starts, and say nothing of the posterior",
+        effect="all their draws are where they started, and say nothing about the posterior",
         change="Look for what has no gradient (a square root or a norm at zero, a `where` with NaN "
         "on one side, a `custom_vjp`), scale the data, or give values to start from (`init`).",
     )
@@ -162,9 +164,9 @@ def _one_chain(fitted: Fitted) -> Finding | None:
     return finding(
         "There is one chain" + (" on a trunk" if fitted.num_trunks > 1 else ""),
         1,
-        expected="two at least",
+        expected="at least two",
         share=0.0,
-        effect="whether it has found all of the posterior cannot be told",
+        effect="one chain cannot show whether it has found all of the posterior",
         change="Run several (`num_chains`).",
     )
 
@@ -175,6 +177,9 @@ def _divergences(fitted: Fitted) -> Finding | None:
         return None
     count, mass = int(diverging.sum()), float(diverging.mean())
     share = FAR_OUT * mass / (1 + FAR_OUT * mass)
+    smaller = "Raise `target_accept_prob` (0.9, 0.95)"
+    if "energy_variance" in fitted.stats:
+        smaller = "Make steps shorter (`energy_tolerance`, a tenth of it)"
     return finding(
         f"{count} of {diverging.size} draws diverged",
         count,
@@ -182,7 +187,7 @@ def _divergences(fitted: Fitted) -> Finding | None:
         share=share,
         effect="the sampler missed a region, and bands of what depends on it may be "
         f"{narrower(share)} too narrow",
-        change="Raise `target_accept_prob` (0.9, 0.95), or reparametrise the site that is a scale "
+        change=f"{smaller}, or reparametrise the site that is a scale "
         "of others (`LocScaleReparam(0)`).",
     )
 
@@ -192,7 +197,7 @@ def _saturated(fitted: Fitted) -> Finding | None:
     if deep is None or not deep.mean() > SATURATED:
         return None
     share = float(deep.mean())
-    # who started from a fit has its scales already, and is not told to start from one
+    # a chain that started from a fit has its scales already
     init = fitted.said.get("init")
     first = isinstance(init, dict) or init == "Posterior"
     start = "" if first else ", or start from an SVI fit (`init=SVI()`), whose scales help"
@@ -201,7 +206,7 @@ def _saturated(fitted: Fitted) -> Finding | None:
         share,
         expected=f"at most {SATURATED:.0%}",
         share=0.0,
-        effect="trajectories were cut before they turned, which costs draws and not truth",
+        effect="trajectories were cut before they turned: the draws are right, but worth less",
         change=f"Trajectories were cut short ({share:.0%} of draws reached the maximal tree "
         f"depth): raise `max_tree_depth` (10), raise `num_warmup`{start}. ",
     )
@@ -230,7 +235,7 @@ def _energy(fitted: Fitted) -> Finding | None:
 
 
 def bfmi(energy: np.ndarray) -> np.ndarray:
-    """Return the energy's fraction of missing information for each chain."""
+    """Return the E-BFMI of each chain: the energy's Bayesian fraction of missing information."""
     energy = np.asarray(energy, float)
     if energy.shape[1] < 2:
         return np.full(len(energy), np.nan)
@@ -239,7 +244,7 @@ def bfmi(energy: np.ndarray) -> np.ndarray:
 
 
 def place(names: list[str], at: tuple, shape: tuple[int, ...]) -> str:
-    """Name a quantity: its site, its place among those judged, and the trunk of several."""
+    """Name a quantity: its site, its index among those judged, and its trunk of several."""
     trunk, quantity = (int(i) for i in at)
     index = quantity - names.index(names[quantity])
     return f"`{names[quantity]}`[{index}]" + (f" on trunk {trunk}" if shape[0] > 1 else "")

@@ -1,12 +1,12 @@
-"""Findings on climbs: whether an optimiser has arrived where it was sent.
+"""Findings on climbs (optimiser runs towards a mode or a guide): whether they have converged.
 
-What each looks like, why it comes about and what it does to bands:
+For each finding, what it looks like, its cause, and what it does to the bands:
 
-- *A loss that still falls*, by `d` nats from one twentieth of the steps to the last: the guide or
-  the mode has not arrived. A gap of `d` nats may be a shift by `sqrt(2 d)` sds of one quantity.
-- *A loss that is NaN, or far above that of a constant*: the climb was lost.
-- *A climb that did not arrive*: the engine reports how many posterior sds from its mode it ended.
-  A schedule whose rate ends at zero makes a loss flat wherever it is, so this is what counts.
+- *A loss that still falls*, by `d` nats from one twentieth of the steps to the next and last one:
+  the climb has not converged. `d` nats may mean a shift of one quantity by `sqrt(2 d)` sds.
+- *A loss that is NaN, or far above that of a constant prediction*: the climb has failed.
+- *A climb that ended away from its mode*: the engine reports the distance in posterior sds. It
+  counts more than the loss, which is flat anywhere once the learning rate has gone to zero.
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ from .explained import Explained
 from .findings import Finding, finding, narrower
 
 TREND = 4.0
-FAR = 1.0  # posterior sds, as many as those at which `Laplace` leaves a start out
-# The curvature of a network's weights has many directions without a mode near: of so many values a
-# distance alone is a note, but for `Laplace`, whose distance is that of its Gaussian.
+FAR = 1.0  # posterior sds; `Laplace` leaves a start out beyond the same distance
+# Along many directions of a network's weights no mode is near. With more values than this a
+# distance alone is a note, except for `Laplace`, whose Gaussian it concerns.
 MANY = 100
-HUGE = 50.0  # nats a value: the residuals are ten noise scales long
+HUGE = 50.0  # nats for each value: the residuals are ten noise scales long
 FIRST = (
     "Scale arguments and observations to order one; then more steps (`num_steps`), then another "
     "`learning_rate`"
@@ -34,22 +34,22 @@ FIRST = (
 def loss_findings(
     bound: BoundProgram, fitted: Fitted, seen: Mapping[str, Explained]
 ) -> list[Finding | None]:
-    """Say that a loss is NaN or far too high, or that a climb has not arrived."""
+    """Judge the losses: report one that is NaN, far too high, or has not converged."""
     if fitted.losses is None:
         return []
     lost = {int(lane) for lane in fitted.said.get("lost", {})}
     kept = [lane for lane in range(len(fitted.losses)) if lane not in lost]
     losses = fitted.losses[kept]
     distance = (fitted.report or {}).get("distance")
-    # a rate that ends at zero makes a loss flat wherever it is: the distance counts, if it is known
+    # a learning rate that ends at zero flattens any loss, so a known distance counts instead
     unfinished = _falling(losses) if distance is None else _distant(bound, fitted, losses, distance)
     return [_broken(losses) or unfinished or _huge(bound, losses, seen)]
 
 
 def loss_trend(losses: np.ndarray) -> np.ndarray:
-    """Return how far each loss fell from one twentieth of the steps to the last, in its errors.
+    """Return how far each loss fell over the last twentieth of its steps, in standard errors.
 
-    An error is at least a tenth of a nat: a fall that is less tells nothing of the posterior.
+    An error is taken to be at least a tenth of a nat: a smaller fall does not change the posterior.
     """
     before, last, error = _ends(losses)
     return (before - last) / error
@@ -75,13 +75,13 @@ def _broken(losses: np.ndarray) -> Finding | None:
         lost,
         expected="none",
         share=1.0,
-        effect="the fit is lost",
+        effect="the fit has failed",
         change=f"{FIRST}, a lower one.",
     )
 
 
 def _huge(bound: BoundProgram, losses: np.ndarray, seen: Mapping[str, Explained]) -> Finding | None:
-    """Hold the loss against that of a constant with a normal noise of the data's sd."""
+    """Compare the loss with that of a constant whose normal noise has the sd of the data."""
     sizes = {site.name: int(np.prod(site.shape)) for site in bound.sites.observed}
     if not losses.size or not sizes or set(seen) != set(sizes) or bound.sites.subsampled:
         return None
@@ -121,7 +121,7 @@ def _distant(
         expected=f"at most {FAR:.0f}",
         share=share,
         warned=(worst > FAR and sure) or not np.isfinite(worst),
-        effect=f"it has not arrived, and bands are off by as much as if they were "
+        effect=f"it has not converged, and bands are off by as much as if they were "
         f"{narrower(share)} too narrow",
         change=f"{FIRST}{guide}.",
     )
@@ -146,6 +146,6 @@ def _falling(losses: np.ndarray) -> Finding | None:
         worst,
         expected=f"at most {TREND:.0f}",
         share=share,
-        effect=f"{fall:.2g} nats are as much as bands that are {narrower(share)} too narrow",
+        effect=f"a fall by {fall:.2g} nats may mean bands that are {narrower(share)} too narrow",
         change="Raise `num_steps`, or let the learning rate end low (`cosine_cycles`).",
     )

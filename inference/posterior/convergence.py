@@ -1,7 +1,8 @@
 """Whether a posterior has converged, judged in function space.
 
-Weights of a network are not identified; the function is. What is judged is, for any program,
-`<site>_mean` of each observed site on a fixed subsample of rows, and every latent scalar.
+The weights of a network are not identified, but the function is. So what is judged, for any
+program, is `<site>_mean` of each observed site on a fixed subsample of rows, and every latent
+scalar.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -43,11 +44,11 @@ def examine(
     probe: "Mapping[str, Any] | None" = None,
     sites: "Iterable[str]" = (),
 ) -> "xr.Dataset":
-    """Judge a fit whose program is known to be as it was: `diagnose` without its checks."""
+    """Judge a fit as `diagnose` does, without checking that its program is unchanged."""
     own, means = quantities(bound, fitted, probe=probe, sites=sites)
     names = [name for name, values in own.items() for _ in range(values.shape[-1])]
     values = np.zeros((*fitted.trunk.shape, 0))
-    if own:  # in double precision: ranks of the folded draws hang on their median's rounding
+    if own:  # in double precision: ranks of folded draws depend on how their median is rounded
         values = np.concatenate([*own.values()], axis=-1).astype(float)
     mixed = [mixing(_of_trunk(fitted, values, trunk)) for trunk in range(fitted.num_trunks)]
     seen = {} if probe is not None else explained(bound, fitted, means)
@@ -64,15 +65,15 @@ def examine(
 
 
 def with_verdict(hold: Hold, call: str, bound: BoundProgram, fitted: Fitted) -> Fitted:
-    """Judge a finished fit, warn once of all that is wrong with it, and write down what was found.
+    """Judge a finished fit, warn once of all that is wrong, and add the findings to its settings.
 
-    The fit is never lost here: where it cannot be judged, or is interrupted, that is said.
+    The fit is never lost here: if judging fails or is interrupted, a warning says so.
 
     Args:
         hold: The hold that the fit runs in.
-        call: The user's call.
+        call: The name of the public call.
         bound: The program that was fitted.
-        fitted: What came of it.
+        fitted: The result of the fit.
     """
     said: dict[str, Any] = {}
 
@@ -84,7 +85,7 @@ def with_verdict(hold: Hold, call: str, bound: BoundProgram, fitted: Fitted) -> 
 
 
 def warn_about(bound: BoundProgram, fitted: Fitted) -> dict[str, Any]:
-    """Warn once of all that is wrong with a fit, and return what was found, in JSON's types.
+    """Warn once of all that is wrong with a fit, and return the findings in JSON's types.
 
     An ensemble of modes is not warned about as such: it is usually a starting point.
     """
@@ -110,7 +111,7 @@ def quantities(
     probe: "Mapping[str, Any] | None" = None,
     sites: "Iterable[str]" = (),
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return what is judged by its name in a Dataset; and the means alone, by their sites."""
+    """Return all quantities that are judged, by name, and among them the means, by site."""
     try:
         at = (
             on_own_data(bound, fitted, "diagnose")
@@ -121,7 +122,7 @@ def quantities(
     except ValueError:
         if probe is not None or not bound.sites.subsampled:
             raise
-        means = {}  # the data are of one batch: there is no function of all rows to judge
+        means = {}  # the data hold one batch only: there is no function of all rows to judge
     out = {f"{dotless(name)}_mean": value for name, value in means.items()}
     asked = set(sites)
     for site in bound.sites.latent:
@@ -143,7 +144,7 @@ def _of_trunk(fitted: Fitted, values: np.ndarray, trunk: int) -> np.ndarray:
 
 
 def _not_numbers(names: list[str], values: np.ndarray) -> "list[Finding | None]":
-    """Say of which quantity draws are NaN or infinite."""
+    """Report the first quantity with draws that are NaN or infinite."""
     broken = ~np.isfinite(values).all((0, 1))
     if not broken.any():
         return []
@@ -158,7 +159,7 @@ def _not_numbers(names: list[str], values: np.ndarray) -> "list[Finding | None]"
             expected="numbers",
             share=1.0,
             effect="it has no bands",
-            change="Look for what overflows (an `exp` of a large number), scale the data, or give "
+            change="Look for an overflow (an `exp` of a large number), scale the data, or give "
             "the sites tighter priors.",
         )
     ]

@@ -1,4 +1,4 @@
-"""From a Posterior to ArviZ."""
+"""Turning a posterior into an ArviZ DataTree."""
 
 import json
 from collections import defaultdict
@@ -37,7 +37,7 @@ def build(
     dims: Mapping[str, Iterable[str]] | None,
     coords: Mapping[str, Iterable[Any]] | None,
 ) -> "xr.DataTree":
-    """Return the DataTree; see `Posterior.to_datatree`."""
+    """Build the DataTree of a posterior; see `Posterior.to_datatree`."""
     import xarray as xr
 
     call = "to_datatree"
@@ -50,13 +50,13 @@ def build(
         )
     _check_axes(bound, dims, coords)
     latent = {s.name: s for s in bound.sites.latent}
-    # by name, so that `az.rhat_nested` can be told which chains share a trunk
+    # `az.rhat_nested` has to be told which chains share a trunk
     stats = fitted.stats | ({"trunk": fitted.trunk} if fitted.params else {})
     groups: dict[str, Group] = {
         "posterior": {n: _of_site(latent[n], value) for n, value in fitted.draws.items()},
         "sample_stats": {n: Labelled(np.asarray(value), (), n) for n, value in stats.items()},
     }
-    if bound.data is not None:  # one that was loaded without its data cannot be replayed
+    if bound.data is not None:  # without its data the program cannot be run again
         for name, group in _on_data(bound, fitted, key).items():
             groups[name] = groups.get(name, {}) | group
     if prior is not None:
@@ -78,7 +78,7 @@ def build(
 
 
 def _check_axes(bound: BoundProgram, dims: Any, coords: Any) -> None:
-    """Refuse names of no site, and other numbers of axes than a site has."""
+    """Refuse unknown sites in `dims`, and axes or labels that do not fit a site's shape."""
     call, sites = "to_datatree", bound.sites
     for name, given in (("dims", dims), ("coords", coords)):
         if given is not None and not isinstance(given, Mapping):
@@ -97,7 +97,7 @@ def _check_axes(bound: BoundProgram, dims: Any, coords: Any) -> None:
                 f"`{call}` expected `dims` to name axes of `{site}` other than chain and draw, "
                 f"which the tree has already; got {names}."
             )
-    sizes: dict[str, set[int]] = defaultdict(set)  # a program may have a plate of two sizes
+    sizes: dict[str, set[int]] = defaultdict(set)  # a plate may have two sizes in one program
     for site in known.values():
         names = tuple((dims or {}).get(site.name, axis_names(site, len(site.shape))))
         for axis, size in zip(names, site.shape, strict=True):
@@ -112,7 +112,7 @@ def _check_axes(bound: BoundProgram, dims: Any, coords: Any) -> None:
 
 
 def _on_data(bound: BoundProgram, fitted: Fitted, key: PRNGKeyArray | None) -> dict[str, Group]:
-    """Return the groups that come of running the program on the data of the fit."""
+    """Return the groups that need the program run on the data of the fit."""
     ready = on_own_data(bound, fitted, "to_datatree")
     program, data, sites, draws = ready
     parts = ("log_likelihood", "log_prior", "deterministic")
@@ -146,7 +146,7 @@ def _of_site(site: Site, value: Any, lead: int = 2) -> Labelled:
 
 
 def _seen(item: Labelled, seen: np.ndarray) -> Labelled:
-    """Leave the values of a site out that were not seen: they are not data."""
+    """Leave out the values of a site that were not observed (masked or NaN)."""
     dims = item.dims if seen.ndim == 1 else (f"{dotless(item.site)}_seen",)
     places = tuple(zip(item.dims, np.nonzero(seen), strict=True))
     return item._replace(value=item.value[:, :, seen], dims=dims, places=places)
@@ -155,7 +155,7 @@ def _seen(item: Labelled, seen: np.ndarray) -> Labelled:
 def _dataset(
     group: str, items: Group, said: dict[str, tuple[str, ...]], given: dict[str, np.ndarray]
 ) -> "xr.Dataset":
-    """Make a group, its axes named as the user says or as the plates are."""
+    """Return a group as a Dataset, its axes named by the user or else by the plates."""
     import arviz
 
     items = {name: _named(item, said.get(dotless(name), ())) for name, item in items.items()}
@@ -177,7 +177,7 @@ def _dataset(
 
 
 def _named(item: Labelled, names: tuple[str, ...]) -> Labelled:
-    """Name a site's axes as the user does, from the first."""
+    """Give the axes of a site the user's names, beginning with the first axis."""
     if len(item.places) > 1:
         return item
     dims = (*names[: len(item.dims)], *item.dims[len(names) :])
@@ -186,7 +186,7 @@ def _named(item: Labelled, names: tuple[str, ...]) -> Labelled:
 
 
 def attributes(fitted: Fitted) -> dict[str, str]:
-    """Spell the settings as strings: netCDF refuses None, bool and dict."""
+    """Return the settings as strings, since netCDF refuses None, bool and dict."""
     return {
         "inference_library": "bayesfield",
         **{name: json.dumps(value) for name, value in fitted.said.items()},

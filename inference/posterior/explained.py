@@ -1,19 +1,19 @@
 """Findings on what a fit has learnt: does the mean of an observed site follow the data?
 
-A fit that has fallen back to its prior converges well, and its bands cover: they are as wide as the
-data. It shows in the share of the variance of the observations that the posterior mean explains,
-`1 - sum (y - mean)^2 / sum (y - average)^2`, on the rows that are judged.
+A fit that has fallen back to its prior converges well, and its bands cover, as they are as wide as
+the data. What gives it away is the share of the variance of the observations that the posterior
+mean explains, `1 - sum (y - mean)^2 / sum (y - average)^2`, on the rows that are judged.
 
-A share near zero is no fault by itself: the data may be noise, or the program a constant. So it is
-a warning only where
+A share near zero alone is no fault: the data may be noise, or the program a constant. It is a
+warning only if
 
-- rows that are neighbours in the arguments that the mean is made of have alike observations, far
-  more than chance makes them: there is something to learn; or
-- the mean is further from the data than their average is, by more than chance makes it.
+- rows that are neighbours in the arguments of the mean have observations that are alike, far more
+  than by chance, so that there is something to learn; or
+- the mean is further from the data than their average is, by more than chance.
 
-A mean that explains something, and less than neighbours have in common, is a note: it may be meant.
-What to do: arguments far from order one are the usual cause. Then come priors, guides that cannot
-hold the posterior of many weights, and too few steps.
+A mean that explains something, but less than neighbours have in common, is a note: it may be meant.
+The usual cause is arguments far from order one. Others are priors, guides that cannot represent the
+posterior of many weights, and too few steps.
 """
 
 from collections.abc import Mapping
@@ -41,14 +41,14 @@ CLASSES = ("CategoricalProbs", "CategoricalLogits")
 
 
 class Explained(NamedTuple):
-    """What the mean of an observed site says of the data.
+    """Hold how much of the data the mean of an observed site explains.
 
     Attributes:
-        share: Of the variance of the observations, explained at the rows that are judged.
-        neighbours: The share of it that neighbouring rows have in common.
-        num_rows: How many rows have been looked at for neighbours.
+        share: The share of the variance of the observations that the mean explains.
+        neighbours: The share of that variance that neighbouring rows have in common.
+        num_rows: How many rows were compared with a neighbour.
         num_values: How many values were judged.
-        sd: Of the observations.
+        sd: The standard deviation of the observations.
     """
 
     share: float
@@ -90,7 +90,7 @@ def explained(
 
 
 def learning_findings(found: Mapping[str, Explained]) -> list[Finding | None]:
-    """Say of which sites nothing was learnt."""
+    """Report the sites of which the fit has learnt too little."""
     return [_worse(name, one) or _nothing(name, one) for name, one in found.items()]
 
 
@@ -102,7 +102,7 @@ CHANGE = (
 
 
 def _nothing(name: str, one: Explained) -> Finding | None:
-    error = np.sqrt(3 / max(one.num_rows, 1))  # of what neighbours share where that is nothing
+    error = np.sqrt(3 / max(one.num_rows, 1))  # of `neighbours`, if they have nothing in common
     missed = one.neighbours - max(one.share, 0.0)
     least = max(MUCH if one.share < LITTLE else LITTLE, 4 * error * (1 - one.neighbours))
     if one.neighbours <= 4 * error or missed <= least:
@@ -115,9 +115,9 @@ def _nothing(name: str, one: Explained) -> Finding | None:
         expected=f"about {one.neighbours:.0%}, which neighbouring rows have in common",
         share=missed,
         warned=nothing,
-        effect="the fit has learnt nothing of them, and its bands are those of the noise"
+        effect="the fit has learnt nothing from them, and its bands are those of the noise"
         if nothing
-        else "what it has not followed is taken for noise, and bands of the mean are not about it",
+        else "what the mean does not follow is taken for noise, and its bands do not cover it",
         change=CHANGE,
     )
 
@@ -127,7 +127,7 @@ def _worse(name: str, one: Explained) -> Finding | None:
 
     if one.num_values < 3 or one.share > -LITTLE:
         return None
-    # were the mean a constant that is right, `-share (n - 1)` would have an F distribution
+    # for a mean that is the right constant, `-share (n - 1)` has an F distribution
     if -one.share * (one.num_values - 1) < f.isf(CHANCE, 1, one.num_values - 1):
         return None
     return finding(
@@ -169,7 +169,7 @@ def _judge(
 
 
 def _in_common(y: np.ndarray, seen: np.ndarray, arguments: np.ndarray | None) -> tuple[float, int]:
-    """Return the share of the variance that neighbouring rows have in common, and of how many.
+    """Return the share of variance that neighbouring rows have in common, and how many rows.
 
     Half the mean squared difference of neighbours is the variance that they do not share.
     """
@@ -192,7 +192,7 @@ def _in_common(y: np.ndarray, seen: np.ndarray, arguments: np.ndarray | None) ->
 
 
 def _columns(arguments: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return arguments as scaled columns `(row, column)`: of each all but the leading axis."""
+    """Return the arguments as one table of scaled columns, `(row, column)`."""
     columns = [
         value.reshape(len(value), -1).astype(float)
         for value in arguments

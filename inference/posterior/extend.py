@@ -1,4 +1,4 @@
-"""Going on with the chains of a fit, in the process that made them or from a file."""
+"""Continuing the chains of a fit, in the process that made them or from a file."""
 
 from typing import Any
 
@@ -22,21 +22,24 @@ def extend(
     record: dict[str, Any] | None,
     progress: bool,
 ) -> tuple[Fitted, Run]:
-    """Go on with a posterior's chains; see `Posterior.extend`."""
+    """Continue the chains of a posterior; see `Posterior.extend`."""
     if bound.data is None:
         raise ValueError(
-            "`extend` needs the data of the fit, and the posterior was loaded without: give data "
-            "to load, `Posterior.load(path, model, data)`."
+            "`extend` expected a posterior that holds its data; got one that was loaded without. "
+            "Load it with them: `Posterior.load(path, model, data)`."
         )
     if run is None:
         raise ValueError(
-            "`extend` goes on from the last states of all chains of a fit, and there are none: the "
-            "posterior is one trunk of several, or from a file and of an engine without chains or "
-            "of your own. Fit again: `init=posterior` starts where this one ended."
+            "`extend` expected a posterior that holds the last states of its chains; got one "
+            "without. It is one trunk of several, or it was loaded from a file and its engine has "
+            "no chains or is your own. Fit again: `init=posterior` starts where this one ended."
         )
     engine = run.engine.extended(num_samples)
     if fitted.said["cut_short"] is not None:
-        raise ValueError("`extend` expected a fit that ran to its end; this one was cut short.")
+        raise ValueError(
+            "`extend` expected a fit that ran to its end; got one that was cut short. Fit again, "
+            "from a `checkpoint` if there is one, or with `init=posterior`."
+        )
     check_precision("extend", bound, record)
     watch = Stopwatch.started()
     with interrupts_held() as hold:
@@ -56,9 +59,9 @@ def extend(
 
 
 def _longer(fitted: Fitted, run: Run, driven: Driven) -> Fitted:
-    """Return the draws that there were and those that were added."""
+    """Return the old draws and the new ones as one result."""
     more, taken = driven.fitted, driven.taken
-    left = driven.alive[run.reached.alive]  # of the chains that had been alive, those that are
+    left = driven.alive[run.reached.alive]  # which of the chains that were alive still are
 
     def joined(old: np.ndarray, new: np.ndarray) -> np.ndarray:
         return np.concatenate([old[left], new], axis=1)

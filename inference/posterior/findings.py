@@ -1,8 +1,8 @@
-"""What is wrong with a fit: records that say what they do to the user's bands.
+"""Findings: what is wrong with a fit, and what that does to the user's bands.
 
-All findings are on one scale, the share of a quantity's variance that is missing or in doubt. Bands
-that lack a share `s` of the variance are too narrow by `1 - sqrt(1 - s)`. A share of a tenth makes
-them 5 % too narrow; from there on a finding is a warning, and below it a note.
+All findings share one scale: the share of a quantity's variance that is missing or in doubt. Bands
+that lack a share `s` of the variance are too narrow by `1 - sqrt(1 - s)`. A finding is a warning
+from a share of a tenth on, where bands are 5 % too narrow, and a note below it.
 """
 
 import dataclasses
@@ -15,22 +15,22 @@ WARNED = 0.1  # of the variance: bands are then 5 % too narrow, sqrt(1 - 0.1) be
 
 
 class ConvergenceWarning(UserWarning):
-    """A fit that should not be believed as it stands; the text says what to change."""
+    """Warns of a fit that cannot be trusted as it is; the text says what to change."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a fit, or to be known of it; `str` says it in words.
+    """Describe one thing that is wrong with a fit, or worth knowing; `str` gives the text.
 
     Attributes:
         what: What was found, with its number and its place.
-        where: The site, row, chain or member; empty where it is the whole fit.
+        where: The site, row, chain or member; empty if it concerns the whole fit.
         number: What was measured.
         expected: What it should be.
         effect: What it does to the bands.
         change: What to do.
-        severity: `"warning"`, or `"note"` where bands are little changed or nothing is wrong.
-        share: Of a quantity's variance, how much is missing or in doubt.
+        severity: `"warning"`, or `"note"` if bands hardly change or nothing is wrong.
+        share: The share of a quantity's variance that is missing or in doubt.
     """
 
     what: str
@@ -43,7 +43,7 @@ class Finding:
     share: float
 
     def __str__(self) -> str:
-        """Say it in a sentence, and what to do in another."""
+        """Return a sentence on what is wrong, and one on what to do."""
         expected = f", expected {self.expected}" if self.expected else ""
         return f"{self.what}{expected}: {self.effect}. {self.change}"
 
@@ -59,7 +59,7 @@ def finding(
     where: str = "",
     warned: bool | np.bool_ | None = None,
 ) -> Finding:
-    """Make a record; it is a warning where `share` is large, or as `warned` says."""
+    """Make a finding: a warning if `share` is large, unless `warned` decides it."""
     share = float(np.clip(share, 0.0, 1.0)) if np.isfinite(share) else 1.0
     grave = share >= WARNED if warned is None else bool(warned)
     severity = "warning" if grave else "note"
@@ -73,7 +73,7 @@ def ordered(found: Iterable[Finding | None], severity: str) -> tuple[Finding, ..
 
 
 def narrower(share: float | np.number) -> str:
-    """Say how much too narrow bands are that lack a share of the variance."""
+    """Say by how much bands that lack a share of the variance are too narrow."""
     return f"{1 - np.sqrt(1 - min(max(share, 0.0), 1.0)):.0%}"
 
 

@@ -1,13 +1,13 @@
 """Findings on params: values that were fitted to the data and have no spread of their own.
 
 - *Params that have fitted the noise*: residuals shrink as params are fitted to them, so the noise
-  scale comes out too small, and with it all bands. Of `n` values and `p` params that all fit
-  as they can the noise's variance is too small by the share `p / n`, as in a least-squares fit.
-  Networks use fewer than they have, so this is the most that it can be. Several trunks that are
-  mixed have fitted it differently, which shows in the share between them: then it is a note.
-  So it is where params are fitted to the spread of a guide, which makes the noise larger.
+  scale comes out too small, and so do all bands. With `n` values and `p` params the variance of the
+  noise is too small by a share `p / n`, as in least squares. A network does not use all of its
+  params, so this is an upper limit. It is a note if several trunks are mixed, since each fits the
+  noise differently and this shows in the share between them. It is a note too if the params are
+  fitted to the spread of a guide, which makes the noise larger.
 - *An uncertain trunk*: the function differs between trunks. Bands of one trunk lack that share of
-  the variance; those of `T` trunks that are mixed lack about one in `T - 1` of it.
+  the variance; those of a mixture of `T` trunks lack about `1 / (T - 1)` of it.
 """
 
 import math
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def param_findings(
     bound: BoundProgram, fitted: Fitted, result: "xr.Dataset"
 ) -> list[Finding | None]:
-    """Judge the params that draws are of; `result` holds what `diagnose` computed."""
+    """Judge the params that the draws were made with; `result` is the table of `diagnose`."""
     if fitted.said.get("draws_are") == "modes":  # each is on a trunk of its own
         return [_seen_all(bound)]
     return [_ate_the_noise(bound, fitted), _between(fitted, result), _seen_all(bound)]
@@ -43,7 +43,7 @@ def _ate_the_noise(bound: BoundProgram, fitted: Fitted) -> Finding | None:
     # the spread that a guide keeps in them makes the noise larger, and not smaller
     spread = fitted.said.get("params_fit") == "spread"
     together = " together with one value of the sites" if joint else ""
-    by = f"by up to {narrower(ratio)}" if ratio < 1 else "by an amount that nothing bounds"
+    by = f"by up to {narrower(ratio)}" if ratio < 1 else "by any amount"
     return finding(
         f"{_count(count)} fitted to {seen} values{together}",
         count,
@@ -52,14 +52,14 @@ def _ate_the_noise(bound: BoundProgram, fitted: Fitted) -> Finding | None:
         warned=joint or (fitted.num_trunks == 1 and not spread),
         effect=f"{'the trunk has' if joint else 'they may have'} fitted the noise too, so noise "
         f"scales may be too small {by}, and bands too narrow",
-        change="`score` on data held out shows by how much. Make the trunk random "
+        change="`score` on held-out data shows by how much. Make the trunk random "
         '(`with_prior(field, where="all")`), or fit several to the sites\' spread, '
         "`init=SVI(num_restarts=4)`, for `NUTS(num_trunks=4)` or `Laplace(hold_params=True)`.",
     )
 
 
 def _given(fitted: Fitted) -> bool:
-    """Whether the params were given and held, and so not fitted to these values."""
+    """Whether the user gave the params and the engine held them, so that no data fitted them."""
     engine = fitted.said.get("settings")
     hold = isinstance(engine, dict) and engine.get("hold_params", False)
     held = hold or fitted.said.get("draws_are") == "chains"
@@ -73,7 +73,7 @@ def _between(fitted: Fitted, result: "xr.Dataset") -> Finding | None:
     shares = result["between_trunk_share"].values[of_function]
     if not shares.size or np.isnan(shares).all():
         return None
-    # the means of trunks that agree differ too, by what is left of chance after so many draws
+    # the means of trunks that agree differ too, by the error of so many draws
     draws = fitted.trunk.size / fitted.num_trunks
     share = max(0.0, float(np.nanmean(shares)) - 1 / draws)
     if share < 0.01:
@@ -99,7 +99,8 @@ def _seen_all(bound: BoundProgram) -> Finding | None:
         f"{_count(numbers)} fitted to every row",
         numbers,
         share=0.0,
-        effect="`az.loo` leaves a row out of the draws and not of them, and is too hopeful",
+        effect="`az.loo` leaves a row out of the draws but not out of the params, so it is too "
+        "optimistic",
         change="`score_by_refits(model, data, ..., by=tasks)` fits without each task.",
     )
 

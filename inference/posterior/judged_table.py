@@ -1,4 +1,4 @@
-"""The numbers that findings are made of, in one Dataset."""
+"""The table of `diagnose`: all statistics that findings are based on, in one Dataset."""
 
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ def table_of(
     mixed: list[Mixing],
     seen: dict[str, Explained],
 ) -> "xr.Dataset":
-    """Put every number that findings are made of into one Dataset."""
+    """Return all statistics that findings are based on in one Dataset."""
     import xarray as xr
 
     table = {
@@ -65,7 +65,7 @@ def _between_share(values: np.ndarray, trunk: np.ndarray) -> np.ndarray:
 
 
 def _rhat_nested(values: np.ndarray, trunk: np.ndarray) -> np.ndarray | None:
-    """Return nested R-hat with a trunk's chains for a superchain, where they are equally many."""
+    """Return nested R-hat with a superchain for each trunk, or None if their sizes differ."""
     from arviz_stats.base.array import array_stats
 
     of_chain = trunk[:, 0]
@@ -85,7 +85,7 @@ def _rhat_nested(values: np.ndarray, trunk: np.ndarray) -> np.ndarray | None:
 
 
 def _pareto_k(log_weight: np.ndarray) -> float:
-    """Return PSIS' k-hat of a proposal's draws, NaN where it cannot be told."""
+    """Return PSIS' k-hat of the draws of a guide; NaN if there are too few to tell."""
     log_weight = np.asarray(log_weight, float).ravel()
     if log_weight.size < 100 or not np.isfinite(log_weight).all() or np.ptp(log_weight) == 0:
         return np.nan  # a guide that is a point has one weight

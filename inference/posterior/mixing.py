@@ -1,26 +1,26 @@
 """How well chains mix: R-hat and effective sample sizes of many quantities at once.
 
 R-hat and the sizes are those of Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021),
-https://arxiv.org/abs/1903.08008, as ArviZ computes them for one quantity at a time. Beside them
-stands what chance alone makes of R-hat, which depends on how many draws and quantities there are.
+https://arxiv.org/abs/1903.08008, which ArviZ computes for one quantity at a time. There is also the
+R-hat to expect by chance alone, which depends on the number of draws and of quantities.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-CHANCE = 0.005  # of a sound fit being called unsound by R-hat
+CHANCE = 0.005  # the probability that R-hat calls a sound fit unsound
 LEAST_DRAWS = 4
 
 
 class Mixing(NamedTuple):
-    """Statistics of the chains on one trunk, each `(quantity,)`, NaN where there are none.
+    """Hold statistics of the chains on one trunk, `(quantity,)` each, NaN if undefined.
 
     Attributes:
         rhat: Rank-normalised split R-hat, the larger of bulk and folded.
         ess_bulk: The bulk effective sample size.
         ess_tail: The smaller of the effective sample sizes of the 5 % and 95 % quantiles.
-        own_size: The effective sample size that the chains would have if they agreed: by how
+        own_size: The effective sample size that the chains would have if they agreed, from how
             slowly each moves about its own mean.
     """
 
@@ -53,7 +53,7 @@ def mixing(values: np.ndarray) -> Mixing:
 
 
 def rhat_by_chance(own_size: np.ndarray, num_chains: int, num_draws: int, tests: int) -> np.ndarray:
-    """Return what R-hat stays below in a sound fit, but for one in 200.
+    """Return the limit that R-hat exceeds in one sound fit of 200.
 
     Split R-hat is `sqrt(1 - 1/n + F/n)` with `F` the ratio of the mean squares between and within
     the half chains, of `n` draws each. In a sound fit it has an F distribution, and `n` is the
@@ -69,7 +69,7 @@ def rhat_by_chance(own_size: np.ndarray, num_chains: int, num_draws: int, tests:
 
 
 def _split(values: np.ndarray) -> np.ndarray:
-    """Take each chain for two, its halves."""
+    """Split each chain into two, its halves."""
     half = values.shape[-1] // 2
     return np.concatenate([values[..., :half], values[..., -half:]], axis=-2)
 
@@ -129,7 +129,7 @@ def _size(values: np.ndarray, *, agreeing: bool = False) -> np.ndarray:
         rho = 1 - (within[:, None] - covariance) / total[:, None]
     rho = np.nan_to_num(rho)
     rho[:, 0] = 1.0
-    last = max(0, (num - 3) // 2)  # the last pair of lags that is looked at
+    last = max(0, (num - 3) // 2)  # the index of the last pair of lags in use
     pairs = rho[:, : 2 * last + 2].reshape(len(rho), last + 1, 2).sum(-1)
     ends = pairs <= 0
     end = np.where(ends.any(1), ends.argmax(1), last)
@@ -139,4 +139,4 @@ def _size(values: np.ndarray, *, agreeing: bool = False) -> np.ndarray:
     tau = -1 + 2 * np.where(before, monotone, 0).sum(1) + np.maximum(even, 0)
     count = num_chains * num
     size = count / np.maximum(tau, 1 / np.log10(count))
-    return np.where(total > 0, size, count)  # of what does not move every draw is as good
+    return np.where(total > 0, size, count)  # a constant has no error: every draw counts

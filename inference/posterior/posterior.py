@@ -1,4 +1,4 @@
-"""What a fit returns: draws, what they are draws of, and predictions from them."""
+"""The posterior that a fit returns: its draws, and what can be done with them."""
 
 import dataclasses
 import os
@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import (
-    check_flag,
-    check_key,
-    check_path,
-    check_size,
-)
+from bayesfield.checks import check_flag, check_key, check_path, check_size
 
 from ..engines.drive import Run
 from ..engines.fitted import Fitted, Members
@@ -39,25 +34,25 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Posterior:
-    """Draws of a program's latent sites given data, by any engine.
+    """Hold the draws of a program's latent sites given data, and predict from them.
 
     Attributes:
-        program: The program, bound to what of `data` is static.
-        data: The arrays that it was fitted to; None where it was loaded without them.
-        sites: Its sites.
-        draws: Latent sites, `(chain, draw, *shape)`: SVI has one chain; an ensemble has one chain
-            with a member a draw.
+        program: The program, bound to the static arguments in `data`.
+        data: The arrays that it was fitted to; None if it was loaded without them.
+        sites: The sites of the program.
+        draws: The latent sites, `(chain, draw, *shape)`. SVI has one chain; an ensemble has one
+            chain in which each draw is a member.
         params: Values of the params, `(trunk, *shape)`; a trunk is a distinct set of them.
-        trunk: `(chain, draw)`: the place in `params` of each draw.
-        stats: What the engine reports of each draw, `(chain, draw)`, named as ArviZ names it.
-        losses: `(member, step)` where the engine has any, else None.
-        members: Restarts, members or chains, the best first: what another fit can start from.
+        trunk: `(chain, draw)`: the index in `params` of each draw.
+        stats: What the engine reports of each draw, `(chain, draw)`, by ArviZ's names.
+        losses: `(member, step)`; None if the engine has none.
+        members: Restarts, members or chains, the best first, from which another fit can start.
         settings: Engine, resolved settings, versions, seconds, whether it was cut short.
-        modes: Expansion points of a linearised posterior (Laplace), unconstrained,
-            `(start, *shape)`: each draw is predicted about the one of its own start, the number in
-            `stats["start"]`. Empty for engines whose predictions run the program itself.
-        record: Shapes and digest of the data where `data` is None, so that it can be saved again.
-        run: The chains' last states, for `extend`; None where they are not to be had.
+        modes: Expansion points of a linearised posterior (Laplace), unconstrained, `(start,
+            *shape)`. Each draw is predicted about that of its own start, `stats["start"]`. Empty
+            for engines whose predictions run the program itself.
+        record: Shapes and digest of the data, by which it is saved again if `data` is None.
+        run: The last states of the chains, for `extend`; None if there are none.
     """
 
     program: Program
@@ -81,7 +76,7 @@ class Posterior:
 
     @property
     def fitted(self) -> Fitted:
-        """The draws and what was reported of them."""
+        """The draws and all that the engine reported with them."""
         own = {name: getattr(self, name) for name in Fitted._fields if name != "report"}
         return Fitted(**own, report=self.settings.get("report"))
 
@@ -93,13 +88,13 @@ class Posterior:
         record: dict[str, Any] | None = None,
         run: Run | None = None,
     ) -> "Posterior":
-        """Put draws, and what they are draws of, together."""
+        """Make a posterior of a bound program and the result of an engine."""
         parts = {name: part for name, part in fitted._asdict().items() if name != "report"}
         parts |= {"modes": fitted.modes or {}, "settings": fitted.said}
         return cls(**bound._asdict(), **parts, record=record, run=run)
 
     def judged(self, hold: Hold, call: str) -> "Posterior":
-        """Judge the fit and warn once of what is wrong with it; `settings["judged"]` keeps it."""
+        """Judge the fit, warn once of all that is wrong, and keep it in `settings["judged"]`."""
         return self._with(with_verdict(hold, call, self.bound, self.fitted), self.run)
 
     def _with(self, fitted: Fitted, run: Run | None) -> "Posterior":
@@ -107,7 +102,7 @@ class Posterior:
 
     @property
     def predictive(self) -> Program:
-        """What predictions run: the program, linear about the modes where there are any."""
+        """The program that predictions run: linear about the modes, if there are modes."""
         return predictive(self.bound, self.modes)
 
     @property
@@ -131,7 +126,7 @@ class Posterior:
         return self.settings["cut_short"] is not None
 
     def __repr__(self) -> str:
-        """Say in a few lines what it is, and what was found wrong with it."""
+        """Say in a few lines what the posterior is, and what was found wrong with it."""
         return summary(self.sites, self.fitted)
 
     def values(self) -> Values:
@@ -152,35 +147,32 @@ class Posterior:
     ) -> "xr.Dataset":
         """Run the program on new data, once for each draw.
 
-        Outputs are drawn, and everything else that is observed keeps its value. An output is an
-        observed site that no other site's distribution depends on; a site that is fixed
-        (`handlers.condition`) and read by others is none, nor is a covariate with a density.
-        `fit_posterior(outputs=...)` says which are where that is not what is meant: of a series
-        written as one site for each time, say.
+        Outputs are drawn; all other observed sites keep their values. An output is an observed
+        site that no other site's distribution depends on, so a covariate with a density is none,
+        nor is a site that is fixed (`handlers.condition`) and read by others. Where that is wrong,
+        as for a series with one site for each time, name them: `fit_posterior(outputs=...)`.
 
         Args:
             data: Arguments; one that is left out takes its default, or None. Observations of
-                outputs that are still there are not used. A covariate with a density is drawn
-                where it is left out; of one with an `obs_mask` the values that are given stay, and
-                the others are those of the fit at each draw if the mask and what is given are
-                those of the fit, and drawn if not. A latent site that is given keeps that value.
-                A plate that subsamples takes all of its rows.
-            key: Draws the outputs, and whatever else has no value.
-            sites: Names of the sites to return; by default the outputs and, for each,
-                `<site>_mean`, the mean of its distribution: class probabilities where it is
-                categorical, the median where the mean is not finite or not known. Where neither
-                is known there is no `<site>_mean`, and the attrs say so.
-            batch_size: How many draws run at a time; chosen by the size of the result by default.
+                outputs are ignored. A covariate with a density is drawn if it is left out. Of one
+                with an `obs_mask`, given values stay; the others are the fit's at each draw if
+                mask and given values are those of the fit, else drawn. A latent site that is given
+                keeps that value. A plate that subsamples takes all of its rows.
+            key: Draws the outputs, and all else without a value.
+            sites: Names of the sites to return; by default the outputs and the mean of each one's
+                distribution, `<site>_mean`: class probabilities if it is categorical, the median
+                if the mean is not finite or unknown. If both are unknown the attrs say so.
+            batch_size: How many draws run at a time; by default it depends on the result's size.
 
         Returns:
-            An xarray Dataset with dims (chain, draw, ...), plates by their names; `<site>_<plate>`
-            where a plate has two sizes or is called as a site or an axis is. Its attr
-            `outside_of_fit` names the arguments that go beyond what the fit has seen.
+            An xarray Dataset with dims (chain, draw, ...) and plates by their names, which are
+            `<site>_<plate>` if a plate has two sizes or the name of a site or an axis. Its attr
+            `outside_of_fit` names the arguments that go beyond the range of the fit.
 
         Raises:
             TypeError: `data` holds an argument that the model does not take; an old-style key.
-            ValueError: A latent site's plate changed its size; an unknown site.
-            NotImplementedError: A site that has to be drawn cannot be; a variance is not known.
+            ValueError: The size of a latent site's plate changed; an unknown site.
+            NotImplementedError: A site without a value cannot be drawn; a variance is unknown.
         """
         check_not_traced("predict", data, key)
         key = check_key("predict", key)
@@ -192,15 +184,15 @@ class Posterior:
         """Return the log density of new observations, for each draw.
 
         Args:
-            data: Arguments, observations with them, of any number of rows.
+            data: Arguments with their observations, of any number of rows.
 
         Returns:
-            An xarray Dataset with dims (chain, draw, ...), plates by their names: the log mean
-            over draws is the log predictive density of a row. It has every observed site, outputs
-            and others, in its own shape; values that are masked or NaN have NaN.
+            An xarray Dataset of every observed site in its own shape, with dims (chain, draw, ...)
+            and plates by their names. The log of the mean of `exp` of it over draws is the log
+            predictive density. Values that are masked or NaN have NaN.
 
         Raises:
-            ValueError: A latent site's plate changed its size; no observed site.
+            ValueError: The size of a latent site's plate changed; no observed site.
             NotImplementedError: A site's distribution has no density.
         """
         self.check_unchanged("log_likelihood")
@@ -215,44 +207,43 @@ class Posterior:
         dims: Mapping[str, Iterable[str]] | None = None,
         coords: Mapping[str, Iterable[Any]] | None = None,
     ) -> "xr.DataTree":
-        """Return an ArviZ DataTree with every group there is.
+        """Return an ArviZ DataTree with every group that the posterior has.
 
         Args:
             key: Draws the group posterior_predictive, which is left out without it.
             prior: What `sample_prior` returned, for the groups prior and prior_predictive.
-            trunk: Only the draws of this trunk.
-            dims: From a site's name to the names of its axes, where plates do not name them.
+            trunk: Keep only the draws of this trunk.
+            dims: From a site's name to the names of its axes, if plates do not name them.
             coords: From an axis's name to its coordinates.
 
         Returns:
-            The groups posterior (with deterministic sites), sample_stats (with the `trunk` of each
-            draw where there are params), log_likelihood and observed_data (of every observed
-            site), log_prior, constant_data, and those asked for, posterior_predictive of the
-            outputs; settings as attrs. Values that are masked or NaN are left out of
-            log_likelihood, as `az.loo` needs it: the axis of a site of one axis keeps the indices
-            of the others as its coordinates, and a site of several axes has one axis,
-            `<site>_seen`, with its places in each of them beside. Of a posterior that was loaded
-            without its data: posterior (latent sites alone) and sample_stats, and the prior.
+            Settings as attrs, and these groups: posterior (with deterministic sites), sample_stats
+            (with the `trunk` of each draw if there are params), log_likelihood and observed_data
+            of every observed site, log_prior, constant_data, and on request posterior_predictive
+            of the outputs. log_likelihood leaves out values that are masked or NaN, as `az.loo`
+            needs it: an only axis keeps the indices of the rest as its coordinates; several become
+            one, `<site>_seen`, with the indices in each as coordinates. Without the data there are
+            posterior (latent sites alone), sample_stats and the prior.
         """
         self.check_unchanged("to_datatree")
         fitted = self.fitted if trunk is None else self.only_trunk(trunk).fitted
         return build(self.bound, fitted, key=key, prior=prior, dims=dims, coords=coords)
 
     def extend(self, num_samples: int, *, progress: bool = True) -> "Posterior":
-        """Go on with the chains for `num_samples` more draws of each.
+        """Continue the chains for `num_samples` more draws each.
 
-        The draws are those that one longer fit would have made: keys go by the number of the step,
-        and the warm-up is not repeated. Params stay as they are.
+        The result has the draws that one longer fit would have made: the key of a step depends on
+        its number alone, and the warm-up is not repeated. Params stay as they are.
 
         Args:
             num_samples: Draws to add to each chain.
-            progress: Whether to show bars, where stderr is a terminal.
+            progress: Whether to show progress bars, if stderr is a terminal.
 
         Returns:
-            A posterior of all the draws.
+            A posterior with the old draws and the new.
 
         Raises:
-            TypeError: The engine has no chains that could go on.
+            TypeError: The engine has no chains.
             ValueError: The posterior was loaded without its data, or its fit was cut short.
         """
         check_not_traced("extend")
@@ -267,18 +258,17 @@ class Posterior:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything but the training data and the program's code to one file.
 
-        The file is a NumPy archive, whatever its name, with a JSON header and no pickle in it. It
-        holds draws, params (a learnt trunk), statistics, losses, starts of other fits, settings
-        and the data's static arguments; of the data's arrays their shapes and a digest. Writing is
-        atomic: an interrupt leaves what was there before.
+        The file is a NumPy archive under any name, with a JSON header and no pickle. It holds
+        draws, params, statistics, losses, members, settings and the static arguments, but only the
+        shapes and a digest of the data's arrays. An interrupt leaves the old file as it was.
 
         Args:
-            path: Where to; a file that is there is replaced.
+            path: The file; one that exists is replaced.
 
         Raises:
             FileNotFoundError: The directory does not exist.
-            TypeError: An argument in the data is no array, int, bool, string or None, nor a dict,
-                list or tuple of them.
+            TypeError: An argument in the data is not an array, int, bool, string, None, or a dict,
+                list or tuple of these.
         """
         check_path("save", "path", path)
         save(path, self.bound, self.fitted, self.record, self.run)
@@ -292,35 +282,34 @@ class Posterior:
     ) -> "Posterior":
         """Read a posterior that `save` wrote, in any process.
 
-        Without the training data it predicts on new data and starts other fits; what replays the
-        program on the training data raises an error, and `to_datatree` leaves those groups out.
+        Without the training data it can predict on new data and start other fits. What needs the
+        training data raises an error, and `to_datatree` leaves those groups out.
 
         Args:
             path: The file.
-            model: The program of the fit; code is not in the file. It is refused where its sites,
+            model: The program of the fit, as code is not in the file. It is refused if its sites,
                 supports, plates, params, fixed arrays (a frozen trunk) or numbers differ.
             data: The training data, checked against the digest in the file.
 
         Raises:
             FileNotFoundError: There is no such file.
-            TypeError: `model` is not callable; `data` is no mapping.
-            ValueError: The file is cut off, altered, of another kind or of a newer version; it is
-                of another program, other data or another precision than this process works in.
+            TypeError: `model` is not callable; `data` is not a mapping.
+            ValueError: The file is damaged, of another kind or of a newer version; or it is of
+                another program, other data or another precision than this process works in.
 
         Warns:
-            UserWarning: The program may compute something else than the saved one did: it has the
-                same sites and arrays, but other operations; or its numbers cannot be compared, as
-                the file was written by other versions of the libraries.
+            UserWarning: The file was written with other versions of the libraries, so that it
+                cannot be told whether the program still computes the same.
         """
         check_path("load", "path", path)
         return cls.of(*load(path, model, data))
 
     @tracing
     def check_unchanged(self, call: str) -> None:
-        """Refuse to go on where the program computes something else now than when it was fitted.
+        """Raise if the program computes something else now than when it was fitted.
 
         Raises:
-            ValueError: What the program reads from outside has changed since.
+            ValueError: Something that the program reads from outside has changed.
         """
         check_precision(call, self.bound, self.record)
         record = self.record if self.data is None else None
@@ -330,12 +319,14 @@ class Posterior:
     def only_trunk(self, trunk: int) -> "Posterior":
         """Return the draws of one trunk: its chains, or its share of one chain.
 
-        Its members are those on this trunk; losses stay those of the whole fit, and the chains of
-        one of several trunks cannot go on by themselves (`extend`).
+        Members are those on this trunk; losses stay those of the whole fit. If there were several
+        trunks, `extend` cannot continue the chains of one alone.
         """
         check_size("only_trunk", "trunk", trunk, least=0)
         if trunk >= self.num_trunks:
-            raise ValueError(f"`trunk` must be below {self.num_trunks}; got {trunk}.")
+            raise ValueError(
+                f"`only_trunk` expected `trunk` to be below {self.num_trunks}; got {trunk}."
+            )
         if self.num_trunks == 1:
             return self
         return self._with(of_trunk(self.fitted, trunk), None)

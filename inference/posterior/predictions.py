@@ -1,4 +1,4 @@
-"""A posterior's predictions, labelled: what `Posterior.predict` and `log_likelihood` return."""
+"""Predictions of a posterior as labelled Datasets: `Posterior.predict` and `log_likelihood`."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ def predicted(
     result = labelled(out)
     unknown = [name for name in means if name not in out]
     if unknown:
-        note = f"neither the mean nor the median is known to NumPyro: no {', '.join(unknown)}"
+        note = f"no {', '.join(unknown)}: NumPyro knows neither the mean nor the median"
         result = result.assign_attrs(note=note)
     beyond = outside_of_fit(bound, ready.data)
     if beyond:
@@ -63,7 +63,10 @@ def log_likelihoods(bound: BoundProgram, fitted: Fitted, data: Mapping[str, Any]
     ready = on_new_data(bound, fitted, "log_likelihood", data, fill=False)
     observed = {site.name: site for site in ready.sites.observed}
     if not observed:
-        raise ValueError("`log_likelihood` expected observations in `data`; no site has any.")
+        raise ValueError(
+            "`log_likelihood` expected `data` to hold observations; got none for any site. Give "
+            "the arguments that the program passes as `obs`."
+        )
     at = ready.program, ready.data, ready.draws
     found = replay(*at, parts=("log_likelihood",)).log_likelihood
     items, values = {}, observations(*at, observed)

@@ -1,4 +1,4 @@
-"""Whether predictions are asked for where the fit has seen data."""
+"""Telling predictions within the range of the data of a fit from those beyond it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ from ..program.bound import BoundProgram
 
 
 def outside_of_fit(bound: BoundProgram, data: Mapping[str, Any]) -> str:
-    """Say which arguments go beyond the values that the fit has seen, and how far; "" if none does.
+    """Say which arguments go beyond the range of the fit, and for how many rows; "" if none does.
 
-    Bands there rest on the prior and on what the program says of far away, and not on data.
+    Bands there rest on the prior and on how the program extrapolates, and not on data.
 
     Args:
-        bound: With its data; of one without nothing is known.
+        bound: The program of the fit; without its data nothing is found.
         data: The arrays of the new data, by argument.
     """
     found = []

@@ -1,4 +1,4 @@
-"""A posterior's program made ready to run at its draws: on new data, or on those of the fit."""
+"""Preparing to run a posterior's program at its draws: on new data, or on those of the fit."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from ..program.sites import Data, Sites
 
 
 class Ready(NamedTuple):
-    """A program, the data that it is bound to, its sites there, and the draws to run it at."""
+    """Hold all that a run needs: program, data, the sites on these data, and the draws."""
 
     program: Program
     data: Data
@@ -30,17 +30,17 @@ class Ready(NamedTuple):
 def on_new_data(
     bound: BoundProgram, fitted: Fitted, call: str, data: Mapping[str, Any], *, fill: bool = True
 ) -> Ready:
-    """Bind a posterior's program to data, every row of a subsampled plate there once.
+    """Bind a posterior's program to new data, with all rows of each plate that subsamples.
 
-    Draws of what the data give, and of what `obs_mask` imputed in other rows than these, are left
-    out: such a site keeps its value, or is drawn.
+    Two kinds of latent sites get no draws of the posterior: those that the data give, which keep
+    that value, and those that `obs_mask` imputed for other rows than these, which are drawn.
 
     Args:
         bound: The program and the data of the fit.
-        fitted: Of any engine.
+        fitted: The result of any engine.
         call: The public function that was called.
         data: Arguments of the program.
-        fill: Whether a required argument that `data` leaves out is None.
+        fill: Whether a required argument that `data` leaves out becomes None.
 
     Raises:
         TypeError: As `bind`.
@@ -66,7 +66,7 @@ def on_new_data(
 
 
 def on_own_data(bound: BoundProgram, fitted: Fitted, call: str) -> Ready:
-    """Return a posterior's program on the data of the fit, every row of a plate there once.
+    """Return a posterior's program on its own data, with all rows of each plate that subsamples.
 
     Raises:
         ValueError: The posterior was loaded without its data; a subsampled plate cannot take all
@@ -108,13 +108,13 @@ def _draws(fitted: Fitted, kept: frozenset[str] | None = None) -> Draws:
 
 
 def _same_rows(bound: BoundProgram, given: str, new: Sites) -> bool:
-    """Whether a site that is given in part has the shape of the fit; what it holds is not asked."""
+    """Whether a site with an `obs_mask` has the shape that it had in the fit."""
     before = {site.name: site.shape for site in bound.sites.observed}
     now = {site.name: site.shape for site in new.observed}
     return bound.data is not None and given in now and now[given] == before.get(given)
 
 
 def _equal(before: tuple[np.ndarray, np.ndarray], now: tuple[np.ndarray, np.ndarray]) -> bool:
-    """Whether the same values are given, and equal."""
+    """Whether the same entries are observed, with equal values."""
     (y, seen), (new, seen_now) = before, now
     return bool(np.array_equal(seen, seen_now) and np.array_equal(y[seen], new[seen_now]))

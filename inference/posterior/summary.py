@@ -1,4 +1,4 @@
-"""What a posterior says of itself when it is printed."""
+"""The text of a posterior when it is printed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,12 +34,12 @@ def summary(sites: Sites, fitted: Fitted) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """Say a number of things."""
+    """Return a number with its noun, in the plural where needed."""
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def verdict(settings: Mapping[str, Any]) -> str:
-    """Say in a line what the check after the fit has found; empty where there was none."""
+    """Say in a line what the check after the fit found; empty if there was no check."""
     judged = settings.get("judged") or {}
     explained = [
         f"explains {max(share, 0.0):.0%} of the variance of `{name}`"

@@ -1,4 +1,4 @@
-"""Draws by the trunk that they belong to."""
+"""Splitting draws by their trunk (a distinct set of params)."""
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ def of_trunk(fitted: Fitted, trunk: int) -> Fitted:
     """Return the draws of one trunk: its chains, or its share of one chain."""
     mine = fitted.trunk == trunk
     chains = mine.any(1)
-    draws = mine[chains][0]  # a chain is on one trunk, or all of one chain's shares are equal
+    draws = mine[chains][0]  # all draws of a chain on one trunk, or its share of a chain on several
 
     def taken(values: Values) -> Values:
         return {name: np.asarray(value)[chains][:, draws] for name, value in values.items()}

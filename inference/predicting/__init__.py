@@ -1,1 +1,1 @@
-"""A program run at draws: predictions, their means, labels, draws of the prior."""
+"""Run a program at draws: predictions, means, labels, and draws from the prior."""

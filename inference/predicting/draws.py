@@ -1,4 +1,4 @@
-"""Running something at every draw of a posterior, some draws at a time."""
+"""Run a function at every draw of a posterior, a batch of draws at a time."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -11,17 +11,17 @@ from jaxtyping import Array, PRNGKeyArray
 from ..program.sites import Data, Site, Values
 from .labels import end_to_end
 
-BATCH_ELEMENTS = 4_000_000  # of the largest result; a batch of draws stays within the cache's reach
+BATCH_ELEMENTS = 4_000_000  # of the largest result of a batch of draws, to limit memory traffic
 
 
 class Draws(NamedTuple):
-    """Where a program is run: its latent sites at each draw, and the params of each draw's trunk.
+    """The draws at which a program is run: latent sites, and the params of each draw's trunk.
 
     Attributes:
-        latent: By site, `(chain, draw, *shape)`.
-        params: By param, `(trunk, *shape)`: they are not repeated for every draw.
-        trunk: `(chain, draw)`: the place in `params` of each draw.
-        times: How often each draw is run, one after the other.
+        latent: From a site's name to its draws, `(chain, draw, *shape)`.
+        params: From a param's name to its values, `(trunk, *shape)`, not repeated for every draw.
+        trunk: `(chain, draw)`: the index into `params` of each draw.
+        times: How many times in a row each draw is run.
     """
 
     latent: Values
@@ -31,19 +31,19 @@ class Draws(NamedTuple):
 
     @classmethod
     def of(cls, values: "Mapping[str, Any] | Draws") -> "Draws":
-        """Return draws, also of values that hold their params at every draw."""
+        """Return `values` as draws; a mapping holds the params too, repeated at every draw."""
         if isinstance(values, Draws):
             return values
         lead = np.shape(next(iter(values.values())))[:2]
         return cls(dict(values), {}, np.zeros(lead, int))
 
     def arrays(self) -> "Draws":
-        """Return the same, as a compiled function takes it."""
+        """Return the draws with JAX arrays, for a compiled function."""
         return jax.tree.map(jnp.asarray, self._replace(times=None))._replace(times=self.times)
 
     @property
     def lead(self) -> tuple[int, int]:
-        """How many chains, and runs of each."""
+        """The number of chains, and of runs in each chain."""
         chains, draws = self.trunk.shape
         return chains, draws * self.times
 
@@ -51,7 +51,7 @@ class Draws(NamedTuple):
 def at_draws(
     run: Callable[[Values, PRNGKeyArray], Any], draws: Draws, key: PRNGKeyArray, batch_size: int
 ) -> Any:
-    """Run at every draw, some at a time: params stay by trunk, and are looked up for each."""
+    """Call `run` at every draw, `batch_size` at a time; params are looked up by trunk."""
     latent = {name: end_to_end(value) for name, value in draws.latent.items()}
     trunk = draws.trunk.reshape(-1)
     which = jnp.repeat(jnp.arange(trunk.size), draws.times)
@@ -66,14 +66,14 @@ def at_draws(
 
 
 def batch_size_for(sites: Iterable[Site], elements: int = BATCH_ELEMENTS) -> int:
-    """Return how many draws run at a time, by the largest of what they make."""
+    """Return how many draws to run at a time, given the largest site of each."""
     return max(1, elements // max([1, *(int(np.prod(site.shape)) for site in sites)]))
 
 
 def check_data(data: Data) -> None:
-    """Refuse what needs the data of the fit where a posterior was loaded without."""
+    """Refuse a posterior that was loaded without its data where the data are needed."""
     if data is None:
         raise ValueError(
-            "This needs the data of the fit, and the posterior was loaded without: give data to "
-            "load, `Posterior.load(path, model, data)`."
+            "This needs the data of the fit, and the posterior was loaded without them. Load it "
+            "with them: `Posterior.load(path, model, data)`."
         )

@@ -1,4 +1,4 @@
-"""Names as ArviZ and xarray take them: of sites, of their axes, of what clashes."""
+"""Names of sites and axes as ArviZ and xarray accept them, without clashes."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -16,14 +16,14 @@ SUMMARIES = ("mean", "variance")  # `predict` returns `<site>_mean`
 
 
 class Labelled(NamedTuple):
-    """An array with leading axes of its own, and the names of its other axes.
+    """An array, and names for its trailing axes; the leading ones are chain and draw, or none.
 
     Attributes:
         value: The array.
         dims: The names of its trailing axes.
-        site: The site that it is of, put before a name that is taken.
-        places: By axis the places of those values that are there, where others are left out: of
-            several axes one is made.
+        site: The site that the array belongs to; it goes before an axis's name that is taken.
+        places: Where values are left out, pairs of an axis's name and the indices of the values
+            that remain; several axes are then flattened to one.
     """
 
     value: np.ndarray
@@ -33,11 +33,11 @@ class Labelled(NamedTuple):
 
 
 def check_clashes(sites: Sites) -> None:
-    """Refuse names of sites that would be taken for each other in a result.
+    """Refuse names of sites that would clash in a result.
 
     Raises:
-        ValueError: Two sites are one as results spell them; a site is called `<site>_mean` or
-            `<site>_variance` of an output.
+        ValueError: Two sites have one name in results; a site is called `<site>_mean` or
+            `<site>_variance` where `<site>` is an output.
     """
     mine = [s.name for s in (*sites.latent, *sites.observed, *sites.deterministic)]
     spelt = defaultdict(list)
@@ -46,7 +46,7 @@ def check_clashes(sites: Sites) -> None:
     for names in spelt.values():
         if len(names) > 1:
             raise ValueError(
-                f"The program has the sites {names}, which are one name as ArviZ needs it, "
+                f"The program has the sites {names}, which are one name in ArviZ's spelling, "
                 f"`{dotless(names[0])}`: rename one of them."
             )
     stems = {s.name: s.name.removesuffix("_observed") for s in sites.observed}
@@ -55,19 +55,19 @@ def check_clashes(sites: Sites) -> None:
             for name in (f"{stem}_{what}" for what in SUMMARIES):
                 if name in mine:
                     raise ValueError(
-                        f"The program has a site `{name}`, and that is what `predict` calls the "
+                        f"The program has a site `{name}`, and `predict` gives that name to the "
                         f"{name.rpartition('_')[2]} of `{stem}`: rename the site."
                     )
 
 
 def dotless(name: str) -> str:
-    """Spell a site's name as a DataTree takes it: dots for slashes, and no axis's name."""
+    """Return a site's name as a DataTree accepts it: without slashes, not `chain` or `draw`."""
     name = name.replace("/", ".")
     return f"{name}_" if name in LEAD else name
 
 
 def axis_names(site: Site, ndim: int) -> tuple[str, ...]:
-    """Name a site's axes: plates by their names, the others `<site>_dim_<i>`."""
+    """Return names for a site's axes: plates' names, and `<site>_dim_<i>` for the others."""
     names = {axis: plate.replace("/", ".") for plate, axis in site.plates}
     free = iter(range(ndim))
     return tuple(
@@ -77,7 +77,7 @@ def axis_names(site: Site, ndim: int) -> tuple[str, ...]:
 
 
 def apart(dims: tuple[str, ...], name: str, taken: Iterable[str]) -> tuple[str, ...]:
-    """Put a site's name before those of its axes that are called as something else is."""
+    """Return the axes' names, with the site's name before each that is already taken."""
     taken, free = {*taken}, []
     for dim in dims:
         while dim in taken:
@@ -87,10 +87,10 @@ def apart(dims: tuple[str, ...], name: str, taken: Iterable[str]) -> tuple[str, 
 
 
 def told_apart(values: Mapping[str, Labelled], lead: tuple[str, ...] = LEAD) -> dict[str, Labelled]:
-    """Rename the axes that cannot stand in one Dataset as they are called.
+    """Rename the axes whose names would clash in one Dataset.
 
-    An axis called as a leading one or as a variable is, or one of two sizes (a plate that a
-    program has twice), is `<site>_<axis>`.
+    An axis becomes `<site>_<axis>` if a leading axis or a variable has its name, or if the name
+    has two sizes (a plate that a program enters twice).
     """
     kinds = defaultdict(set)
     for item in values.values():
@@ -103,12 +103,12 @@ def told_apart(values: Mapping[str, Labelled], lead: tuple[str, ...] = LEAD) -> 
 
 
 def end_to_end(values: Any) -> Any:
-    """Put chains one after the other: `(chain, draw, ...)` as `(draws, ...)`."""
+    """Concatenate the chains: `(chain, draw, ...)` becomes `(draws, ...)`."""
     return values.reshape(-1, *values.shape[2:])
 
 
 def labelled(values: Mapping[str, Labelled], lead: tuple[str, ...] = LEAD) -> "xr.Dataset":
-    """Make an xarray Dataset of arrays with named axes."""
+    """Return arrays with named axes as one xarray Dataset."""
     import xarray as xr
 
     values = told_apart(values, lead)

@@ -1,4 +1,4 @@
-"""Mean, median and variance of a distribution, where they are known."""
+"""Mean, median and variance of a distribution, where NumPyro knows them."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ CENSORED = (
     dist.RightCensoredDistribution,
     dist.IntervalCensoredDistribution,
 )
-# Of one number each, and monotone: the median of what they make is what they make of the median.
+# Monotone transforms of single numbers: they map the median to the median.
 MONOTONE = (
     transforms.AffineTransform,
     transforms.ExpTransform,
@@ -28,11 +28,11 @@ MONOTONE = (
 
 
 def location(fn: Any) -> Array | None:
-    """Return where a distribution lies, one number for each of its values; None if unknown.
+    """Return the mean of each value of a distribution, or its median; None if both are unknown.
 
-    The mean; class probabilities if it is categorical; the median where the mean is not finite or
-    not known. A monotone transform of a variable has the transform of its median. A censored
-    distribution lies where what it censors does.
+    The median stands where the mean is not finite or not known; that of a monotone transform of a
+    variable is the transform of the variable's median. A categorical distribution gives the class
+    probabilities, and a censored one the mean or median of the distribution that it censors.
     """
     if is_categorical(fn):
         probs = jnp.asarray(innermost(fn).probs)
@@ -51,7 +51,7 @@ def mean(fn: Any, like: Any = None) -> Array | None:
 
     Args:
         fn: The distribution.
-        like: A wider one that it is the base of, and whose shape the mean is to have.
+        like: The wrapped distribution whose base `fn` is; the mean takes its shape.
     """
     base, like = innermost(fn), fn if like is None else like
     if isinstance(base, CENSORED):
@@ -63,17 +63,17 @@ def mean(fn: Any, like: Any = None) -> Array | None:
 
 
 def knows_mean(fn: Any) -> bool:
-    """Whether the mean of a distribution is known, if only to be infinite; classes have theirs."""
+    """Whether the mean (or class probabilities) of a distribution is known, even as infinite."""
     return is_categorical(fn) or mean(fn) is not None
 
 
 def variance(fn: Any) -> Array:
-    """Return a distribution's variance at each of its values; of each class if it is categorical.
+    """Return the variance of each value of a distribution.
 
-    A class counts as the indicator of its being drawn.
+    For a categorical one it is that of each class's indicator (one if the class is drawn).
 
     Raises:
-        NotImplementedError: It is not known.
+        NotImplementedError: The variance is not known.
     """
     base = innermost(fn)
     if is_categorical(fn):
@@ -100,7 +100,7 @@ def _variance(fn: Any, like: Any) -> Array | None:
 
 
 def is_categorical(fn: Any) -> bool:
-    """Whether a distribution is of classes, without an order."""
+    """Whether a distribution is categorical: over classes without an order."""
     return isinstance(innermost(fn), dist.CategoricalProbs | dist.CategoricalLogits)
 
 
@@ -143,7 +143,7 @@ def _is_monotone(transform: Any) -> bool:
 
 
 def _of_one(transform: Any) -> Any:
-    """Take a transform out of those that only count its axes."""
+    """Return the transform inside those that only mark event axes."""
     while isinstance(transform, transforms.IndependentTransform):
         transform = transform.base_transform
     return transform
@@ -152,16 +152,16 @@ def _of_one(transform: Any) -> Any:
 def _is_discrete(fn: Any) -> bool:
     try:
         return bool(fn.support.is_discrete)
-    except (NotImplementedError, AttributeError):  # one's own may have no support
+    except (NotImplementedError, AttributeError):  # a user's own may have no support
         return False
 
 
 def _asked(ask: Callable[[], Any], like: Any) -> Array | None:
-    """Return what a distribution says of itself, None where it does not know.
+    """Return a moment that a distribution is asked for; None where it raises any error.
 
-    Whatever it raises means that: nothing that a fit has drawn is to be lost by asking. NumPyro
-    raises NotImplementedError, ImportError (quantiles that are TensorFlow Probability's), or what
-    comes of a shape that it did not think of.
+    Every error counts as "not known", so that asking for a moment never loses the draws of a fit.
+    NumPyro raises NotImplementedError, ImportError (quantiles that need TensorFlow Probability),
+    or other errors for shapes that it does not handle.
     """
     try:
         return jnp.broadcast_to(jnp.asarray(ask()), like.shape())

@@ -1,4 +1,4 @@
-"""Draws from a program's prior."""
+"""Sample from a program's prior."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,11 @@ def sample_prior(
 
     Args:
         model: The NumPyro program.
-        data: Its arguments; observations of outputs (see `Posterior.predict`), where given, are
-            not used, and everything else that is observed keeps its value. Params are drawn with
-            each draw, as the program initialises them.
+        data: Its arguments. Observations of outputs (see `Posterior.predict`) are ignored where
+            given; everything else that is observed keeps its value. Params are initialised anew
+            for each draw, as the program initialises them.
         key: Draws everything.
-        num_samples: How many draws.
+        num_samples: The number of draws.
 
     Returns:
         An xarray Dataset with dims (chain, draw, ...), one chain; `to_datatree(prior=...)` takes
@@ -52,10 +52,10 @@ def prior_draws(
     num_samples: int,
     redrawn: Iterable[str] | None = None,
 ) -> "xr.Dataset":
-    """Draw from a program's prior, the observed sites `redrawn` among what is drawn.
+    """Draw from a program's prior; `redrawn` names the observed sites that are drawn too.
 
-    By default those are the outputs. To simulate whole data sets they are all that `data` feed: an
-    observed site that another one reads is as random as the other.
+    By default those are the outputs. To simulate whole data sets, name every observed site that
+    takes its value from `data`, also one on which another site depends.
     """
     program, arrays, sites = bind(model, data, fill=True, call="sample_prior")
     check_clashes(sites)

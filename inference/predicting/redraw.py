@@ -1,4 +1,4 @@
-"""What of a program is drawn anew in a prediction, and what keeps its value.
+"""Which sites of a program are drawn anew in a prediction, and which keep their values.
 
 An output is drawn: an observed site that no other site's distribution depends on (`Sites.outputs`).
 Every other observed site keeps its value: one that is fixed (`handlers.condition`, `obs=`), or a
@@ -19,10 +19,10 @@ from ..program.wrappers import innermost
 
 
 class Redrawn:
-    """What became of the sites that were drawn.
+    """Records the sites that could not be drawn.
 
     Attributes:
-        failed: From a site that was to be drawn and could not be to what was raised.
+        failed: From the name of such a site to the error that was raised.
     """
 
     def __init__(self) -> None:
@@ -31,16 +31,16 @@ class Redrawn:
 
 @contextmanager
 def redrawing(names: Iterable[str], *, given: bool = False) -> Iterator[Redrawn]:
-    """Draw the values of some observed sites anew, in place: what reads them reads the new ones.
+    """Draw the values of some observed sites anew; sites that depend on them see the new values.
 
-    The handler stands outside of all others, those of a model among them, and acts last. Unlike
+    The handler is outermost, also outside of handlers in the model, so it acts last. Unlike
     NumPyro's `uncondition` it draws as many values as were observed where the distribution itself
-    has fewer, acts within `scan`, and leaves every other observed site alone. One of the sites that
-    cannot be drawn is recorded: whoever asks for its mean has no need of its value.
+    has fewer, acts within `scan`, and leaves every other observed site alone. A site that cannot
+    be drawn is recorded and not raised, because its mean can be computed without its value.
 
     Args:
         names: The sites.
-        given: Whether they keep what was observed, and are drawn only where they have no value.
+        given: Whether they keep observed values and are drawn only where they have none.
     """
     redrawn = Redrawn()
     with _Redraw(frozenset(names), given, redrawn.failed):
@@ -53,7 +53,7 @@ class _Redraw(Messenger):
         self.names, self.given, self.failed = names, given, failed
 
     def process_message(self, msg: dict) -> None:
-        if msg["type"] == "control_flow":  # what stands inside of it meets no other handler
+        if msg["type"] == "control_flow":  # sites inside a scan meet no other handler
             msg["kwargs"]["substitute_stack"].append(("substitute", self._drawn_inside))
         elif msg["type"] != "sample" or msg.get("_control_flow_done", False):
             return
@@ -67,7 +67,7 @@ class _Redraw(Messenger):
         return self._drawn(msg) if self._is_redrawn(msg) else None
 
     def _drawn(self, msg: dict) -> Any:
-        """Draw a site, as wide as what was observed."""
+        """Draw a site, in the shape of its observations."""
         sample_shape = msg["kwargs"]["sample_shape"]
         if msg["value"] is not None:
             msg["fn"], sample_shape = as_wide(msg["fn"], jnp.shape(msg["value"])), ()
@@ -83,7 +83,7 @@ class _Redraw(Messenger):
 
 
 def draw(name: str, fn: Any, key: PRNGKeyArray | None, sample_shape: tuple[int, ...] = ()) -> Any:
-    """Draw of a site's distribution; say by its name where it cannot be sampled."""
+    """Draw from a site's distribution; the error names the site where it cannot be sampled."""
     try:
         return fn(rng_key=key, sample_shape=sample_shape)
     except (NotImplementedError, ImportError) as error:
@@ -91,31 +91,31 @@ def draw(name: str, fn: Any, key: PRNGKeyArray | None, sample_shape: tuple[int, 
         raise NotImplementedError(
             f"The site `{name}` has to be drawn, and its distribution, "
             f"{type(innermost(fn)).__name__}, cannot be sampled{reason}. Give its value in "
-            "`data`, leave it out of what is asked for, or use a distribution with `sample`."
+            "`data`, do not ask for it, or use a distribution with `sample`."
         ) from error
 
 
 def as_wide(fn: Any, shape: tuple[int, ...]) -> Any:
-    """Expand a distribution to the shape of what is observed of it, where that is wider."""
+    """Expand a distribution to the shape of its observations, where that is larger."""
     batch = jnp.broadcast_shapes(fn.batch_shape, shape[: len(shape) - fn.event_dim])
     return fn if batch == fn.batch_shape else fn.expand(batch)
 
 
 def statements(sites: Sites) -> dict[str, str]:
-    """Map each observed site to its name in the program.
+    """Map each observed site to its name in the program's `sample` statement.
 
-    They differ where it is given an `obs_mask`: `y` is then two sites, `y_observed` and a latent
-    `y_unobserved`.
+    The two differ where the statement has an `obs_mask`: NumPyro then makes two sites of `y`,
+    `y_observed` and a latent `y_unobserved`.
     """
     stems = {site.name: site.name.removesuffix("_observed") for site in sites.observed}
     return {n: stem if stem in sites.masked else n for n, stem in stems.items()}
 
 
 def statements_in(sites: Sites, new: Sites) -> dict[str, str]:
-    """Map each output of a fit, by its name on new data, to its name in the program.
+    """Map each output of a fit, by its name on new data, to its name in the `sample` statement.
 
-    The names differ where one of the two has an `obs_mask` and the other has not. An output that
-    the new data leave out is a latent site there.
+    Its names in the fit and on new data differ where only one of them has an `obs_mask`. An output
+    whose observations the new data leave out is a latent site there.
     """
     here = {site.name for site in (*new.latent, *new.observed)}
     names = statements(sites)
@@ -130,7 +130,7 @@ def statements_in(sites: Sites, new: Sites) -> dict[str, str]:
 
 
 def imputed(sites: Sites) -> dict[str, str]:
-    """Map each site that `obs_mask` imputes, but for replicates, to where its values are given."""
+    """Map each site that `obs_mask` imputes, except replicates, to its observed counterpart."""
     latent = {site.name for site in sites.latent} - {*sites.replicates}
     pairs = {f"{stem}_unobserved": f"{stem}_observed" for stem in sites.masked}
     return {name: given for name, given in pairs.items() if name in latent}

@@ -1,4 +1,4 @@
-"""What a program says of its own data at draws: densities, means, what was observed."""
+"""Run a program on its own data at draws: densities, means, and observations."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -20,18 +20,18 @@ from .moments import knows_mean, location
 from .redraw import as_wide, draw, redrawing
 
 BATCH_SIZE = 32  # draws at a time, by default
-KEPT_ELEMENTS = 1_000_000  # of a batch of draws of which little is kept
+KEPT_ELEMENTS = 1_000_000  # numbers in a batch of draws where only a few of each are kept
 
 
 class Replay(NamedTuple):
-    """What a program says of its own data at given draws, every leaf `(chain, draw, ...)`.
+    """The results of a program run on its own data at draws, all `(chain, draw, ...)` by site.
 
     Attributes:
-        log_likelihood: Of each observed site, its plates kept, its event axes summed.
-        log_prior: Of each latent site that is inferred, all axes summed.
+        log_likelihood: Of each observed site, with its plates, summed over its event axes.
+        log_prior: Of each inferred latent site, summed over all axes.
         deterministic: The deterministic sites.
-        mean: Of each observed site of which it is known.
-        drawn: Of each observed site, values drawn of its distribution.
+        mean: The mean of each observed site's distribution, where it is known.
+        drawn: A value drawn from each observed site's distribution.
     """
 
     log_likelihood: Values
@@ -52,21 +52,21 @@ def replay(
     key: PRNGKeyArray | None = None,
     batch_size: int | None = None,
 ) -> Replay:
-    """Run the program on its own data at every draw, everything observed at its value.
+    """Run the program on its own data at every draw; observed sites keep their values.
 
     Args:
         program: The program, bound to the data.
         data: Its arrays.
         values: Latent sites and params at each draw; what has no value is drawn.
-        parts: The fields of the result that are wanted; the others are empty.
-        sites: The observed sites that are wanted; by default all of them.
-        medians: Whether the median stands for a mean that is not known.
-        key: Draws what has no value, and what is drawn.
-        batch_size: Draws at a time.
+        parts: The fields of the result to compute; the others are empty.
+        sites: The observed sites to return; by default all of them.
+        medians: Whether to return the median where the mean is not known.
+        key: Draws the sites without a value, and the part `drawn`.
+        batch_size: How many draws to run at a time.
 
     Raises:
-        ValueError: `data` is None, of a posterior that was loaded without.
-        NotImplementedError: A site has no density, or what is to be drawn cannot be.
+        ValueError: `data` is None, as for a posterior that was loaded without its data.
+        NotImplementedError: A site has no density, or one to be drawn cannot be sampled.
     """
     check_data(data)
     draws = Draws.of(values)
@@ -119,7 +119,7 @@ def _replay(
 
 
 def probed(size: int, num_rows: int) -> np.ndarray:
-    """Return the places of at most `num_rows` of `size` values, evenly spread over them."""
+    """Return the indices of at most `num_rows` of `size` values, evenly spaced."""
     return np.linspace(0, size - 1, min(num_rows, size)).round().astype(int)
 
 
@@ -132,7 +132,7 @@ def means_at(
 ) -> dict[str, np.ndarray]:
     """Return the mean of each output at a few of its values, `(chain, draw, row)`.
 
-    Nothing else is kept of a draw: neither the likelihood nor what the other rows have.
+    Nothing else of a draw is kept, to save memory: no likelihood, and no other rows.
 
     Args:
         program: The program, bound to the data.
@@ -140,7 +140,7 @@ def means_at(
         sites: Its sites.
         values: Latent sites and params at each draw.
         num_rows: How many values of each output to keep, evenly spaced; all where it has fewer.
-            An output of which no mean is known is left out.
+            An output without a known mean is left out.
     """
     check_data(data)
     draws = Draws.of(values)
@@ -200,8 +200,8 @@ def observations(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the value of each observed site, and which of its values are seen.
 
-    A value is not seen where it is masked (`obs_mask`, `handlers.mask`), or where it or another
-    one of its event is NaN.
+    A value is not seen where it is masked (`obs_mask`, `handlers.mask`), or where any value of its
+    event is NaN.
     """
     check_data(data)
     draws = Draws.of(values)
@@ -213,7 +213,7 @@ def observations(
 
 
 def _sampled(trace: dict[str, dict]) -> dict[str, dict]:
-    """Return the sample sites of a trace, but for factors."""
+    """Return the sample sites of a trace, except factors."""
     return {
         n: s
         for n, s in trace.items()
@@ -222,7 +222,7 @@ def _sampled(trace: dict[str, dict]) -> dict[str, dict]:
 
 
 def _density(message: dict) -> Array:
-    """Return a site's log density; say by its name where it has none."""
+    """Return a site's log density; the error names the site where it has none."""
     try:
         return jnp.asarray(message["fn"].log_prob(message["value"]))
     except NotImplementedError as error:

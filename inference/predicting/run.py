@@ -1,4 +1,4 @@
-"""Predictions: a program run at draws, its outputs drawn anew."""
+"""Make predictions: run a program at draws, with its outputs drawn anew."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -43,24 +43,25 @@ def run_program(
     optional: Iterable[str] = (),
     batch_size: int | None = None,
 ) -> dict[str, Labelled]:
-    """Run the program at every draw, its outputs drawn anew, and return some of its sites.
+    """Run the program at every draw with its outputs drawn anew, and return some of its sites.
 
     Args:
         program: The program, bound to the data to run on.
         data: Its arrays.
         sites: Its sites.
         values: Latent sites and params at each draw; what has no value is drawn.
-        names: Sites to return; `<site>_mean` and `<site>_variance` are those of a site's
-            distribution.
-        key: Draws what has no value.
+        names: Sites to return; `<site>_mean` and `<site>_variance` are the mean and variance of a
+            site's distribution.
+        key: Draws the sites that have no value.
         redrawn: Observed sites to draw anew; by default the program's outputs.
-        optional: Names that are left out where they are not known: means of some distributions.
-        batch_size: Draws at a time.
+        optional: Names, such as `<site>_mean`, to return only where they are known.
+        batch_size: How many draws to run at a time.
 
     Raises:
-        ValueError: A name is no site of the program; `data` is None; the mean of a site that is
-            asked for is not known.
-        NotImplementedError: A site that has to be drawn cannot be; a variance is not known.
+        ValueError: A name is not a site of the program; `data` is None; a mean that is asked for
+            is not known.
+        NotImplementedError: A site that has to be drawn cannot be sampled; a variance is not
+            known.
     """
     check_data(data)
     draws, optional = Draws.of(values), (*optional,)
@@ -83,7 +84,7 @@ def run_program(
 
 
 def _asked_of(sites: Sites, names: Iterable[str]) -> list[tuple[str, Site, str | None]]:
-    """Return each name, the site that it asks of, and the summary that it asks for."""
+    """Return each name with its site, and the summary it stands for (None for the site's value)."""
     found: dict[str, tuple[Site, str | None]] = {
         f"{site.name}_{what}": (site, what)
         for site in (*sites.latent, *sites.observed)
@@ -93,7 +94,10 @@ def _asked_of(sites: Sites, names: Iterable[str]) -> list[tuple[str, Site, str |
     names = list(dict.fromkeys(names))
     unknown = [name for name in names if name not in found]
     if unknown:
-        raise ValueError(f"The program has no site {unknown}: it has {sorted(found)}.")
+        raise ValueError(
+            f"`predict` expected `sites` to name sites of the program, among {sorted(found)}; got "
+            f"{unknown}."
+        )
     return [(name, *found[name]) for name in names]
 
 
@@ -131,7 +135,7 @@ def _run(
 
 
 def _check_drawn(failed: dict[str, NotImplementedError], message: dict) -> None:
-    """Refuse a value that could not be drawn, and what may be computed from one."""
+    """Raise where a value could not be drawn, or may be computed from one that could not."""
     if message["name"] in failed:
         raise failed[message["name"]]
     if failed and message["type"] == "deterministic":
@@ -143,14 +147,15 @@ def _variance(site: str, fn: Any) -> Array:
         return variance(fn)
     except NotImplementedError as error:
         raise NotImplementedError(
-            f"The variance of `{site}` is not known: {error} Take that over draws of `{site}`."
+            f"The variance of `{site}` is not known: {error} Take the variance over draws of "
+            f"`{site}` instead."
         ) from error
 
 
 def _no_mean(site: str, fn: Any) -> str:
-    """Say of an observed site that neither the mean nor the median of its distribution is known."""
+    """Return the error's text for a distribution with neither a known mean nor a known median."""
     return (
         f"NumPyro knows neither the mean nor the median of a {type(innermost(fn)).__name__}, the "
-        f"distribution of `{site}`: there is no `{site}_mean`. Take the mean over draws of "
+        f"distribution of `{site}`, so there is no `{site}_mean`. Take the mean over draws of "
         f"`{site}` itself."
     )

@@ -1,1 +1,1 @@
-"""A NumPyro program bound to data: what it is, what its sites are, what it computes."""
+"""Binding a NumPyro program to data, and finding its sites and what it computes."""

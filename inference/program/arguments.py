@@ -1,4 +1,4 @@
-"""What every public call asks of `model`, `data` and a posterior."""
+"""Checks of `model`, `data` and a posterior that every public call makes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -33,7 +33,7 @@ def check_array(call: str, name: str, array: Any, *, finite: bool) -> None:
 
 
 def check_model(call: str, model: Any) -> None:
-    """Refuse what cannot be run as a program."""
+    """Refuse a model that cannot be run as a program."""
     check_callable(call, "model", model, "a NumPyro program, a function of its arguments")
     if isinstance(model, type):
         raise TypeError(
@@ -42,7 +42,7 @@ def check_model(call: str, model: Any) -> None:
 
 
 def check_data_mapping(call: str, data: Any) -> None:
-    """Refuse what does not map the names of arguments to values."""
+    """Refuse data that are not a mapping from names of arguments to values."""
     if not isinstance(data, Mapping):
         raise TypeError(
             f"`{call}` expected `data` to map the model's argument names to values, "
@@ -57,7 +57,7 @@ def check_data_mapping(call: str, data: Any) -> None:
 
 
 def check_posterior(call: str, posterior: Any) -> None:
-    """Refuse what is no posterior."""
+    """Refuse an argument that is not a posterior."""
     if not hasattr(posterior, "predictive"):
         raise TypeError(
             f"`{call}` expected `posterior` to be what `fit_posterior` returns; got "
@@ -66,13 +66,13 @@ def check_posterior(call: str, posterior: Any) -> None:
 
 
 def check_not_traced(call: str, *arguments: Any) -> None:
-    """Refuse to run inside of `jit`, `vmap` or `grad`: a fit reads its data and writes files."""
+    """Refuse a call inside `jit`, `vmap` or `grad`, where it could not read values."""
     # Inside `jit` every new array is a tracer; inside the others only what depends on theirs is.
     within = isinstance(jax.device_put(np.float32(0)), Tracer)
     values = [list(part.values()) if isinstance(part, Mapping) else part for part in arguments]
     try:
         leaves = jax.tree.leaves(values, is_leaf=is_iterator)
-    except ValueError:  # a dict whose keys cannot be sorted, which `take` refuses by name
+    except ValueError:  # a dict whose keys cannot be sorted: `take` refuses it and names it
         leaves = []
     if within or any(isinstance(leaf, Tracer) for leaf in leaves):
         raise TypeError(
@@ -83,5 +83,5 @@ def check_not_traced(call: str, *arguments: Any) -> None:
 
 
 def is_iterator(value: Any) -> bool:
-    """Whether it gives its values once; JAX takes none for a leaf by itself."""
+    """Whether a value is an iterator, which JAX would not take for one leaf."""
     return isinstance(value, Iterator)

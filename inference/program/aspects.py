@@ -1,4 +1,4 @@
-"""What a site's message says beside its value: parameters, support, scale, mask, constraint."""
+"""Listing all that the message of a site says: value, parameters, support, scale, mask."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,16 +16,16 @@ TRIED = ("mean", "variance")
 
 
 def any_value(fn: Any) -> Any:
-    """Return some value of a distribution that cannot be drawn from."""
+    """Return a value of the right shape for a distribution that cannot be drawn from."""
     try:
         transform = biject_to(fn.support)
-    except NotImplementedError:  # a support that is no image of the real line, a sphere say
+    except NotImplementedError:  # the support is no image of the real line: a sphere, say
         return jnp.zeros(fn.shape())
     return transform(jnp.zeros(transform.inverse_shape(fn.shape())))
 
 
 def aspects(message: dict, marked: Any) -> Iterator[tuple[str, Any]]:
-    """Yield all that a message says, by name."""
+    """Yield all that a message says, as pairs of a name and a value."""
     kind = message["type"]
     yield "type", kind
     if kind == "plate":
@@ -47,7 +47,7 @@ def aspects(message: dict, marked: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield what a distribution, transform or constraint is made of; wrappers have no name."""
+    """Yield the parts of a distribution, transform or constraint; wrappers add no name."""
     if isinstance(value, dist.Distribution):
         kind = type(value)
         yield f"{path} class".strip(), kind
@@ -75,13 +75,13 @@ def _fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _known(fn: Any) -> bool:
-    """Whether a distribution and all that is inside are of a library: its fields say it all."""
+    """Whether a distribution and its parts are of a library, so that its fields say it all."""
     inside = [value for name, value in _fields(fn, "") if name.endswith("class")]
     return all(of_library(kind) for kind in inside)
 
 
 def _asked(fn: Any, marked: Any) -> Iterator[tuple[str, Any]]:
-    """Ask a distribution of the user's own for all that may be asked of it."""
+    """Yield what the methods of a distribution return, whose code is the user's own."""
     asked: dict[str, Callable[[], Any]] = {
         "log_prob": lambda: fn.log_prob(marked),
         "sample": lambda: fn.sample(jax.random.key(0)),

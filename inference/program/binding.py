@@ -34,13 +34,13 @@ def bind(
         data: From argument name to value. NumPy and JAX arrays, Python floats and pytrees of them
             are traced, floats in the working precision; ints, bools, strings and None are static.
         allow_nan: Names of the arguments that may hold NaN or infinity.
-        fill: Whether a required argument that `data` leaves out is None, for predictions.
+        fill: Whether a required argument that `data` leaves out becomes None, for predictions.
         whole_plates: Whether plates that subsample take all of their rows.
-        call: The public call, for errors.
+        call: The name of the public call, for errors.
 
     Raises:
         TypeError: The model is not callable, takes `*args`, does not take an argument, or misses
-            one; `data` is no mapping; the program reads array values in Python.
+            one; `data` is not a mapping; the program reads array values in Python.
         ValueError: An array is empty or not finite; an observed value does not fit its
             distribution or plate.
     """
@@ -50,11 +50,15 @@ def bind(
     missing = _check_names(model, data)
     if missing and not fill:
         name = getattr(model, "__name__", type(model).__name__)
-        raise TypeError(f"`data` misses {missing}, which `{name}` requires: it has {sorted(data)}.")
+        raise TypeError(
+            f"`{call}` expected `data` to hold {missing}, which `{name}` requires; got "
+            f"{sorted(data)}."
+        )
     unknown = sorted(set(allow_nan) - set(data))
     if unknown:
         raise ValueError(
-            f"`allow_nan` names {unknown}, which `data` does not hold: {sorted(data)}."
+            f"`{call}` expected `allow_nan` to name arguments in `data`, of {sorted(data)}; got "
+            f"{unknown}."
         )
     converted = {name: take(call, name, value) for name, value in data.items()}
     for name, value in converted.items():
@@ -79,7 +83,7 @@ def bind(
 
 
 def split_static(data: Mapping[str, Any]) -> tuple[Data, dict[str, Any]]:
-    """Separate arrays, floats in the working precision, from what is static, as `bind` does."""
+    """Separate the arrays in `data` from static arguments, as `bind` does."""
     converted = {name: take("load", name, value) for name, value in data.items()}
     return eqx.partition(converted, eqx.is_array)
 
@@ -87,7 +91,7 @@ def split_static(data: Mapping[str, Any]) -> tuple[Data, dict[str, Any]]:
 def bind_shapes(
     model: Callable[..., Any], static: dict[str, Any], shapes: Data
 ) -> tuple[Program, Sites, Inspection]:
-    """Bind a model to data of which the shapes are known and not the values.
+    """Bind a model to the shapes of data whose values are not known.
 
     Args:
         model: The NumPyro program.
@@ -102,7 +106,8 @@ def bind_shapes(
     if missing:
         name = getattr(model, "__name__", type(model).__name__)
         raise TypeError(
-            f"`data` misses {missing}, which `{name}` requires: it has {sorted(static)}."
+            f"`load` expected `data` to hold {missing}, which `{name}` requires; got "
+            f"{sorted(static)}."
         )
     return trace_program(model, static, shapes)
 
@@ -120,7 +125,7 @@ class _Whole(Messenger):
 
 
 def _check_names(model: Callable[..., Any], data: Mapping[str, Any]) -> list[str]:
-    """Refuse arguments the model does not take; return those it requires and is not given."""
+    """Refuse arguments that the model does not take; return those that it misses."""
     kinds = inspect.Parameter
     parameters = signature_of(model).parameters
     name = getattr(model, "__name__", type(model).__name__)

@@ -1,4 +1,4 @@
-"""What is carried through the package: a program, the data that it is bound to, its sites there."""
+"""`BoundProgram`: a program with its data and its sites, as passed around in this package."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,11 @@ from .sites import Data, Sites
 
 
 class BoundProgram(NamedTuple):
-    """A program and its data, as `bind` returns them.
+    """Hold a program with its data and its sites, as `bind` returns them.
 
     Attributes:
-        program: The program, with what of its arguments is static.
-        data: The arrays among its arguments; None where a posterior was loaded without them.
+        program: The program, with its static arguments.
+        data: The arrays among its arguments; None if a posterior was loaded without them.
         sites: All of its sites.
     """
 

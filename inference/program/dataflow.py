@@ -1,10 +1,10 @@
-"""What a traced function computes: a digest of each of its results, and what each depends on.
+"""Reading off a jaxpr what a function computes: a digest of each result, and what it depends on.
 
-Both are read off a jaxpr. A digest is of an operation, all its parameters and the digests of its
-operands, down to inputs (by name, shape and type) and constants (by their bytes): two results have
-the same digest exactly where they are computed in the same way from the same. What is not used does
-not count, nor does the order of arguments, and functions inside (`jit`, `remat`, a custom rule) are
-read as if they were written out.
+The digest of a result covers the operation, all its parameters and the digests of its operands,
+down to inputs (by name, shape and type) and constants (by their bytes). So two results have the
+same digest exactly if they are computed in the same way from the same values. What is not used does
+not count, nor does the order of arguments. Inner functions (`jit`, `remat`, a custom rule) are read
+as if they were written out.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ from jax.extend.core import Literal, jaxprs_in_params
 from .described import is_library, spelt
 from .digests import to_numpy
 
-TAG = "bayesfield site: "  # what the name of a tagged value begins with
-# What neither changes a result nor is said alike in every process; bodies are read by themselves.
+TAG = "bayesfield site: "  # how the name of a tagged value begins
+# Parameters that change no result, or differ between processes; bodies are read on their own.
 SKIPPED = {
     *("jaxpr", "call_jaxpr", "fun_jaxpr", "branches", "cond_jaxpr", "body_jaxpr"),
     *("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd", "out_trees", "name", "debug_info"),
@@ -35,18 +35,18 @@ CALLS = {
 
 
 class Flow(NamedTuple):
-    """What a value is: a digest of how it is computed, and the names of what it depends on."""
+    """Hold the digest of how a value is computed, and the names of the inputs it depends on."""
 
     digest: bytes
     inputs: frozenset[str]
 
 
 class Walk(NamedTuple):
-    """What is remembered on the way through a jaxpr.
+    """Hold what is collected on the way through a jaxpr.
 
     Attributes:
-        tagged: What the values were that `tag` has marked, by label.
-        rules: The derivative rules that are being read, which may call their own function.
+        tagged: The flows of the values that `tag` has marked, by label.
+        rules: The derivative rules being read, as such a rule may call its own function.
     """
 
     tagged: dict[str, Flow]
@@ -54,7 +54,7 @@ class Walk(NamedTuple):
 
 
 def tag(name: str, value: Any) -> Any:
-    """Mark a value, arrays inside a trace: what is computed from it depends on `name` alone."""
+    """Mark a value inside a trace, so that what is computed from it depends on `name` alone."""
 
     def marked(path: Any, leaf: Any) -> Any:
         inside = jax.tree_util.keystr(path, simple=True, separator=".")
@@ -64,23 +64,23 @@ def tag(name: str, value: Any) -> Any:
 
 
 def input_flow(name: str, aval: Any) -> Flow:
-    """Return the flow of an input."""
+    """Return the flow of an input of a jaxpr, which is known by its name."""
     weak = getattr(aval, "weak_type", False)
     return Flow(_hash("input", name, str(aval.shape), str(aval.dtype), weak), frozenset((name,)))
 
 
 def digest_of(parts: Iterable[Any]) -> str:
-    """Return one digest of digests and plain values, in their order."""
+    """Return one digest over several digests and plain values, in order."""
     return _hash(*parts).hex()
 
 
 def flows(jaxpr: Any, inputs: Sequence[Flow], walk: Walk | None = None) -> list[Flow]:
-    """Return what each result of a jaxpr is, given what its inputs are.
+    """Return the flow of each result of a jaxpr, given the flows of its inputs.
 
     Args:
-        jaxpr: With its constants.
-        inputs: One for each of its inputs.
-        walk: What is remembered on the way.
+        jaxpr: A jaxpr with its constants.
+        inputs: A flow for each of its inputs.
+        walk: Where marked values are collected; a new one by default.
     """
     walk = Walk({}, frozenset()) if walk is None else walk
     known: dict[Any, Flow] = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -99,7 +99,7 @@ def flows(jaxpr: Any, inputs: Sequence[Flow], walk: Walk | None = None) -> list[
 
 
 def constants(jaxpr: Any) -> list[np.ndarray]:
-    """Return the arrays of more than one value that a jaxpr holds fixed, bodies included."""
+    """Return the constants of a jaxpr that have more than one value, inner bodies included."""
     found = [to_numpy(value) for value in jaxpr.consts]
     for equation in jaxpr.eqns:
         found += [to_numpy(a.val) for a in equation.invars if isinstance(a, Literal)]
@@ -132,7 +132,7 @@ def _equation(equation: Any, operands: list[Flow], walk: Walk) -> list[Flow]:
 
 
 def _with_rule(name: str, parameters: dict[str, Any], found: list[Flow], walk: Walk) -> list[Flow]:
-    """Count a derivative that the user has written as a part of the function."""
+    """Make a derivative rule of the user's own a part of the digest of its function."""
     if not name.startswith("custom"):
         return found
     rule: Any = parameters.get("jvp_jaxpr_fun") or parameters.get("bwd")
@@ -183,13 +183,13 @@ def _while(parameters: dict[str, Any], operands: list[Flow], walk: Walk) -> list
 
 
 def _loop(body: Any, carry: list[Flow], whole: Any, walk: Walk) -> tuple[list[Flow], list[bytes]]:
-    """Run a body until what its carry depends on grows no more."""
+    """Read the body of a loop until the dependencies of its carry stop growing."""
     inside = [Flow(_hash("carried", i, f.digest), f.inputs) for i, f in enumerate(carry)]
     while True:
         out = flows(body, whole(inside), walk)
         grown = [
             Flow(now.digest, now.inputs | new.inputs)
-            for now, new in zip(inside, out, strict=False)  # results that are no carry come last
+            for now, new in zip(inside, out, strict=False)  # results that are not carried come last
         ]
         if grown == inside:
             break

@@ -1,4 +1,4 @@
-"""Settings and functions spelt as what JSON can hold: alike where they do the same."""
+"""Describing settings and functions in JSON: equal descriptions if they do the same."""
 
 import dataclasses
 import enum
@@ -28,17 +28,17 @@ LIBRARIES = (
 
 
 def described(value: Any) -> Any:
-    """Spell settings as what JSON can hold.
+    """Describe settings in JSON's types, functions by what they do.
 
-    A function of a library goes by its module and name. One of the user's goes by what it does: by
-    its code, what it encloses, and the globals that it reads, functions among them likewise. So an
-    edited helper makes another function of it, and the same text twice does not.
+    A function of a library is described by its module and name, one of the user's by its code, the
+    variables it encloses and the globals it reads (functions among them likewise). So editing a
+    helper changes the description, and defining the same function again does not.
     """
     return _described(value, {})
 
 
 def spelt(value: Any) -> str:
-    """Spell a value in one line, alike in every process."""
+    """Describe a value in one line of text that is the same in every process."""
     if isinstance(value, PLAIN) or (
         type(value) is tuple and all(isinstance(item, PLAIN) for item in value)
     ):
@@ -47,7 +47,7 @@ def spelt(value: Any) -> str:
 
 
 class Keyed:
-    """Settings as what a compiled function is keyed by: equal where they hold and do the same.
+    """Make settings a key of compiled functions: equal if they hold and do the same.
 
     Attributes:
         value: The settings.
@@ -69,7 +69,7 @@ def is_library(file: str | None) -> bool:
 
 
 def _described(value: Any, seen: dict[int, Any]) -> Any:
-    """Spell a value; `seen` holds the functions and objects that were spelt on the way here."""
+    """Describe a value; `seen` holds the functions and objects described so far."""
     if value is None or isinstance(value, bool | int | float | str):
         return value.item() if isinstance(value, np.generic) else value
     inner = functools.partial(_described, seen=seen)
@@ -102,7 +102,7 @@ def _described(value: Any, seen: dict[int, Any]) -> Any:
 
 
 def _instance(value: Any, inner: Any) -> Any:
-    """Spell an object by its class and what it holds."""
+    """Describe an object by its class and its attributes."""
     kind = type(value)
     if isinstance(value, eqx.Module):
         found = {n: inner(item) for n, item in vars(value).items()}
@@ -124,7 +124,7 @@ def _instance(value: Any, inner: Any) -> Any:
 
 
 def of_library(value: Any) -> bool:
-    """Whether a class or function is a library's, by the module that it says it is of."""
+    """Whether a class or function is of a library, by its module."""
     module = sys.modules.get(getattr(value, "__module__", None) or "")
     if module is None:
         return False
@@ -141,7 +141,7 @@ def _class(kind: type, inner: Any) -> Any:
 
 
 def _is_furniture(name: str) -> bool:
-    # what a phase says on the progress bar is no part of what it computes
+    # `status`, the text on the progress bar, is no part of what a phase computes
     said = {"__dict__", "__weakref__", "__module__", "__doc__", "status"}
     return name in said or name.startswith(
         ("__static_", "__first", "_abc_", "__abstract", "__annot", "__firstlineno")
@@ -168,7 +168,7 @@ def _function(value: types.FunctionType, inner: Any) -> Any:
 
 
 def _globals(code: types.CodeType, known: dict[str, Any]) -> dict[str, Any]:
-    """Return what a function's code finds by name: globals, attributes of the user's modules."""
+    """Return the globals that code reads, and the attributes of the user's modules."""
     found: dict[str, Any] = {}
     for name in code.co_names:
         if name not in known:
@@ -192,7 +192,7 @@ def _digest(value: Any) -> str:
 
 
 def _code(code: types.CodeType) -> str:
-    """Return a digest of what a function does, wherever in its file it stands."""
+    """Return a digest of what a function does, wherever it stands in its file."""
     parts = (code.co_code.hex(), code.co_names, code.co_varnames, [*map(_constant, code.co_consts)])
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

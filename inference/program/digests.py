@@ -1,4 +1,4 @@
-"""Arrays as files hold them, and digests of them."""
+"""Turning arrays into NumPy arrays that a file can hold, and digesting them."""
 
 import hashlib
 from typing import Any
@@ -12,7 +12,7 @@ from bayesfield.checks import is_key
 
 
 def to_numpy(value: Any) -> np.ndarray:
-    """Return an array as NumPy's: a key as the numbers it is made of."""
+    """Return a NumPy array; a key becomes the numbers that it is made of."""
     if is_key(value):
         value = jax.random.key_data(value)
     return np.asarray(value)
@@ -29,12 +29,12 @@ def digest(tree: PyTree) -> str:
 
 
 def to_arrays(leaves: list[Array]) -> list[np.ndarray]:
-    """Return arrays that a file can hold: keys as the numbers they are made of."""
+    """Return arrays that a file can hold; keys become the numbers that they are made of."""
     return [to_numpy(leaf) for leaf in leaves]
 
 
 def from_arrays(arrays: list[np.ndarray], template: PyTree) -> PyTree:
-    """Put arrays in the places of `template`'s leaves, whose shapes and types are theirs."""
+    """Return `template` with its leaves replaced by arrays of the same shapes and types."""
     leaves, structure = jax.tree.flatten(template)
     made = [
         jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf))
@@ -45,7 +45,7 @@ def from_arrays(arrays: list[np.ndarray], template: PyTree) -> PyTree:
     for leaf, array in zip(leaves, made, strict=True):
         if leaf.shape != array.shape or leaf.dtype != array.dtype:
             raise ValueError(
-                f"The state to go on from holds {array.dtype} {array.shape} where this run has "
-                f"{leaf.dtype} {leaf.shape}: it is of another run, or damaged. Fit anew."
+                f"The run expected its saved state to hold {leaf.dtype} {leaf.shape}; got "
+                f"{array.dtype} {array.shape}: it is of another run, or damaged. Fit again."
             )
     return jax.tree.unflatten(structure, made)

@@ -1,4 +1,4 @@
-"""What a program is, in digests: so that a file or a checkpoint of another one is refused."""
+"""Digests of a program, by which the file or checkpoint of another program is refused."""
 
 import hashlib
 import json
@@ -42,12 +42,12 @@ def describe_sites(sites: Sites) -> dict[str, Any]:
 
 
 def fingerprint(program: Program, seen: Inspection) -> dict[str, Any]:
-    """Digest what the program holds fixed and what it computes, wherever its sites start.
+    """Digest the fixed arrays of a program and what it computes, apart from starting values.
 
     Returns:
-        `leaves`, digests of a Module program's arrays that are used, by path; `constants`, those
-        of the other arrays, in order; `computes`, by site and aspect what the program makes of
-        data and sites.
+        `leaves`: digests of the arrays of a Module program that are used, by path. `constants`:
+        digests of the other arrays, in order. `computes`: digests of what is computed, by site
+        and aspect.
     """
     lasting = {at: flow for at, flow in seen.facts.items() if _lasts(seen, *at)}
     used = {name for flow in lasting.values() for name in flow.inputs}
@@ -67,19 +67,19 @@ def fingerprint(program: Program, seen: Inspection) -> dict[str, Any]:
 
 
 def _lasts(seen: Inspection, site: str, aspect: str) -> bool:
-    """Whether it is more than where a latent site or a param happens to start."""
+    """Whether an aspect is more than the starting value of a latent site or a param."""
     started = seen.static.get((site, "type")) in (None, "'sample'", "'param'")
     return not (started and aspect.startswith("value"))
 
 
 def program_digest(program: Program) -> str:
-    """Digest all of a program, its start and its arrays too, for a checkpoint."""
+    """Digest all of a program for a checkpoint, with its starting values and arrays."""
     parts = [program.code.digest, *map(_digest, program.leaves)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def is_private(aspect: str) -> bool:
-    """Whether it is a distribution's own business, which its parameters say too."""
+    """Whether an aspect is a private field of a distribution, which its parameters determine."""
     return any(part.startswith("_") for part in aspect.split("."))
 
 
@@ -91,7 +91,7 @@ def _digest(value: Any) -> list:
 
 
 def unchanged(call: str, program: Program, data: Data) -> Inspection:
-    """Trace a program anew on the data of its fit, arrays or shapes; refuse it where it changed.
+    """Trace a program again on the data of its fit (or their shapes); refuse it if it changed.
 
     What it reads from outside (a global, a helper, an attribute of an object) is a part of it.
     """
@@ -105,8 +105,8 @@ def unchanged(call: str, program: Program, data: Data) -> Inspection:
     clear = [at for at in changed if _lasts(seen, *at) and not is_private(at[1])]
     named = ", ".join(f"the {aspect} of `{site}`" for site, aspect in (clear or changed)[:3])
     raise ValueError(
-        f"`{call}` expected the program that the posterior was fitted with; it computes something "
-        f"else now ({named or 'its sites are in another order'}): a global, a helper or an object "
-        "that it reads has changed. Undo the change, or fit again; what is to vary between calls "
-        "is given as an argument, in `data`."
+        f"`{call}` expected the program that the posterior was fitted with; got one that computes "
+        f"something else ({named or 'its sites are in another order'}): a global, a helper or "
+        "an object that it reads has changed. Undo the change, or fit again. Pass what is to vary "
+        "between calls as an argument, in `data`."
     )

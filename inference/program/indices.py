@@ -1,4 +1,4 @@
-"""Indices out of range: refused, where JAX would take the nearest row without a word."""
+"""Refusing indices out of range, for which JAX would silently take the nearest row."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,17 +11,17 @@ from .known import Known, Visit, known_of
 
 
 def index_check(call: str, arrays: Any) -> Visit:
-    """Return the check of one equation of a trace: are the data's indices within its axis?
+    """Return a check, for each equation of a trace, that indices in the data are in range.
 
-    Whatever else becomes of an index is not judged; nor is what the program clips, or asks JAX to
-    clip or to fill.
+    Only indices taken from the data are checked, and none that the program clips, or asks JAX to
+    clip or fill.
 
     Args:
         call: The public call, for the error.
         arrays: The arrays of the data, concrete.
 
     Raises:
-        IndexError: The check does, where an index is out of range.
+        IndexError: Raised by the check if an index is out of range.
     """
     data = {known.argument: known.value for known in known_of(arrays)}
 
@@ -40,7 +40,7 @@ def _check_gather(call: str, eqn: JaxprEqn, index: Known | None, data: dict) -> 
     if index is None or not index.argument or mode == GatherScatterMode.CLIP:
         return
     if mode == GatherScatterMode.FILL_OR_DROP and not _is_default(eqn.params["fill_value"]):
-        return  # the program says what stands there
+        return  # the program says which value to take there
     numbers = eqn.params["dimension_numbers"]
     for part, axis in enumerate(numbers.start_index_map):
         if eqn.params["slice_sizes"][axis] == 1:
@@ -49,7 +49,7 @@ def _check_gather(call: str, eqn: JaxprEqn, index: Known | None, data: dict) -> 
 
 
 def _shape(eqn: JaxprEqn) -> tuple[int, ...]:
-    """Return the shape of what is indexed."""
+    """Return the shape of the array that is indexed."""
     aval: Any = eqn.invars[0].aval
     return aval.shape
 
@@ -62,7 +62,7 @@ def _check_slice(call: str, eqn: JaxprEqn, starts: Sequence[Known | None], data:
 
 
 def _is_default(fill: Any) -> bool:
-    """Whether a fill is the one that `jnp.take` takes where none is given."""
+    """Whether a fill value is the default of `jnp.take`."""
     if fill is None or fill != fill:
         return True
     limits = [np.iinfo(kind) for kind in ("i4", "i8", "u4", "u8")]
@@ -87,6 +87,6 @@ def _refuse(call: str, index: Known, size: int, data: dict[str, np.ndarray]) -> 
     raise IndexError(
         f"`{call}` expected `{index.argument}` to index an axis of {size} entries, from 0 to "
         f"{size - 1} or from -{size}; got {given.ravel()[at]}{where}, which is none of them. "
-        "Number its values from 0, or give the program more entries. Where the nearest entry is "
+        "Number its values from 0, or give the program more entries. If the nearest entry is "
         'meant, say so: `jnp.clip`, or `a.at[i].get(mode="clip")`.'
     )

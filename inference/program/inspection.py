@@ -1,4 +1,4 @@
-"""A program traced once on shapes: its messages, a digest of all it computes, what reads what."""
+"""Tracing a program on shapes to learn what it computes, and which site depends on which."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -18,12 +18,12 @@ KEY, DATA = "key", "data: "
 
 
 class Inspection(NamedTuple):
-    """What a trace says of a program.
+    """Hold what a trace says about a program.
 
     Attributes:
-        facts: From a site and one of its aspects ("loc", "value", "scale", ...) to what it is.
-        static: The same of what is no array, spelt.
-        order: Names of the sites, in the order of the program.
+        facts: From a site and one of its aspects ("loc", "value", "scale", ...) to its flow.
+        static: The same for aspects that are not arrays, as text.
+        order: Names of the sites, in program order.
         constants: The arrays that the program holds fixed.
         unset: Names of the params that the program asked for before they had a value.
         unmarked: Names of the sites whose fixed values the program reads in Python.
@@ -40,7 +40,7 @@ class Inspection(NamedTuple):
 
     @property
     def said(self) -> dict[tuple[str, str], str]:
-        """All that the program computes: by site and aspect, a digest or the thing itself."""
+        """All that the program computes, by site and aspect: a digest, or text if static."""
         return self.static | {at: flow.digest.hex() for at, flow in self.facts.items()}
 
     @property
@@ -72,7 +72,7 @@ class Inspection(NamedTuple):
         return {n.removeprefix(DATA).split(".")[0] for n in inputs if n.startswith(DATA)}
 
     def reads(self, site: str) -> dict[str, tuple[str, ...]]:
-        """Return by parameter what a sample site's distribution is computed from directly."""
+        """Return the sites that each parameter of a sample site is computed from directly."""
         known = set(self.order)
         return {
             aspect: tuple(sorted((flow.inputs & known) - {site}))
@@ -92,18 +92,18 @@ def inspect_program(
     values: dict[str, Any] | None = None,
     fixed: bool = True,
 ) -> Inspection:
-    """Trace a program on shapes.
+    """Trace a program on shapes, and return what it computes.
 
     Args:
         model: From arrays and data, traced, to a call without arguments.
         leaves: The arrays that the model holds; shapes serve.
-        paths: Their names.
+        paths: The names of these arrays.
         data: The arrays of the data; shapes serve.
-        see: Called inside the trace with the program's messages, so that whoever describes sites
-            does it where their arrays live; returns arrays of the trace for `then`.
-        then: Called with the whole trace, and how many of its results are those of `see`, the last.
-        values: Values of params, where it is to be traced with them.
-        fixed: Whether values that are fixed are marked too; Python can then not read them.
+        see: Called inside the trace with the program's messages, where their arrays can still be
+            read; returns arrays of the trace for `then`.
+        then: Called with the whole trace and the number of its last results that are from `see`.
+        values: Values of params to trace it with.
+        fixed: Whether to mark fixed values too, which Python code can then not read.
     """
     static: dict[tuple[str, str], str] = {}
     places: list[tuple[str, str]] = []
@@ -183,7 +183,7 @@ def _with_constants(closed: Any) -> Any:
 
 
 class _Tag(Messenger):
-    """Marks the value that each site hands to the rest of the program."""
+    """Mark the value that each site hands to the rest of the program."""
 
     def __init__(self, fixed: bool) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class _Tag(Messenger):
         self.unset: set[str] = set()
 
     def process_message(self, msg: dict) -> None:
-        if msg["type"] == "control_flow":  # what stands inside is seen by substitutions alone
+        if msg["type"] == "control_flow":  # only substitutions reach the sites inside
             msg["kwargs"]["substitute_stack"].append(("substitute", self._inside))
 
     def _inside(self, msg: dict) -> Any:
@@ -219,7 +219,7 @@ class _Tag(Messenger):
 
 
 class _Drawn(Messenger):
-    """Gives a value to a site whose distribution cannot be drawn from: any value has its shape."""
+    """Give a site whose distribution cannot be drawn from any value of the right shape."""
 
     def process_message(self, msg: dict) -> None:
         if msg["type"] != "sample" or msg["value"] is not None:

@@ -1,7 +1,7 @@
-"""How data enter: every argument exactly as it is, or refused by its name with what to do.
+"""Taking the user's data without a loss, or refusing an argument by name with what to do.
 
-A loss is looked for where a value is made narrower: integers that JAX would wrap around, and
-float64 that float32 cannot tell apart. What is kept is a copy, so that nobody changes it later.
+A narrower type may lose something: JAX would wrap integers around, and float32 cannot tell some
+float64 apart. Such values are refused. Arrays are copied, so that no later change reaches the fit.
 """
 
 import datetime
@@ -23,17 +23,17 @@ STATIC = (bool, int, str, bytes, type, type(None))
 
 
 def take(call: str, name: str, value: Any) -> Any:
-    """Turn one argument of `data` into what a program is given.
+    """Convert one argument of `data` to what the program is called with.
 
     Args:
-        call: The public call, for errors.
-        name: The argument.
+        call: The name of the public call, for errors.
+        name: The name of the argument.
         value: NumPy and JAX arrays, pandas and xarray columns, floats, lists of numbers, and
             pytrees of them become arrays, floats in the working precision. Ints, bools, strings,
             None and hashable objects stay as they are. A tuple stays a tuple of its entries.
 
     Raises:
-        TypeError: It is no array of numbers: a table, dates, text, objects, complex numbers.
+        TypeError: It is not an array of numbers: a table, dates, text, objects, complex numbers.
         ValueError: It cannot be held without a loss: integers out of range, values that float32
             cannot tell apart or that overflow, masked entries.
     """
@@ -53,7 +53,7 @@ def take(call: str, name: str, value: Any) -> Any:
 def _is_numbers(value: Any) -> bool:
     """Whether it is a list of plain values, nested or not; a list of arrays is a pytree of them."""
     if is_iterator(value):
-        return True  # no numbers yet, and refused
+        return True  # an iterator, which is refused later
     if not isinstance(value, list) or not value:
         return False
     plain = bool | int | float | complex | str | np.generic | type(None)
@@ -100,7 +100,7 @@ def _fits(dtype: Any) -> bool:
 
 
 def _refuse_kind(call: str, name: str, leaf: Any) -> None:
-    """Refuse what is a container and no array, before NumPy makes something of it."""
+    """Refuse tables, mappings and other containers before NumPy makes an array of them."""
     kind = type(leaf).__name__
     if hasattr(leaf, "columns") and hasattr(leaf, "to_numpy"):
         first = next(iter(leaf.columns), "x")
@@ -179,7 +179,7 @@ def _refusal(call: str, name: str, got: str, advice: str) -> TypeError:
 
 
 def _as_numpy(leaf: Any) -> np.ndarray | None:
-    """Return the array that an object is, or None where it is none."""
+    """Return an object as an array, or None if it is not one."""
     if isinstance(leaf, float | complex | np.ndarray | np.generic | range | list):
         return np.asarray(leaf)
     if not (hasattr(leaf, "__array__") or hasattr(leaf, "__array_interface__")):
@@ -191,7 +191,7 @@ def _as_numpy(leaf: Any) -> np.ndarray | None:
 
 
 def _static(call: str, name: str, leaf: Any) -> Any:
-    """Keep an object that compiled functions can be told apart by."""
+    """Return an object that is passed on as it is, refusing one that cannot be hashed."""
     try:
         hash(leaf)
     except TypeError:

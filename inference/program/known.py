@@ -1,7 +1,7 @@
-"""What of a program's trace is known before it runs: what it does to the data alone.
+"""Following the data through the trace of a program, to check values before anything compiles.
 
-The arrays of the data are followed through what moves, converts, compares or shifts them, in
-NumPy, so that nothing is compiled. Whatever depends on anything else is not known.
+Operations that move, convert, compare or shift the arrays of the data are computed in NumPy. Values
+that depend on anything but the data are not known.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from jax.extend.core import JaxprEqn, Literal
 
 
 class Known(NamedTuple):
-    """An array whose values are known, and where in the data each comes from.
+    """Hold an array of a trace whose values are known, and where in the data each comes from.
 
     Attributes:
         value: The values.
-        argument: The argument of `data`, spelled; "" for constants of the program.
-        place: The place in the argument's flat array of each value, -1 where it has none.
+        argument: The name of the argument of `data`; "" for constants of the program.
+        place: The index of each value in the flattened argument, -1 if it is not from it.
     """
 
     value: np.ndarray
@@ -46,7 +46,7 @@ Visit = Callable[[JaxprEqn, list[Known | None]], None]
 
 
 def known_of(arrays: Any) -> list[Known]:
-    """Return the leaves of the data's arrays, each by its argument's name."""
+    """Return the arrays of the data as known values, with the names of their arguments."""
     found = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         name = jax.tree_util.keystr(path[:1], simple=True) + jax.tree_util.keystr(path[1:])
@@ -94,7 +94,7 @@ def _follow(
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is numbers, and no key."""
+    """Whether an array holds numbers, and not random keys."""
     return not jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key)
 
 
@@ -118,7 +118,7 @@ def _elementwise(function: Callable) -> Callable:
 
 
 def _moved(function: Callable) -> Callable:
-    """Make a rule of what moves entries about, applied to the values and to their places."""
+    """Make a rule of a function that only moves entries: places move with their values."""
 
     def rule(params: dict, *parts: Known) -> Known:
         argument = next((p.argument for p in parts if p.argument), "")

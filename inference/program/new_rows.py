@@ -1,4 +1,4 @@
-"""Rows, groups and times that a fit has not seen: where latent values of theirs are asked for."""
+"""Refusing new rows, groups or times for which a fit has no latent values."""
 
 from .sites import Site, Sites
 
@@ -8,9 +8,9 @@ def check_rows(call: str, argument: str, fitted: Sites, new: Sites, kept: frozen
 
     Args:
         call: The public function that was called.
-        argument: Its argument that is to be changed.
+        argument: The name of its argument, for the error.
         fitted: The sites of the fit.
-        new: Those of the program on the new data.
+        new: The sites of the program on the new data.
         kept: Names of the latent sites whose draws are to be used.
 
     Raises:

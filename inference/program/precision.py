@@ -1,4 +1,4 @@
-"""What the working precision can hold: integers that would wrap, floats that would be merged."""
+"""Converting arrays to the working precision, refusing what it cannot hold."""
 
 from typing import Any
 
@@ -8,14 +8,13 @@ import numpy as np
 
 from bayesfield.checks import warn
 
-# The share of a column's sd that rounding may take: its rms error, which is a hundredth of a
-# hundredth of the variance at most.
+# The rms error of rounding may be at most this share of the sd of a column.
 LOSS = 5e-4
-ROUNDING = 1e-13  # a column that spreads by less, for its size, is constant but for rounding
+ROUNDING = 1e-13  # a column with a smaller relative range is constant up to rounding
 
 
 def copied(array: np.ndarray, dtype: Any) -> jax.Array:
-    """Put a copy on the device: JAX may otherwise read the caller's own memory later on."""
+    """Return a copy on the device, since JAX might otherwise read the caller's own memory."""
     return jax.device_put(np.array(array, dtype, order="C", copy=True))  # compiles nothing
 
 
@@ -68,7 +67,7 @@ def floating(call: str, name: str, array: np.ndarray) -> jax.Array:
 
 
 def _lossy_part(array: np.ndarray, working: Any) -> str:
-    """Say what rounding does to an array, or to one of its columns; "" where it does nothing."""
+    """Say what rounding to `working` loses of an array or of a column; "" if nothing."""
     whole = _loss(array.ravel(), working)
     if whole or array.ndim < 2 or array.size < 2 * array.shape[-1] ** 2:
         return whole  # with more columns than rows the last axis is no axis of features
@@ -80,7 +79,7 @@ def _lossy_part(array: np.ndarray, working: Any) -> str:
 
 
 def _loss(values: np.ndarray, working: Any) -> str:
-    """Say what rounding to `working` does to values of one quantity; "" where it does nothing."""
+    """Say what rounding to `working` loses of the values of one quantity; "" if nothing."""
     values = values[np.isfinite(values)].astype(np.float64)
     if not values.size:
         return ""

@@ -1,7 +1,7 @@
 """A NumPyro program bound to data, and its density.
 
-Everything here is a function of `(program, data, ...)` that may be traced anew at any time: what
-carries hidden state is built inside a trace and dropped with it.
+Everything here is a pure function of `(program, data, ...)` that may be traced at any time: objects
+with hidden state are built inside a trace and dropped with it.
 """
 
 import functools
@@ -25,7 +25,7 @@ from .sites import Data, Site, Sites, Values
 
 __all__ = ["TRACING", "Code", "Data", "Program", "Site", "Sites", "Values"]
 
-# NumPyro has one stack of handlers for all threads: who runs or compiles a program holds this.
+# NumPyro has one stack of handlers for all threads: hold this lock to run or compile a program.
 TRACING = threading.RLock()
 
 
@@ -41,20 +41,20 @@ def tracing[**P, T](function: Callable[P, T]) -> Callable[P, T]:
 
 
 class Code:
-    """What of a program is no array; equal where the programs compute the same.
+    """Hold all of a program but its arrays; two are equal if the programs compute the same.
 
     Attributes:
         rest: The model, with None in the place of every array of a Module.
         structure: How the model's arrays are put back.
         static: The arguments with None in the place of every array.
-        digest: Of all that the program computes, as it was traced when it was bound.
-        said: The same by site and aspect, to name what has changed.
+        digest: A digest of all that the program computes, from the trace when it was bound.
+        said: Digests by site and aspect, to name what has changed.
         params: Names of the params; of one that is a tree, its leaves.
         constrained: Names of the params that have a constraint.
         trees: Of the params that are trees: name, structure, and the names of the leaves.
         masked: See `Sites`.
         replicates: See `Sites`.
-        subsamples: Whether a plate takes a part of its data, another one with each key.
+        subsamples: Whether a plate takes a part of its data, which depends on the key.
     """
 
     def __init__(
@@ -85,14 +85,14 @@ class Code:
 
 
 class Program(eqx.Module):
-    """A NumPyro model and those of its arguments that are not arrays.
+    """Hold a NumPyro model with its static arguments, and evaluate its density.
 
-    Two programs are equal to a compiled function where they compute the same: where the traces
-    that were made when they were bound have the same digest.
+    Two programs share compiled functions if they compute the same, that is, if the traces made when
+    they were bound have the same digest.
 
     Attributes:
-        leaves: The arrays that the model holds, where it is a Module.
-        code: The rest.
+        leaves: The arrays that the model holds, if it is a Module.
+        code: All else.
     """
 
     leaves: list[Array]
@@ -100,15 +100,15 @@ class Program(eqx.Module):
 
     @classmethod
     def of(cls, model: Callable[..., Any], code: Code) -> "Program":
-        """Return the program of a model, of which `code` is the rest."""
+        """Return the program of a model and its `code`."""
         return cls(jax.tree.leaves(eqx.filter(model, eqx.is_array)), code)
 
     def derived(self, model: Callable[..., Any], *facts: str) -> "Program":
-        """Return a program made of this one: what it computes follows from this one and `facts`.
+        """Return a program that wraps this one; this one and `facts` fix what it computes.
 
         Args:
             model: The new model, which may be a Module that holds arrays.
-            facts: What, with this program, says what the new one computes.
+            facts: All else that the new program depends on, as text.
         """
         code, shapes = self.code, eqx.filter(model, eqx.is_array)
         spelt = [str(jax.tree.map(lambda a: (a.shape, str(a.dtype)), jax.tree.leaves(shapes)))]
@@ -135,7 +135,7 @@ class Program(eqx.Module):
 
     @property
     def proper_model(self) -> Callable[..., Any]:
-        """The model as it is inferred: no replicates, a density on all else that is imputed."""
+        """The model as engines infer it: without replicates, other imputed values unmasked."""
         return self._model(replicates=False)
 
     def _model(self, *, replicates: bool) -> Callable[..., Any]:
@@ -143,11 +143,11 @@ class Program(eqx.Module):
         return Proper(self.model, code.masked, () if replicates else code.replicates)
 
     def arguments(self, data: Data) -> dict[str, Any]:
-        """Put arrays and the rest together again."""
+        """Return the arguments of the model: the arrays of `data` and the static ones."""
         return eqx.combine(data, self.static)
 
     def run(self, model: Callable[..., Any], data: Data) -> dict[str, dict]:
-        """Trace a model that was made of this one on the program's arguments."""
+        """Trace a model that wraps this one on the arguments of this program."""
         # not `get_trace(**arguments)`: an argument may be called as one of a handler's
         return handlers.trace(lambda: model(**self.arguments(data))).get_trace()
 
@@ -197,7 +197,7 @@ class Program(eqx.Module):
     def start(
         self, data: Data, given: Values, strategy: Callable, key: PRNGKeyArray
     ) -> tuple[Values, Values]:
-        """Draw a start, `(params, unconstrained position)`, but for the sites `given`."""
+        """Draw a start, `(params, unconstrained position)`, with the sites `given` fixed."""
         seeded = handlers.seed(self.proper_model, key)
         placed = handlers.substitute(seeded, substitute_fn=_or_uniform(strategy))
         trace = self.run(handlers.substitute(placed, data=self.join(given)), data)
@@ -229,7 +229,7 @@ class Program(eqx.Module):
         return joined
 
     def split(self, values: Values) -> Values:
-        """Take params that are trees apart, and leave out those that nothing depends on."""
+        """Split params that are trees into leaves; leave out those that nothing depends on."""
         parted = dict(values)
         for name, _, leaves in self.code.trees:
             if name in parted:

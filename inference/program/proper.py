@@ -1,4 +1,4 @@
-"""A program as it is inferred: without what only NumPyro's bookkeeping makes of `obs_mask`."""
+"""`Proper`: a program as engines infer it, without the extra sites of `obs_mask`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,9 @@ from bayesfield.private import mask_of
 
 
 class Proper(Messenger):
-    """Makes of a program what is inferred: a number observed for all is many, no site is flat.
+    """Change a program so that engines can infer it: no site without a density is left.
+
+    A single number that is observed at every place is broadcast to all of them.
 
     NumPyro masks the density of `*_unobserved` where an observation stands, which leaves those
     entries without any: a flat direction, on which no engine converges. Without the mask they are
@@ -31,7 +33,7 @@ class Proper(Messenger):
         self.dropped = dropped
 
     def process_message(self, msg: dict) -> None:
-        """Put what is inferred in the place of what NumPyro made."""
+        """Change the message of a site as the class says."""
         if msg["type"] != "sample":
             return
         if msg["is_observed"] and _is_for_all(msg):
@@ -47,7 +49,7 @@ class Proper(Messenger):
 
 
 def _is_for_all(msg: dict) -> bool:
-    """Whether one number is observed at every place: a residual of zero, say."""
+    """Whether one number is observed at every place, such as a residual of zero."""
     written = isinstance(msg["value"], int | float)  # and not one of the data, which is a mistake
     if jnp.ndim(msg["value"]) or not msg["fn"].shape():
         return False
@@ -55,7 +57,7 @@ def _is_for_all(msg: dict) -> bool:
 
 
 def _without_mask(fn: Any) -> Any:
-    """Take off the mask of `obs_mask`, the first that was put on, and leave the user's own."""
+    """Take off the mask of `obs_mask`, which is the innermost, and leave the user's own."""
     if isinstance(fn.base_dist, dist.MaskedDistribution):
         return _without_mask(fn.base_dist).mask(mask_of(fn))
     return fn.base_dist

@@ -1,4 +1,4 @@
-"""What each site is to a program: latent, observed, an output, a replicate, a param."""
+"""Sorting the sites of a program by role: latent, observed, output, replicate, param."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from .statements import Statement
 
 
 def sorted_out(found: list[Statement], seen: Inspection) -> tuple[Sites, dict[str, Any]]:
-    """Sort the sites by what they are to the program."""
+    """Return the sites sorted by role, and what `Code` has to know about the params."""
     used = [said for said in found if said.kind != "param" or seen.is_used(said.name)]
 
     def of(kind: str) -> tuple[Site, ...]:
@@ -37,7 +37,7 @@ def sorted_out(found: list[Statement], seen: Inspection) -> tuple[Sites, dict[st
         discrete=tuple(said.name for said in found if said.discrete),
         plates={said.name: said.sizes for said in found if said.sizes is not None},
         factors=factors,
-        # where each reads the other, as in a vector autoregression, all of them are predictions
+        # if each reads the others, as in a vector autoregression, all of them are predictions
         outputs=tuple(outputs or [site.name for site in observed]),
         masked=masked,
         replicates=tuple(
@@ -58,7 +58,7 @@ def sorted_out(found: list[Statement], seen: Inspection) -> tuple[Sites, dict[st
 
 
 def _masked(found: list[Statement]) -> tuple[str, ...]:
-    """Name the sites that are given an `obs_mask`: told by what NumPyro makes of them."""
+    """Name the sites that have an `obs_mask`, recognised by the sites that NumPyro makes of it."""
     masked = {said.name for said in found if said.masked}
     return tuple(
         said.name
@@ -69,7 +69,7 @@ def _masked(found: list[Statement]) -> tuple[str, ...]:
 
 
 def with_outputs(sites: Sites, outputs: Any) -> Sites:
-    """Return the sites with the outputs that the user says."""
+    """Return the sites with the outputs that the user named, if any."""
     if outputs is None:
         return sites
     observed = [site.name for site in sites.observed]
@@ -84,14 +84,18 @@ def with_outputs(sites: Sites, outputs: Any) -> Sites:
 
 
 def check_fittable(sites: Sites) -> None:
-    """Refuse what no engine here can fit; warn of what is probably a mistake."""
+    """Refuse a program that no engine can fit; warn of one without observations."""
     if sites.discrete:
         raise ValueError(
-            f"The latent sites {list(sites.discrete)} are discrete, and every engine here moves "
-            "along gradients. Sum them out of the program: a mixture instead of its indicator."
+            "`fit_posterior` expected `model` to have continuous latent sites; got discrete ones, "
+            f"{list(sites.discrete)}, and every engine here follows gradients. Sum them out of the "
+            "program: a mixture instead of its indicator."
         )
     if not sites.latent and not sites.params:
-        raise ValueError("The program has no latent site and no param: there is nothing to fit.")
+        raise ValueError(
+            "`fit_posterior` expected `model` to have a latent site or a param to fit; got one "
+            "with neither. Give it a `numpyro.sample` without `obs`."
+        )
     if not sites.observed and not sites.factors:
         warn(
             "The program has no observed site: the result is its prior. Was an observation left "

@@ -1,4 +1,4 @@
-"""What is known of a program's sites without running it."""
+"""`Site` and `Sites`: what is known of the sites of a program without running it."""
 
 from typing import Any, NamedTuple
 
@@ -9,17 +9,17 @@ Data = PyTree
 
 
 class Site(NamedTuple):
-    """What is known of a site without running the program.
+    """Describe one site of a program.
 
     Attributes:
         name: As NumPyro has it.
-        shape: Of its value, plates included.
-        dtype: Of its value.
+        shape: The shape of its value, plates included.
+        dtype: The dtype of its value.
         event_dim: How many trailing axes belong to one event.
         plates: `(plate's name, axis of the value)`, from the left.
-        family: The class of its distribution, less its wrappers; "" where it has none.
-        real: Whether it is latent and its support the real line, in every entry.
-        support: Its support, or a param's constraint, in words.
+        family: The class of its distribution without wrappers; "" if it has none.
+        real: Whether it is latent and its support is the real line.
+        support: Its support, or the constraint of a param, in words.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Site(NamedTuple):
 
 
 class Sites(NamedTuple):
-    """The sites of a program, in the order of its statements.
+    """Hold the sites of a program by role, in the order of its statements.
 
     Attributes:
         latent: Sample sites without `obs`.
-        observed: Sample sites with `obs`, whatever gave it them.
+        observed: Sample sites with `obs`, also if a handler gave it.
         deterministic: `numpyro.deterministic`.
         params: `numpyro.param`; of one that is a tree, its leaves.
         discrete: Names of the latent sites with a discrete support.

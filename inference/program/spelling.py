@@ -1,4 +1,4 @@
-"""Supports and constraints in words."""
+"""Describing supports and constraints in words."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from numpyro.distributions.constraints import Constraint
 
 
 def spelt_support(value: Any) -> str:
-    """Spell a support: its class, and those of its parameters that are numbers, not traced."""
+    """Describe a support by its class and the values of its parameters that are known."""
     if isinstance(value, Constraint):
         named = {
             n: spelt_support(v) for n, v in sorted(vars(value).items()) if not n.startswith("_")

@@ -1,4 +1,4 @@
-"""What each statement of a program says, without the arrays that are in its messages."""
+"""Describing each statement of a program, without the arrays in NumPyro's messages."""
 
 from typing import Any, NamedTuple
 
@@ -15,12 +15,12 @@ from .wrappers import innermost
 
 
 class Statement(NamedTuple):
-    """One statement of a program.
+    """Describe one statement of a program: a site, a plate, a factor or a param.
 
     Attributes:
-        kind: "latent", "observed", "factor", "param", "deterministic", "plate", or NumPyro's name
-            of what is none of these.
-        name: The site's.
+        kind: "latent", "observed", "factor", "param", "deterministic", "plate", or else NumPyro's
+            name of its type.
+        name: The name of the site.
         sites: The site; of a param that is a tree, its leaves.
         discrete: Whether it is latent and its support discrete.
         masked: Whether its distribution is masked.
@@ -40,7 +40,7 @@ class Statement(NamedTuple):
 
 
 def statement(message: dict) -> Statement:
-    """Describe one of NumPyro's messages."""
+    """Return the statement that one of NumPyro's messages describes."""
     kind, name = message["type"], message["name"]
     if kind == "plate":
         size, subsample = message["args"]
@@ -76,7 +76,7 @@ def statement(message: dict) -> Statement:
 
 
 def describe(message: dict) -> Site:
-    """Describe a site."""
+    """Return the description of the site in one of NumPyro's messages."""
     value = message["value"]
     shape = jnp.shape(value)
     event_dim = message["fn"].event_dim if message["type"] == "sample" else 0

@@ -1,4 +1,4 @@
-"""Observed values held against the supports of their distributions, before anything compiles."""
+"""Refusing observations outside of the supports of their distributions, before compiling."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ from .wrappers import WRAPPERS, innermost
 # Exponential at zero, are finite there, whatever the support says.
 OPEN = ("Beta", "BetaProportion", "InverseGamma", "Kumaraswamy", "LogNormal", "LogUniform")
 
-SUM = 1e-3  # how far from one a simplex may sum: data are rounded, and float32 is
+SUM = 1e-3  # how far from one the sum of a simplex may be, as data and float32 are rounded
 
 
 class Place(np.ndarray):
-    """Stands for an array of a trace after the trace has ended: of its shape, and of no value."""
+    """Stand for an array of a trace that has ended: it has a shape, but no values."""
 
 
 def without_tracers(messages: Mapping[str, dict]) -> tuple[list[dict], list[Place], list[Any]]:
@@ -46,7 +46,7 @@ def without_tracers(messages: Mapping[str, dict]) -> tuple[list[dict], list[Plac
 
 
 def check_supports(call: str, messages: Sequence[dict], known: Mapping[int, Known]) -> None:
-    """Hold what a program observes, and the parameters that the data give, against their ranges.
+    """Refuse observations outside of their support, and parameters from the data out of range.
 
     Args:
         call: The public call, for errors.
@@ -68,8 +68,8 @@ def check_support(
 ) -> None:
     """Refuse observed values that lie outside of their distribution's support, by their row.
 
-    Nothing is said of what is not known: a support or a mask that depends on a latent site, and
-    entries that are masked or NaN.
+    What is not known is not checked: a support or a mask that depends on a latent site, and entries
+    that are masked or NaN.
 
     Args:
         call: The public call, for the error.
@@ -138,7 +138,7 @@ def check_init(call: str, program: Program, data: Data, values: Values) -> None:
 
 
 def _check_parameters(call: str, site: str, fn: Any, known: Mapping[int, Known]) -> None:
-    """Refuse parameters that the data give and the distribution cannot have."""
+    """Refuse parameters, given by the data, that are out of the distribution's range."""
     for name, constraint in fn.arg_constraints.items():
         given = known.get(id(vars(fn).get(name)))
         if given is None or constraint is dist.constraints.dependent:
@@ -167,7 +167,7 @@ def _row(first: tuple[int, ...]) -> str:
 
 
 def _inside(support: Any, value: np.ndarray, family: str = "") -> np.ndarray:
-    """Whether each value, or each event, is in the support; its ends count where they may."""
+    """Whether each value (or event) is in the support; the ends count unless in `OPEN`."""
     kind = type(support)
     if kind is type(dist.constraints.circular):  # the density is periodic
         return np.isfinite(value)
@@ -190,13 +190,13 @@ def _ends(support: Any) -> tuple[Any, Any]:
 
 
 def _per_event(value: np.ndarray, ndim: int) -> np.ndarray:
-    """Return the values, or the sum of each event, as NaN is the sum of what holds one."""
+    """Return the values, or the sum of each event, which is NaN if an entry is."""
     axes = tuple(range(ndim, value.ndim))
     return np.asarray(value, float).sum(axes) if axes else np.asarray(value, float)
 
 
 def _spelled(support: Any) -> str:
-    """Say a support in words."""
+    """Describe a support in words, for errors."""
     if type(support) is type(dist.constraints.boolean):
         return "0 and 1"
     low, high = _ends(support)

@@ -1,4 +1,4 @@
-"""A program traced anew, on arrays or on shapes: what it is, and what it computes."""
+"""Tracing a program, on arrays or on shapes, to find its sites and what it computes."""
 
 import traceback
 from collections.abc import Callable
@@ -31,10 +31,10 @@ READ = (  # what JAX raises where Python reads the value of an array
 def trace_program(
     model: Callable[..., Any], static: dict[str, Any], data: Data, *, call: str | None = None
 ) -> tuple[Program, Sites, Inspection]:
-    """Trace a program anew, on arrays or on shapes, and say what it is and computes.
+    """Trace a program and return it with its sites and what it computes.
 
-    Where `call` is given `data` has values, and what the program observes and indexes by is held
-    against the supports and the sizes of the trace.
+    If `call` is given, `data` has values. Observations and indices are then checked against the
+    supports and sizes in the trace.
     """
     arrays, rest = eqx.partition(model, eqx.is_array)
     flat, structure = jax.tree_util.tree_flatten_with_path(arrays)
@@ -75,7 +75,7 @@ def trace_program(
         try:
             seen = traced(fixed=True)
         except READ:
-            try:  # what it reads may be a value that a handler fixes
+            try:  # it may read a value that a handler has fixed
                 seen = traced(fixed=False)
             except READ as error:
                 raise TypeError(_reads_values(error)) from error

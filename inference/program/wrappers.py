@@ -1,4 +1,4 @@
-"""Distributions out of what NumPyro wraps them in."""
+"""Unwrapping distributions: NumPyro wraps them to expand, mask or join axes."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ WRAPPERS = (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution
 
 
 def innermost(fn: Any) -> Any:
-    """Take a distribution out of its wrappers."""
+    """Return a distribution without its wrappers."""
     while isinstance(fn, WRAPPERS):
         fn = fn.base_dist
     return fn
 
 
 def bare(fn: Any) -> tuple[Any, Array]:
-    """Take a distribution out of its wrappers; its weights have its whole batch shape."""
+    """Return a distribution without its wrappers, and the mask's weight of each entry."""
     shape, weight = fn.batch_shape, jnp.ones(fn.batch_shape)
     while isinstance(fn, WRAPPERS):
         if isinstance(fn, dist.MaskedDistribution):

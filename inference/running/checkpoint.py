@@ -114,8 +114,8 @@ class Checkpoint:
         if differ:
             raise ValueError(
                 f"`fit_posterior` expected `checkpoint` to be a folder of this fit; got "
-                f"{self.folder}, which is of another fit: {differ}. Of two values the first is the "
-                "saved one. Name another folder, or delete this one to start again."
+                f"{self.folder}, which is of another fit: {differ}; the saved value comes "
+                "first. Name another folder, or delete this one to start again."
             )
 
     def write(

@@ -1,1 +1,1 @@
-"""A posterior in a file: written, read, and held against its program."""
+"""Saving a posterior to a file, and loading it with the program that it was fitted with."""

@@ -1,9 +1,9 @@
-"""Arrays and a JSON header in one file, every byte of which is checked when it is read.
+"""Writing arrays and a JSON header to one file, and checking every byte when reading it.
 
 The file is a NumPy archive (`numpy.load` opens it) whose first member is `posterior.json`; its
 comment, the last bytes of the file, holds the SHA-256 of all bytes before. Nothing in it is code.
-The checksum tells of accidents. Whoever alters a file can write a new one: so the header tells
-shape, dtype and digest of each array, and each is held against them.
+The checksum catches accidents, but whoever alters a file can also write a new checksum. So the
+header also gives the shape, dtype and digest of each array, and each array is checked against them.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ Arrays = dict[str, dict[str, np.ndarray]]  # by group and name
 
 
 def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays) -> None:
-    """Write an archive beside `path`, then put it in its place; the header is JSON."""
+    """Write header and arrays to `path`, which holds the old file until the new one is whole."""
     arrays = {g: {n: np.asarray(v) for n, v in named.items()} for g, named in arrays.items()}
     header = header | {
         "format": FORMAT,
@@ -51,11 +51,12 @@ def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays) 
     if target.exists() and not target.is_file():
         raise ValueError(
             f"`save` expected `path` to be a new file or one to replace; got `{path}`, a device, "
-            "pipe or socket, which a file would take the place of. Name another."
+            "pipe or socket, which a file would replace. Name another."
         )
     if not target.parent.is_dir():
         raise FileNotFoundError(
-            f"`save` expected `path` in a directory that exists; there is no `{target.parent}`."
+            f"`save` expected `path` to be in a directory that exists; got `{target.parent}`. "
+            "Create that directory first."
         )
     beside = target.with_name(f".{secrets.token_hex(8)}.bayesfield")
     try:
@@ -66,7 +67,7 @@ def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays) 
         os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # a directory is no file everywhere
+    with contextlib.suppress(OSError):  # not every system can open a directory
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -90,7 +91,7 @@ def _fill(file: IO[bytes], header: dict[str, Any], arrays: Arrays) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
-    """Read a file that `write` wrote, every byte of it checked."""
+    """Read the header and the arrays of a file by `write`, checking every byte."""
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -109,7 +110,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays]:
         if expected != found:
             raise ValueError(
                 f"`load` expected `{path}` to have the SHA-256 {expected.decode(errors='replace')} "
-                f"that it ends with; got {found.decode()}: it was altered since it was written."
+                f"that it ends with; got {found.decode()}: it was altered after it was written. "
+                "Take another copy."
             )
         return _parsed(path, file)
 
@@ -146,7 +148,7 @@ def _parsed(path: Any, file: IO[bytes]) -> tuple[dict[str, Any], Arrays]:
 
 
 def _check_members(path: Any, archive: zipfile.ZipFile) -> None:
-    """Refuse members that are there twice, or that are packed: ours are not."""
+    """Refuse members that occur twice or are compressed, which `write` never makes."""
     names = archive.namelist()
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -165,10 +167,10 @@ def _read_array(
     shape: list[int],
     dtype: str,
 ) -> np.ndarray:
-    """Return an array of the shape, dtype and digest that the header tells."""
+    """Read an array, refusing another shape, dtype or digest than the header gives."""
     told = jnp.dtype(dtype)
     size = archive.getinfo(_member(group, name)).file_size
-    if size < math.prod(shape) * told.itemsize:  # before an array so large is made
+    if size < math.prod(shape) * told.itemsize:  # before memory is taken for an array of that shape
         raise refused(path, f"`{group}/{name}` of shape {tuple(shape)}", f"{size} bytes")
     with archive.open(_member(group, name)) as stream:
         value = np.lib.format.read_array(stream, allow_pickle=False).view(told)
@@ -184,7 +186,7 @@ def _member(group: str, name: str) -> str:
 
 
 def _storable(value: np.ndarray) -> np.ndarray:
-    """Return the bits of an array whose dtype NumPy's format does not know, bfloat16 say."""
+    """Return an array that NumPy's format can hold: the bits of bfloat16 and other dtypes."""
     if value.dtype.isbuiltin == 1:
         return value
     return np.ascontiguousarray(value).view(f"u{value.dtype.itemsize}")
@@ -195,7 +197,7 @@ def _digest(value: np.ndarray) -> str:
 
 
 def _file_digest(file: IO[bytes], size: int) -> bytes:
-    """Return the SHA-256 of the first `size` bytes, spelt in 64."""
+    """Return the SHA-256 of the first `size` bytes, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     file.seek(0)
     while size and (block := file.read(min(BLOCK, size))):

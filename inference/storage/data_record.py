@@ -1,4 +1,4 @@
-"""The data of a fit as a file tells of them: described, and known again, but not held."""
+"""Describing the data of a fit in a file, so that they are recognised but not stored."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from ..program.program import Data
 
 
 def record_of(bound: BoundProgram) -> dict[str, Any]:
-    """Describe the data: its structure, shapes and static arguments, and a digest."""
+    """Describe the data in JSON: structure, shapes, static arguments, and a digest."""
     arguments = bound.program.arguments(bound.data)
     return {
         "precision": precision_of(bound),
@@ -28,7 +28,7 @@ def record_of(bound: BoundProgram) -> dict[str, Any]:
 
 
 def precision_of(bound: BoundProgram, record: dict[str, Any] | None = None) -> str:
-    """Say in which precision a posterior was fitted, `float32` or `float64`."""
+    """Return the precision that a posterior was fitted in, `float32` or `float64`."""
     if bound.data is None and record is not None:
         return record["precision"]
     sites = (*bound.sites.latent, *bound.sites.observed, *bound.sites.params)
@@ -38,15 +38,15 @@ def precision_of(bound: BoundProgram, record: dict[str, Any] | None = None) -> s
 
 
 def check_precision(call: str, bound: BoundProgram, record: dict[str, Any] | None = None) -> None:
-    """Refuse to go on with a posterior in another precision than it was fitted in.
+    """Refuse to use a posterior in another precision than it was fitted in.
 
-    Its arrays would be cast in silence, and what is computed from them would be another program's.
+    Its arrays would be cast without a word, and the program would compute something else from them.
     """
     check_working(call, precision_of(bound, record), "the posterior", "Call it")
 
 
 def check_working(call: str, fitted: str, what: str, do: str) -> None:
-    """Refuse where this process does not work in the precision `fitted`."""
+    """Refuse if this process does not work in the precision `fitted`."""
     working = str(jnp.result_type(float))
     if working == fitted:
         return
@@ -74,12 +74,12 @@ def _node(name: str, value: Any) -> dict[str, Any]:
     raise TypeError(
         f"`save` expected the argument `{name}` of the data to be an array, int, bool, string or "
         "None, or a dict (keys: strings or ints), list or tuple of them, which a file can "
-        f"describe; it holds a {type(value).__name__}."
+        f"describe; got a {type(value).__name__} in it."
     )
 
 
 def shapes_of(record: dict[str, Any]) -> tuple[Data, dict[str, Any]]:
-    """Return the data's shapes, and its static arguments."""
+    """Return the shapes of the data that a file describes, and the static arguments."""
     built = {name: _built(node) for name, node in record["arguments"].items()}
     return eqx.partition(built, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
 
@@ -112,7 +112,7 @@ def _data_digest(arguments: Mapping[str, Any]) -> str:
 
 
 def check_data(path: Any, record: dict[str, Any], data: Mapping[str, Any]) -> Data:
-    """Return the arrays of the data that the posterior was fitted to; refuse any other."""
+    """Return the arrays of `data`, refusing data that the posterior was not fitted to."""
     arrays, static = split_static(data)
     arguments = eqx.combine(arrays, static)
     own = {name: _node(name, value) for name, value in arguments.items()}
@@ -123,11 +123,12 @@ def check_data(path: Any, record: dict[str, Any], data: Mapping[str, Any]) -> Da
         if json.dumps(saved.get(name)) != json.dumps(own.get(name))  # else True would equal 1
     ]
     if not different and _data_digest(arguments) != record["sha256"]:
-        different = ["the shapes are the same and the values are not"]
+        different = ["the shapes are the same, but the values differ"]
     if different:
         raise ValueError(
             f"`load` expected the data that the posterior in `{path}` was fitted to; got other "
-            f"data: {listed(different, 8, '; ')}. Without `data` it is loaded for predictions."
+            f"data: {listed(different, 8, '; ')}. Give the data of the fit, or leave `data` out: "
+            "it then loads for predictions."
         )
     return arrays
 

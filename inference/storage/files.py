@@ -1,6 +1,6 @@
-"""A posterior in one file: written, read, and held against the program that is to use it.
+"""Saving a posterior to one file, and loading it.
 
-The program is given again at load, and refused where it is not the one that was fitted.
+Code is not saved: `load` is given the program again, and refuses one that was not fitted.
 """
 
 import os
@@ -32,7 +32,7 @@ def save(
     record: dict[str, Any] | None,
     run: Run | None,
 ) -> None:
-    """Write a posterior; see `Posterior.save`."""
+    """Write a posterior to a file; see `Posterior.save`."""
     start = fitted.members.start
     arrays: archive.Arrays = {
         "draws": fitted.draws,
@@ -52,7 +52,7 @@ def save(
     record = record if bound.data is None else record_of(bound)
     assert record is not None
     program, (shapes, _) = bound.program, shapes_of(record)
-    with jax.enable_x64(record["precision"] == "float64"):  # that of the fit, wherever this is run
+    with jax.enable_x64(record["precision"] == "float64"):  # the fit's, not the caller's
         described = {
             "model": getattr(program.model, "__name__", type(program.model).__name__),
             **describe_sites(bound.sites),
@@ -73,12 +73,15 @@ def save(
 def load(
     path: str | os.PathLike[str], model: Callable[..., Any], data: Mapping[str, Any] | None
 ) -> tuple[BoundProgram, Fitted, dict[str, Any] | None, Run | None]:
-    """Read what `Posterior.of` takes; see `Posterior.load`."""
+    """Read a file, and return what `Posterior.of` takes; see `Posterior.load`."""
     if not callable(model):
-        raise TypeError(f"`model` must be a NumPyro program; got {type(model).__name__}.")
+        raise TypeError(
+            f"`load` expected `model` to be a NumPyro program; got {type(model).__name__}."
+        )
     if data is not None and not isinstance(data, Mapping):
         raise TypeError(
-            f"`data` must map the model's argument names to values; got {type(data).__name__}."
+            "`load` expected `data` to map the model's argument names to values; got "
+            f"{type(data).__name__}."
         )
     header, arrays = archive.read(path)
     record, settings = _parts(path, header)
@@ -93,7 +96,7 @@ def load(
             f"`load` expected the program that `{path}` was saved with; got one that does not run "
             f"on data of the saved shapes: {error}"
         ) from error
-    with damaged(path):  # what the header tells of the program may be of any form
+    with damaged(path):  # the header may describe the program in any form
         check_program(path, header, program, sites, seen)
         check_arrays(partial(refused, path), arrays, program, shapes, sites)
         run = _run(path, header["run"], arrays)
@@ -114,7 +117,7 @@ def load(
 
 
 def _parts(path: Any, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the header's record of the data and its settings, if they are of their form."""
+    """Return the record of the data and the settings in a header, refusing a damaged one."""
     needed = {
         "environment": (),
         "program": (),
@@ -149,5 +152,5 @@ def _run(path: Any, run: Any, arrays: archive.Arrays) -> Run | None:
 def _unfit(expected: str, got: str) -> ValueError:
     return ValueError(
         f"`save` expected the posterior to have {expected}; got {got}: such a file could not be "
-        "loaded. Give it what fits the program's sites; an engine's `result` says its form."
+        "loaded. Arrays must fit the program's sites; `result` of an engine says in which shapes."
     )

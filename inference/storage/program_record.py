@@ -1,4 +1,4 @@
-"""A program held against one that was saved: every difference is named."""
+"""Comparing a program with the saved one, and naming every difference."""
 
 from importlib.metadata import version
 from typing import Any
@@ -17,11 +17,11 @@ LIBRARIES = ("bayesfield", "numpyro", "jax", "equinox")
 def check_program(
     path: Any, header: dict[str, Any], program: Program, sites: Sites, seen: Inspection
 ) -> None:
-    """Refuse another program than the saved one, and name every difference."""
+    """Refuse a program that is not the saved one, naming every difference; warn if in doubt."""
     saved, was, now = header["program"], header["environment"], environment()
     different = _site_differences(saved, describe_sites(sites))
     doubt = ""
-    if not different:  # else its density need not even run on the saved sites
+    if not different:  # with other sites its density may not even run
         own = fingerprint(program, seen)
         different = _array_differences(saved, own, alike=was == now)
         changed = _computed_differences(saved["computes"], own["computes"])
@@ -30,8 +30,8 @@ def check_program(
         elif changed:
             doubt = (
                 f"`{path}` was saved with {_spoken(was)}, and this is {_spoken(now)}. Sites and "
-                "fixed arrays of the program are the same; what it computes of them (the scale of "
-                "a prior, say) cannot be compared. Compare a prediction."
+                "fixed arrays of the program are the same; what it computes from them (the scale "
+                "of a prior, say) cannot be compared. Check a prediction against an old one."
             )
     if different:
         raise ValueError(
@@ -72,7 +72,7 @@ def _site_differences(saved: dict[str, Any], own: dict[str, Any]) -> list[str]:
 
 
 def _computed_differences(saved: dict[str, Any], own: dict[str, Any]) -> list[str]:
-    """Name what is computed otherwise, from other numbers or by other operations."""
+    """Name what the program computes differently, from other numbers or by other operations."""
     if saved == own:
         return []
     found = [
@@ -87,8 +87,8 @@ def _computed_differences(saved: dict[str, Any], own: dict[str, Any]) -> list[st
 def _array_differences(saved: dict[str, Any], own: dict[str, Any], *, alike: bool) -> list[str]:
     """Name the fixed arrays that differ.
 
-    Between versions of the libraries the tables of integers in a jaxpr come and go, and the order
-    of use may change: there the floating constants are compared, as a set.
+    Other versions of the libraries may put other integer tables into a jaxpr and use constants in
+    another order. Between versions, only the floating constants are compared, as a set.
     """
     before, after = saved["leaves"], own["leaves"]
     found = [f"it has no fixed array `{path}`" for path in before if path not in after]
@@ -126,7 +126,7 @@ def _changed(saved: list, own: list) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Say what numbers in a jaxpr depend on beside the program."""
+    """Return the library versions and the platform, on which a jaxpr depends too."""
     return {name: version(name) for name in LIBRARIES} | {"platform": jax.default_backend()}
 
 

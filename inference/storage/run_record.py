@@ -1,4 +1,4 @@
-"""The end of a run in a file: the last states of its chains, which go on in any process."""
+"""Saving the last states of the chains of a run, so that any process can continue them."""
 
 import dataclasses
 from typing import Any
@@ -17,14 +17,14 @@ from . import archive
 
 
 def can_go_on(run: Run | None) -> bool:
-    """Whether it is of an engine whose chains can go on, and that a file can name."""
+    """Whether the run can be saved and continued: a built-in engine, and one with chains."""
     if run is None or type(run.engine) not in ENGINES.values():
         return False
     return type(run.engine).extended is not AbstractEngine.extended
 
 
 def stored(run: Run) -> tuple[dict[str, Any], archive.Arrays]:
-    """Return what JSON can hold of the end of a run, and its arrays."""
+    """Return the header (in JSON's types) and the arrays that the end of a run is saved as."""
     reached = run.reached
     header = {
         "engine": described(run.engine),
@@ -44,10 +44,10 @@ def stored(run: Run) -> tuple[dict[str, Any], archive.Arrays]:
 
 
 def restored(header: dict[str, Any], arrays: archive.Arrays) -> Run:
-    """Return the end of a run that `stored` described."""
+    """Return the end of a run from what `stored` returned."""
     settings = header["engine"]
     kind = {kind.__name__: kind for kind in ENGINES.values()}[settings["class"]]
-    # what is a function is not in the file, and only says where chains start
+    # settings that are functions are not in the file; they only say where chains start
     named = [field.name for field in dataclasses.fields(kind) if not callable(field.default)]
     lanes = arrays["run"]
     states = arrays["run/states"]

@@ -1,7 +1,7 @@
-"""The arrays of a posterior in a file, held against the sites of its program.
+"""Checking the arrays of a saved posterior against the sites of its program.
 
-A file whose checksum is right may still hold arrays that do not belong together: what is read is
-only used where each has the shape and the dtype that the program and the number of draws ask for.
+A file with the right checksum may still hold arrays that do not belong together. They are used only
+if each has the shape and the dtype that the program and the number of draws require.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from ..program.program import Data, Program, Sites
 from .archive import Arrays
 
 Forms = dict[str, tuple[tuple[int, ...], str]]  # from a site to its shape and dtype
-Refuse = Callable[[str, str], ValueError]  # given what was expected and what came
+Refuse = Callable[[str, str], ValueError]  # from what was expected and what came
 
 
 def check_arrays(
@@ -25,9 +25,9 @@ def check_arrays(
 
     Args:
         refuse: Makes the error.
-        arrays: By group and name, as `storage` writes them.
+        arrays: The arrays by group and name, as `save` writes them.
         program: The program.
-        shapes: Of its data.
+        shapes: The shapes of its data.
         sites: Its sites.
     """
     latent = _forms(sites.latent)
@@ -57,7 +57,7 @@ def check_arrays(
 
 
 def check_run(refuse: Refuse, header: dict[str, Any], arrays: Arrays, num_chains: int) -> None:
-    """Refuse last states of chains that are not those of the draws."""
+    """Refuse last states of chains that do not fit the draws."""
     lanes = _group(refuse, arrays, "run", {"keys", "alive", "died"}, set())
     alive, died, keys = lanes["alive"], lanes["died"], lanes["keys"]
     _check(refuse, "run/alive", alive, "b", 1)
@@ -103,7 +103,7 @@ def _check_sites(
     *,
     every: bool = False,
 ) -> None:
-    """Refuse arrays of sites that there are not, or of other shapes and dtypes."""
+    """Refuse arrays of unknown sites, and arrays of other shapes and dtypes than their site."""
     found = _group(refuse, arrays, group, set(forms) if every else set(), set(forms))
     for name, value in found.items():
         shape, dtype = forms[name]

@@ -177,7 +177,7 @@ def test_a_key_is_asked_for_and_is_a_typed_one(name):
     build = DRAWING[name]
     with pytest.raises(TypeError, match="'key'"):
         build()
-    with pytest.raises(TypeError, match=r"old-style key is turned into one by `jax.random.wrap"):
+    with pytest.raises(TypeError, match=r"Convert an old-style key by `jax.random.wrap"):
         build(key=jr.PRNGKey(0))
 
 

@@ -1,6 +1,5 @@
 """The phase of NUTS: a chain's warm-up and its draws, built from BlackJAX's parts."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,9 +12,12 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ...program.program import Data, Program, Values
 from ...running.phase import AbstractPhase, Step, all_finite
+from ..chain_engine import moments_of
 from ..fitted import Start
+from ..noise_scale import completed, log_density, without
+from ..site_metric import site_scales
 
-METRICS = {"diagonal": "welford_diag", "dense": "welford_dense"}
+METRICS = {"diagonal": "welford_diag", "dense": "welford_dense", "site": "welford_diag"}
 
 
 class Chain(NamedTuple):
@@ -48,42 +50,61 @@ class Sampler(AbstractPhase):
     max_tree_depth: int = eqx.field(static=True)
     metric: str = eqx.field(static=True)
     guide_weight: float = eqx.field(static=True)
+    integrated: str | None = eqx.field(static=True)
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> Chain:
         """Start a chain at its lane's position, or at a draw of the guide that `init` fitted."""
         import blackjax
 
-        flat, unravel = ravel_pytree(lane.position)
+        flat, _ = ravel_pytree(without(lane.position, self.integrated))
         spread = None
         if lane.scales:  # the guide's, which are the first metric too
-            spread, _ = ravel_pytree(lane.scales)
-            spread = jnp.where(spread > 0, spread, 1.0)  # a chain that never moved has none
+            spread, _ = ravel_pytree(without(lane.scales, self.integrated))
+            spread = jnp.where(spread > 0, spread, 1.0)  # a chain that stood still knows of none
             flat = flat + spread * jax.random.normal(key, flat.shape, flat.dtype)
+        if self.metric == "site":
+            scales = site_scales(program, data, lane.params, lane.position, key)
+            spread, _ = ravel_pytree(without(scales, self.integrated))
         core, da_init, *_ = self._adaptation(spread, seeded=spread is not None)
         metric, one = core.init(flat.size), jnp.ones((), flat.dtype)
+        density = self._density(program, data, lane.params, lane.position)
         return Chain(
-            hmc=blackjax.nuts.init(flat, _density(program, data, lane.params, unravel)),
+            hmc=blackjax.nuts.init(flat, density),
             params=lane.params,
             template=lane.position,
             scales=lane.scales,
             step_size=one,
             inverse_mass_matrix=metric.inverse_mass_matrix,
             adaptation=(metric, da_init(one)),
-            moments=_moments()[0](flat.size + 1),
+            moments=moments_of()[0](ravel_pytree(lane.position)[0].size + 1),
         )
 
     def step(self, program: Program, data: Data, state: Chain, index: Array, key: PRNGKeyArray):
-        """Run one trajectory; in the warm-up also adapt the step size and metric to it."""
-        hmc, info = _nuts_step(program, data, state, key, self.max_tree_depth)
+        """Take one trajectory, and adapt to it in the warm-up."""
+        import blackjax
+
+        key_tree, key_noise = jax.random.split(key) if self.integrated else (key, key)
+        hmc, info = blackjax.nuts.build_kernel()(
+            key_tree,
+            state.hmc,
+            self._density(program, data, state.params, state.template),
+            state.step_size,
+            state.inverse_mass_matrix,
+            max_num_doublings=self.max_tree_depth,
+        )
+        _, unravel = ravel_pytree(without(state.template, self.integrated))
+        drawn = unravel(hmc.position)
+        drawn = completed(program, data, state.params, drawn, self.integrated, key_noise)
+        flat = ravel_pytree(drawn)[0]
         new = jax.lax.cond(
             index < self.num_discarded,
             partial(self._adapt, index),
-            _count,
+            partial(_count, jnp.append(flat, hmc.logdensity)),
             state._replace(hmc=hmc),
             info.acceptance_rate,
         )
         keep = {
-            "position": hmc.position,
+            "position": flat,
             "diverging": info.is_divergent,
             "n_steps": info.num_integration_steps,
             "tree_depth": info.num_trajectory_expansions,
@@ -103,6 +124,8 @@ class Sampler(AbstractPhase):
     def _adapt(self, index: Array, chain: Chain, acceptance_rate: Array) -> Chain:
         """Adapt by Stan's schedule: the step size always, the metric only in its windows."""
         stages, ends = _schedule(self.num_discarded).T
+        if self.metric == "site":  # known from the start: there are no windows
+            stages, ends = 0 * stages, 0 * ends
         core, da_init, da_update, da_final = self._adaptation(None, seeded=bool(chain.scales))
         metric, averaging = chain.adaptation
         averaging = da_update(averaging, acceptance_rate)
@@ -127,13 +150,18 @@ class Sampler(AbstractPhase):
             adaptation=(metric, averaging),
         )
 
+    def _density(self, program: Program, data: Data, params: Values, template: Values) -> Any:
+        """Return the density of the flat values that move."""
+        _, unravel = ravel_pytree(without(template, self.integrated))
+        return lambda flat: log_density(program, data, params, unravel(flat), self.integrated)
+
     def _adaptation(self, spread: Array | None, *, seeded: bool) -> tuple:
         from blackjax.adaptation.metric_recipes import lookup_recipe
         from blackjax.adaptation.step_size import dual_averaging_adaptation
 
         seed = None
         if spread is not None:
-            seed = spread**2 if self.metric == "diagonal" else jnp.diag(spread**2)
+            seed = jnp.diag(spread**2) if self.metric == "dense" else spread**2
         core = lookup_recipe(METRICS[self.metric]).build_core(
             initial_inverse_mass_matrix=seed,
             imm_shrinkage_to_previous=self.guide_weight if seeded else 0.0,
@@ -159,32 +187,7 @@ def _schedule(num_warmup: int) -> Array:
     return jnp.asarray(stages, int)
 
 
-def _count(chain: Chain, acceptance_rate: Array) -> Chain:
-    """Return the chain with its last draw added to the moments."""
+def _count(drawn: Array, chain: Chain, acceptance_rate: Array) -> Chain:
+    """Count the draw in."""
     del acceptance_rate
-    drawn = jnp.append(chain.hmc.position, chain.hmc.logdensity)
-    return chain._replace(moments=_moments()[1](chain.moments, drawn))
-
-
-def _moments() -> tuple:
-    from blackjax.adaptation.mass_matrix import welford_algorithm
-
-    return welford_algorithm(is_diagonal_matrix=True)
-
-
-def _density(program: Program, data: Data, params: Values, unravel: Callable) -> Callable:
-    return lambda flat: program.log_density(data, params, unravel(flat))
-
-
-def _nuts_step(program: Program, data: Data, state: Chain, key: PRNGKeyArray, depth: int):
-    import blackjax
-
-    _, unravel = ravel_pytree(state.template)
-    return blackjax.nuts.build_kernel()(
-        key,
-        state.hmc,
-        _density(program, data, state.params, unravel),
-        state.step_size,
-        state.inverse_mass_matrix,
-        max_num_doublings=depth,
-    )
+    return chain._replace(moments=moments_of()[1](chain.moments, drawn))

@@ -11,7 +11,15 @@ import numpyro.distributions as dist
 import pytest
 from inference_cases import X, Y
 
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, cosine_cycles, fit_posterior
+from bayesfield.inference import (
+    MCLMC,
+    NUTS,
+    SVI,
+    EnsembleMAP,
+    Laplace,
+    cosine_cycles,
+    fit_posterior,
+)
 
 # What is judged here is what the fits are, and not what is said of them.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
@@ -39,11 +47,14 @@ WRONG = {
     "target_accept_prob": [0, 1, 2.0, "0.8", math.nan, True],
     "max_tree_depth": [0, 2.5],
     "metric": ["diag", 3, ["dense"]],
+    "energy_tolerance": [0, -1e-4, "1", math.nan, math.inf, True],
+    "decoherence_length": [0, -1.0, "1", math.nan, math.inf, True],
+    "integrate": [None, 1, ("sigma",)],
     "guide_weight": [-1, "1", math.nan, math.inf],
 }
 
 
-@pytest.mark.parametrize("engine", [NUTS, SVI, EnsembleMAP, Laplace])
+@pytest.mark.parametrize("engine", [NUTS, MCLMC, SVI, EnsembleMAP, Laplace])
 def test_each_setting_is_refused_by_name_where_it_is_wrong(engine, unchecked):
     for name in engine.__dataclass_fields__:
         for value in WRONG[name]:
@@ -68,7 +79,7 @@ def rooted(x, y=None):
         numpyro.sample("y", dist.Normal(a * x + stuck, 1), obs=y)
 
 
-@pytest.mark.parametrize("engine", [NUTS(), SVI(), EnsembleMAP(), Laplace(hyper=())])
+@pytest.mark.parametrize("engine", [NUTS(), MCLMC(), SVI(), EnsembleMAP(), Laplace(hyper=())])
 def test_a_gradient_that_is_nowhere_finite_is_named_before_the_first_step(engine, monkeypatch):
     monkeypatch.setattr("bayesfield.inference.running.loop.run", None)
     message = r"The gradient of the log density is not finite.*that of `y` by `b`"

@@ -385,13 +385,13 @@ def test_chains_that_are_stuck_apart_are_reported_with_an_infinite_rhat(chains):
     ids=lambda engine: type(engine).__name__,
 )
 def test_a_trunk_from_a_joint_map_is_warned_of(init):
-    text = f"`init` by `{type(init).__name__}`.*trunk has fitted the noise.*`init=SVI"
+    text = f"`{type(init).__name__}`, given as `init`.*trunk has fitted the noise.*`init=SVI"
     with pytest.warns(UserWarning, match=text):
         chains = fit_posterior(with_params, DATA, SHORT, key=KEY, init=init)
     fitted = fit_posterior(with_params, DATA, init, key=KEY)
     with pytest.warns(UserWarning, match=text):
         fit_posterior(with_params, DATA, SHORT, key=KEY, init=fitted)
-    with pytest.warns(UserWarning, match="`init` by `NUTS`"):  # the same trunk, handed on
+    with pytest.warns(UserWarning, match="`NUTS`, given as `init`"):  # the same trunk, handed on
         fit_posterior(with_params, DATA, SHORT, key=KEY, init=chains)
 
 

@@ -24,6 +24,7 @@ from jax.flatten_util import ravel_pytree
 
 import bayesfield as bf
 from bayesfield.inference import (
+    MCLMC,
     NUTS,
     SVI,
     ConvergenceWarning,
@@ -134,6 +135,30 @@ def errors_of_draws(draws, statistic, truth):
 def test_nuts_is_within_four_monte_carlo_errors_of_the_exact_means(sampled):
     assert errors_of_draws(sampled, "mean", EXACT.mean).max() < 4
     assert errors_of_draws(sampled, "mean", SHIFTED.mean).max() > 4
+
+
+@pytest.fixture(scope="module")
+def moved():
+    engine = MCLMC(num_warmup=200, num_samples=1000)
+    return fit_posterior(model, DATA, engine, key=jr.key(1))
+
+
+def test_mclmc_is_within_four_monte_carlo_errors_of_the_exact_posterior(moved):
+    draws = coefficients(moved.draws)
+    assert errors_of_draws(draws, "mean", EXACT.mean).max() < 4
+    assert errors_of_draws(draws, "mean", SHIFTED.mean).max() > 4
+    assert errors_of_draws(draws, "sd", EXACT.sd).max() < 4
+    assert errors_of_draws(draws, "sd", NOISIER.sd).max() > 4
+    assert errors_of_draws(draws, "sd", NOT_NOISIER.sd).max() > 4
+
+
+def test_the_energy_of_mclmc_varies_as_much_as_it_may(moved):
+    tolerance = moved.settings["report"]["energy_tolerance"]
+    assert tolerance / 4 < moved.stats["energy_variance"].mean() < 2 * tolerance
+    assert not diagnose(moved).attrs["findings"]
+    assert (moved.stats["n_steps"] == 40).all()
+    assert {"lp", "step_size", "energy_error", "diverging"} <= set(moved.stats)
+    assert not {"acceptance_rate", "energy", "tree_depth"} & set(moved.stats)
 
 
 def test_nuts_is_within_four_monte_carlo_errors_of_the_exact_spreads(sampled):

@@ -523,7 +523,7 @@ REFUSED = {
     ),
     "unknown name": (line, Laplace(hyper=("noise",)), "`hyper` to name latent sites, .*noise"),
     "a scale integrated over": (heavy, Laplace(hyper=(), num_steps=2), "scale.*`y`.*StudentT"),
-    "discrete": (indicator, Laplace(), "`?z`?.*discrete"),
+    "discrete": (indicator, Laplace(), "discrete ones, .*z"),
 }
 
 

@@ -77,7 +77,7 @@ def test_halved_spreads_are_caught(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"data": {}}, "expected an observed site"),
+        ({"data": {}}, "expected `data` to give observations to a site"),
         ({"num_ranked": 60}, "`num_ranked` to be one less than a multiple of 8; got 60"),
         ({"num_simulations": 0}, "`num_simulations`"),
     ],
@@ -112,7 +112,7 @@ def test_the_fits_are_not_judged(recwarn, monkeypatch):
 
 def test_params_are_refused():
     model, data = PROGRAMS["with_params"]()
-    with pytest.raises(ValueError, match="without params"):
+    with pytest.raises(ValueError, match="to have no params"):
         sbc(model, data, SVI(num_steps=10), key=KEY)
 
 

@@ -11,10 +11,11 @@ from bayesfield.inference import (
     SVI,
     ConvergenceWarning,
     Laplace,
+    diagnose,
     fit_posterior,
     score_by_refits,
 )
-from bayesfield.inference.judging import diagnose, refits
+from bayesfield.inference.judging import refits
 
 # Fits of a few steps, which have not arrived and say so: what is tested is something else.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
@@ -51,7 +52,7 @@ def test_an_argument_of_as_many_rows_may_be_shared():
     data = {"x": X, "y": Y, "grid": np.zeros(18)}
     score_by_refits(program, data, ENGINE, key=jr.key(0), by=TASKS, shared=("grid",))
     assert shapes == {(18,)}
-    with pytest.raises(ValueError, match="no argument has as many rows"):
+    with pytest.raises(ValueError, match="labels, and arguments of the shapes"):
         score_by_refits(level, {"x": X, "y": Y}, ENGINE, key=jr.key(0), by=TASKS, shared=("x", "y"))
 
 
@@ -69,7 +70,7 @@ def test_what_has_seen_the_task_is_refused_and_so_is_a_single_task():
     [
         ({"levels": (90.0,)}, "`levels` to be a sequence of numbers between 0 and 1"),
         ({"levels": ()}, "`levels` to be a sequence of numbers between 0 and 1"),
-        ({"by": [np.nan, *TASKS[1:]]}, "expected a label for each row in `by`; got None or"),
+        ({"by": [np.nan, *TASKS[1:]]}, "expected `by` to hold a label for each row; got None"),
         ({"by": np.append(np.zeros(17), np.nan)}, "got None or NaN"),
         ({"backend": "hmc"}, "expected `backend` to be one of"),
         ({"init": "hmc"}, "expected `init` to be one of"),
@@ -89,7 +90,7 @@ def test_what_cannot_be_scored_is_refused_before_the_first_fit(options, text, mo
 
 def test_fits_that_should_not_be_believed_are_named_in_one_warning():
     short = NUTS(num_chains=2, num_warmup=5, num_samples=10)
-    text = r"of 3 fits should not be believed, without the tasks a, b, c\. The worst is without"
+    text = r"of 3 fits should not be believed, those without the tasks a, b, c\. The worst is"
     with pytest.warns(ConvergenceWarning, match=text) as caught:
         score_by_refits(level, {"x": X, "y": Y}, short, key=jr.key(0), by=TASKS)
     assert len(caught) == 1

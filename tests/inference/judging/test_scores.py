@@ -486,8 +486,8 @@ def test_scores_depend_on_the_key_through_draws_only(known, scored):
 @pytest.mark.parametrize(
     ("change", "kind", "text"),
     [
-        ({"data": {"x": X}}, ValueError, r"`score` expected observations of \['y'\] in `data`"),
-        ({"data": {"y": X}}, TypeError, r"`data` misses \['x'\]"),
+        ({"data": {"x": X}}, ValueError, r"`data` to hold observations of \['y'\]; got \['x'\]"),
+        ({"data": {"y": X}}, TypeError, r"`data` to hold \['x'\]"),
         ({"data": {"x": X, "y": X, "w": X}}, TypeError, r"`data` holds \['w'\]"),
         ({"data": {"x": X, "y": X[:3]}}, ValueError, "observed value of `y` has shape"),
         ({"data": {"x": np.where(X > 0, X, np.nan), "y": X}}, ValueError, "of `y`.*got NaN"),
@@ -495,8 +495,8 @@ def test_scores_depend_on_the_key_through_draws_only(known, scored):
         ({"by": np.arange(7)}, ValueError, r"expected `by` of shape \(8,\).*`y`.*got .*\(7,\)"),
         ({"by": np.zeros((8, 1))}, ValueError, r"expected `by` of shape \(8,\).*got .*\(8, 1\)"),
         ({"by": "task"}, ValueError, r"expected `by` of shape \(8,\).*got an array of shape \(\)"),
-        ({"by": [None] * 8}, ValueError, "a label for each row in `by`; got None or NaN"),
-        ({"by": np.full(8, np.nan)}, ValueError, "a label for each row in `by`"),
+        ({"by": [None] * 8}, ValueError, "`by` to hold a label for each row; got None or NaN"),
+        ({"by": np.full(8, np.nan)}, ValueError, "`by` to hold a label for each row"),
         ({"levels": (0.5, 1.0)}, ValueError, "`levels` to be a sequence of numbers between 0 and"),
         ({"levels": (90,)}, ValueError, r"`score` expected `levels`.*got \(90,\)"),
         ({"levels": ()}, ValueError, "`score` expected `levels`"),

@@ -205,5 +205,5 @@ def test_a_prior_has_no_variance_to_split():
 
     with pytest.warns(UserWarning, match="no observed site"):
         posterior = fit_posterior(model, {"x": X}, TINY, key=jr.key(0))
-    with pytest.raises(ValueError, match="`variance_split` expected a posterior of a program with"):
+    with pytest.raises(ValueError, match="`variance_split` expected `posterior` to have an output"):
         variance_split(posterior, {"x": X}, key=jr.key(0))

@@ -413,13 +413,13 @@ def test_few_draws_worth_their_weight_are_a_warning_of_few_values_and_a_note_of_
     posterior = with_weights(good[0], log_weight)
     (found,) = diagnose(posterior).findings
     assert found.number < 0.01
-    assert "of 2 latent values: the guide is far" in str(found)
+    assert "with 2 latent values: the guide is far" in str(found)
     (a, b) = posterior.sites.latent
     wide = posterior.sites._replace(latent=(a, b._replace(name="w", shape=(500,))))
     many = posterior.draws | {"w": np.zeros((*posterior.trunk.shape, 500))}
     found = diagnose(dataclasses.replace(posterior, sites=wide, draws=many))
     assert found.findings == ()
-    assert any("of 501 latent values that says little" in str(note) for note in found.notes)
+    assert any("with 501 latent values" in str(note) for note in found.notes)
 
 
 @pytest.mark.parametrize(("spread", "far"), [(0.3, True), (2.0, False)])

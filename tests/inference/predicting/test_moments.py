@@ -180,7 +180,7 @@ def test_a_transformed_distribution_has_every_result():
     assert abs(expected - 1 / (1 + np.exp(-1.8))) > 0.02
     with pytest.raises(NotImplementedError, match=r"variance of `y` is not known.*draws of `y`"):
         variance_split(posterior, {"x": X}, key=jr.key(0))
-    with pytest.raises(ValueError, match="`score` expected observations of `y` that have a dens"):
+    with pytest.raises(ValueError, match="`score` expected observations of `y` to have a density"):
         score(posterior, {"x": X, "y": np.zeros(8)}, key=jr.key(0))
 
 

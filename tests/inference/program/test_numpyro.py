@@ -109,7 +109,7 @@ def test_every_engine_fits_it_or_refuses_it_in_a_sentence(name, engine):
     model, data = CASES[name]()
     _, _, sites = bind(model, data)
     init = None
-    if sites.params and engine == "NUTS":
+    if sites.params and engine in ("NUTS", "MCLMC", "Metropolis"):
         init = fit_posterior(model, data, SVI(num_steps=5), key=jr.key(0))
         if not sites.latent:
             return

@@ -11,7 +11,16 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from inference_cases import ENGINES, HAS_PARAMS, LEADS, NO_LATENT, PROGRAMS, X, make_field
+from inference_cases import (
+    ENGINES,
+    HAS_PARAMS,
+    HOLDS_PARAMS,
+    LEADS,
+    NO_LATENT,
+    PROGRAMS,
+    X,
+    make_field,
+)
 
 import bayesfield as bf
 from bayesfield.inference import SVI, fit_posterior
@@ -29,6 +38,8 @@ FAST = {
     ("EnsembleMAP", "with_params"),
     ("NUTS", "field"),
     ("NUTS", "eight_schools"),
+    ("MCLMC", "field"),
+    ("MCLMC", "line"),
     ("Laplace", "eight_schools"),  # under a handler, which hides its signature
     ("Metropolis", "poisson"),
     ("Metropolis", "ordinal"),
@@ -40,7 +51,7 @@ PAIRS = [
     pytest.param(engine, program, marks=() if (engine, program) in FAST else pytest.mark.slow)
     for engine in ENGINES
     for program in PROGRAMS
-    if program not in NO_LATENT or engine not in ("NUTS", "Metropolis", "Laplace")
+    if program not in NO_LATENT or engine not in (*HOLDS_PARAMS, "Metropolis", "Laplace")
     if (engine, program) != ("Laplace", "mixture")  # whose likelihood it refuses by name
 ]
 pairs = pytest.mark.parametrize(("engine", "program"), PAIRS)
@@ -65,7 +76,7 @@ def start(program):
 @functools.cache
 def fit(engine, program, seed=0):
     model, data = PROGRAMS[program]()
-    init = start(program) if engine == "NUTS" and program in HAS_PARAMS else None
+    init = start(program) if engine in HOLDS_PARAMS and program in HAS_PARAMS else None
     return fit_posterior(model, data, ENGINES[engine](), key=jr.key(seed), init=init)
 
 
@@ -120,7 +131,7 @@ def test_predictions_have_chain_draw_and_plates_as_dims(engine, program):
 @pairs
 def test_the_same_key_gives_the_same_draws_and_another_key_others(engine, program):
     model, data = PROGRAMS[program]()
-    init = start(program) if engine == "NUTS" and program in HAS_PARAMS else None
+    init = start(program) if engine in HOLDS_PARAMS and program in HAS_PARAMS else None
     first, other = fit(engine, program), fit(engine, program, seed=1)
     again = fit_posterior(model, data, ENGINES[engine](), key=jr.key(0), init=init)
     for name, value in first.values().items():

@@ -214,16 +214,16 @@ def test_chains_that_go_on_make_the_draws_of_one_longer_fit():
 
 def test_what_has_no_chains_cannot_go_on(tmp_path):
     posterior = fitted()
-    with pytest.raises(TypeError, match="EnsembleMAP has none"):
+    with pytest.raises(TypeError, match="got one of EnsembleMAP"):
         posterior.extend(10)
     chains = fitted(NUTS(num_chains=1, num_warmup=10, num_samples=10))
     with pytest.raises(ValueError, match="`num_samples`"):
         chains.extend(0)
     chains.save(tmp_path / "chains")
-    with pytest.raises(ValueError, match=r"give data to load, `Posterior\.load"):
+    with pytest.raises(ValueError, match=r"Load it with them: `Posterior\.load"):
         Posterior.load(tmp_path / "chains", line).extend(10)
     posterior.save(tmp_path / "members")
-    with pytest.raises(ValueError, match="an engine without chains"):
+    with pytest.raises(ValueError, match="its engine has no chains"):
         Posterior.load(tmp_path / "members", line, DATA).extend(10)
 
 

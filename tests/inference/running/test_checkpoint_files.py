@@ -322,7 +322,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_fit(tmp_path, monkeypatch,
     whole = fitted()
     with monkeypatch.context() as patch:
         full(patch, after, error)
-        text = rf"`checkpoint` {tmp_path} can no longer .*: .*{os.strerror(error)}.* fit goes on"
+        text = rf"`checkpoint` {tmp_path} can no longer .*: .*{os.strerror(error)}.* fit continues"
         with pytest.warns(UserWarning, match=text) as caught:
             found = fitted(checkpoint=tmp_path)
     assert [w.category for w in caught].count(UserWarning) == 1

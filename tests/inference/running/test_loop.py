@@ -403,7 +403,7 @@ def pitfall(y=None):
 
 def test_members_that_died_are_kept_out_of_the_draws_and_named_in_the_settings():
     engine = EnsembleMAP(num_members=6, num_steps=100, optimizer=optax.sgd, learning_rate=0.05)
-    with pytest.warns(UserWarning, match=r"Lane \d of 6 became non-finite at step \d+"):
+    with pytest.warns(UserWarning, match=r"Member \d of 6 became non-finite at step \d+"):
         posterior = fit_posterior(pitfall, {"y": 0.0}, engine, key=jr.key(1))
     lost = posterior.settings["lost"]
     assert 0 < len(lost) < 6

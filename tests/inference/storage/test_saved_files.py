@@ -83,7 +83,7 @@ def refuse(path, text):
         Posterior.load(path, vector)
     said = str(raised.value)
     assert said.startswith(f"`load` expected `{path}` to have ")
-    assert "it is damaged. Save it anew, or take another copy." in said
+    assert "it is damaged. Save it again, or take another copy." in said
 
 
 def test_what_was_signed_anew_as_it_is_loads(file, tmp_path):

@@ -1,0 +1,124 @@
+"""Samplers on a field whose every weight is random: effective draws of f for their gradients.
+
+    python benchmarks/samplers.py --engine nuts mclmc --seed 6 7 8
+    python benchmarks/samplers.py --engine mclmc --seed 0 --set num_warmup=100 energy_tolerance=1e-4
+
+The families, the field, the data and the grid are those of believable.py. Each engine starts from
+the same `EnsembleMAP()`, whose gradients and seconds are not counted; gradients are those of all
+chains, of the warm-up too (of NUTS', whose trees are not kept, as many a step as of a draw).
+`quarters` are the RMSE over the GP's of the four quarters of the draws: chains that still travel
+improve.
+"""
+
+import argparse
+import ast
+import time
+import warnings
+
+import jax.random as jr
+import numpy as np
+from believable import (
+    FAMILIES,
+    MODELS,
+    NOISE,
+    contexts,
+    field_values,
+    gaussian_draws,
+    gaussian_process,
+    grid,
+    judge,
+    observe,
+)
+
+from bayesfield.inference import MCLMC, NUTS, EnsembleMAP, diagnose, fit_posterior
+
+ENGINES = {"nuts": NUTS, "mclmc": MCLMC}
+COLUMNS = (
+    "engine | family, seed | f median | f least | sigma | R-hat of f, max, median | of sigma | "
+    "RMSE / GP | quarters | coverage (GP) | CRPS / GP | sigma / 0.1 | sd of f | "
+    "energy variance, median (worst chain) | gradients | s"
+)
+
+
+def gradients_of(posterior, engine):
+    """Count the gradients of all chains, of the warm-up too."""
+    kept = float(posterior.stats["n_steps"].sum())
+    return kept * (1 + engine.num_warmup / posterior.num_draws)
+
+
+def row(name, engine, family, seed, start, data, reference):
+    """Fit, and print a row."""
+    begin = time.perf_counter()
+    posterior = fit_posterior(MODELS["all"], data, engine, init=start, key=jr.key(seed))
+    seconds = time.perf_counter() - begin
+    found = diagnose(posterior)
+    is_f = found["quantity"].values == "y_mean"
+    rhat, size = (found[n].values[0] for n in ("rhat", "ess_bulk"))
+    total = gradients_of(posterior, engine)
+    rate = 1000 * size / total
+    truth, gp = reference
+    values = field_values(posterior, *grid(1.2, 3.8, 14))
+    own = judge(values, truth)
+    chains = values.reshape(posterior.num_chains, posterior.num_draws, -1)
+    parts = np.array_split(chains, 4, axis=1)
+    quarters = [np.sqrt(((p.mean((0, 1)) - truth) ** 2).mean() / gp[0].mean()) for p in parts]
+    variance = posterior.stats.get("energy_variance", np.full((1, 1), np.nan)).mean(1)
+    cells = [
+        name,
+        f"{family}, {seed}",
+        f"{np.median(rate[is_f]):.2f}",
+        f"{rate[is_f].min():.2f}",
+        f"{rate[~is_f].min():.2f}",
+        f"{rhat[is_f].max():.3f}, {np.median(rhat[is_f]):.3f}",
+        f"{rhat[~is_f].max():.3f}",
+        f"{np.sqrt(own[0].mean() / gp[0].mean()):.2f}",
+        " ".join(f"{q:.2f}" for q in quarters),
+        f"{own[2].mean():.2f} ({gp[2].mean():.2f})",
+        f"{own[1].mean() / gp[1].mean():.2f}",
+        f"{posterior.draws['sigma'].mean() / NOISE:.3f}",
+        f"{own[3].mean():.4f}",
+        f"{np.median(variance):.1e} ({variance.max():.1e})",
+        f"{total / 1000:.0f}k",
+        f"{seconds:.0f}",
+    ]
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def settings(texts):
+    """Read `name=value`, where Python can read the value, else as a text."""
+    found = {}
+    for text in texts:
+        name, value = text.split("=")
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+    return found
+
+
+def main():
+    """Print a row for each family, seed and engine."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--engine", nargs="+", choices=ENGINES, default=[*ENGINES])
+    parser.add_argument("--seed", nargs="+", type=int, default=[0])
+    parser.add_argument("--families", type=int, default=1)
+    parser.add_argument("--set", nargs="+", default=[], help="settings of the engine, name=value")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print(f"| {COLUMNS} |\n|{'---|' * (COLUMNS.count('|') + 1)}")
+    for family in list(FAMILIES)[: args.families]:
+        for seed in args.seed:
+            a, x, y = observe(family, seed)
+            data = {"x": x[:, None], "z": contexts(a), "y": y}
+            inside = grid(1.2, 3.8, 14)
+            truth = np.asarray(FAMILIES[family](*inside))
+            reference = (truth, judge(gaussian_draws(*gaussian_process(a, x, y, *inside)), truth))
+            start = fit_posterior(MODELS["all"], data, EnsembleMAP(), key=jr.key(1000 + seed))
+            for name in args.engine:
+                engine = ENGINES[name](**settings(args.set))
+                label = " ".join([name, *args.set])
+                row(label, engine, family, seed, start, data, reference)
+
+
+if __name__ == "__main__":
+    main()

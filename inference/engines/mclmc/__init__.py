@@ -1,0 +1,1 @@
+"""`MCLMC`: microcanonical Langevin Monte Carlo, chains without an acceptance test."""

@@ -1,0 +1,198 @@
+"""The scale of Gaussian noise, integrated out of a program's density and drawn afterwards.
+
+Given all else, the density of the scale depends on the observations by two numbers alone, how many
+they are and the sum of their squared residuals: the integral is one over a line, done by the
+trapezoid rule about its peak, whose error falls faster than any power of the spacing. The draws of
+the scale given all else are made from the same density, so that a posterior has them as before.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Literal, jaxprs_in_params
+from jaxtyping import Array, PRNGKeyArray
+
+from bayesfield.checks import listed
+from bayesfield.private import needed_for
+
+from ..program.program import Data, Program, Values
+from ..program.sites import Sites
+from ..program.wrappers import bare
+from .laplace.curvature import log_joint
+
+NEWTON = 16  # steps to the peak, each by at most a factor of e
+BELOW, ABOVE = 10.0, 16.0  # in sds of the peak: its upper tail is the longer one
+SPACING = 0.5  # of the nodes, in sds
+FINE = 1025  # nodes that a draw is made from
+LINEAR = {
+    *("broadcast_in_dim", "reshape", "convert_element_type", "squeeze", "copy", "transpose"),
+    *("slice", "expand_dims"),
+}
+LN_2PI = 1.8378770664093453
+
+
+def noise_scale_of(
+    program: Program, data: Data, sites: Sites, wanted: str | None = None
+) -> tuple[str | None, str]:
+    """Return the site that can be integrated out, or None and why it cannot."""
+    if len(sites.observed) != 1 or sites.factors:
+        return None, "the program has several observed sites, or factors"
+    (outcome,) = sites.observed
+    if outcome.family != "Normal":
+        return None, f"`{outcome.name}` is no Normal"
+    reads = {spelt.rsplit(".", 1)[-1]: names for spelt, names in sites.reads[outcome.name].items()}
+    names = reads.get("scale", ())
+    found = [site for site in sites.latent if site.name in names]
+    if len(names) != 1 or len(found) != 1:
+        return None, f"the scale of `{outcome.name}` is not one latent site"
+    (site,) = found
+    if wanted not in (None, site.name):
+        return None, f"that scale is `{site.name}`"
+    latent = {other.name for other in sites.latent}
+    readers = [
+        f"`{reader}`"
+        for reader, parameters in sites.reads.items()
+        if reader in latent and any(site.name in read for read in parameters.values())
+    ]
+    if readers or site.name in reads.get("loc", ()):
+        also = listed(readers) if readers else f"the mean of `{outcome.name}`"
+        return None, f"{also} depends on `{site.name}` too"
+    if site.shape != () or not site.support.startswith("Positive(lower_bound=0.0"):
+        return None, f"`{site.name}` is not one number on (0, inf)"
+    if not _is_proportional(program, data, sites, site.name, outcome.name):
+        return None, f"the scale of `{outcome.name}` is not in proportion to `{site.name}`"
+    return site.name, ""
+
+
+def _is_proportional(program: Program, data: Data, sites: Sites, name: str, outcome: str) -> bool:
+    """Whether the scale of the outcome is the site's value times what does not depend on it."""
+    others = {s.name: jnp.zeros(s.shape, s.dtype) for s in (*sites.latent, *sites.params)}
+
+    def scale(value: Array) -> Array:
+        trace = program.trace(data, others | {name: value}, jax.random.key(0))
+        return bare(trace[outcome]["fn"])[0].scale
+
+    closed = jax.make_jaxpr(scale)(jnp.ones(()))
+    jaxpr, _ = needed_for(closed.jaxpr, [True], keep_inputs=True)
+    return _linear(jaxpr, [True])
+
+
+def _linear(jaxpr: Any, depends: list[bool]) -> bool:
+    """Whether the one result is linear in the inputs that count; all it is made by is looked at."""
+    moving = {v for v, yes in zip(jaxpr.invars, depends, strict=True) if yes}
+    for equation in jaxpr.eqns:
+        into = [not isinstance(a, Literal) and a in moving for a in equation.invars]
+        if not any(into):
+            continue
+        name, bodies = equation.primitive.name, [*jaxprs_in_params(equation.params)]
+        if name in ("jit", "pjit") and len(equation.outvars) == 1:
+            linear = _linear(getattr(bodies[0], "jaxpr", bodies[0]), into)
+        else:
+            linear = name in LINEAR or (name == "mul" and sum(into) == 1)
+            linear = linear or (name == "div" and not into[1])
+        if not linear:
+            return False
+        moving |= set(equation.outvars)
+    return jaxpr.outvars[0] in moving
+
+
+def without(position: Values, integrated: str | None) -> Values:
+    """Return a position less the site that is integrated out."""
+    return {name: value for name, value in position.items() if name != integrated}
+
+
+def log_density(
+    program: Program, data: Data, params: Values, position: Values, integrated: str | None
+) -> Array:
+    """Return the log joint density at an unconstrained position, one scale integrated out."""
+    if integrated is None:
+        return program.log_density(data, params, position)
+    rest, line = _parts(program, data, params, position, integrated)
+    return rest + line.log_integral()
+
+
+def completed(
+    program: Program,
+    data: Data,
+    params: Values,
+    position: Values,
+    integrated: str | None,
+    key: PRNGKeyArray,
+) -> Values:
+    """Return a position with the site that was integrated out, drawn given all else."""
+    if integrated is None:
+        return position
+    _, line = _parts(program, data, params, position, integrated)
+    return position | {integrated: line.draw(key)}
+
+
+class Line(NamedTuple):
+    """The density of the scale given all else, over its logarithm.
+
+    Attributes:
+        prior: The scale's prior.
+        number: How many residuals there are, by their weights.
+        squares: The sum of their squares, by their weights.
+    """
+
+    prior: Any
+    number: Array
+    squares: Array
+
+    def log_density(self, u: Array) -> Array:
+        """Return the log density of `u`, the logarithm of the scale, up to the evidence."""
+        prior = jnp.asarray(self.prior.log_prob(jnp.exp(u))) + u
+        return prior - self.number * (u + LN_2PI / 2) - self.squares * jnp.exp(-2 * u) / 2
+
+    def peak(self) -> tuple[Array, Array]:
+        """Return where the density is highest, and an sd by its curvature there; no derivatives."""
+        line = jax.tree.map(jax.lax.stop_gradient, self)
+        slope = jax.grad(line.log_density)
+
+        def curvature(u: Array) -> Array:  # at least that of half an observation
+            return jnp.maximum(-jax.grad(slope)(u), 0.5)
+
+        def step(_: Array, u: Array) -> Array:
+            return u + jnp.clip(slope(u) / curvature(u), -1.0, 1.0)
+
+        tiny = jnp.finfo(jnp.result_type(float)).tiny ** 0.5
+        start = jnp.log(line.squares / line.number + tiny) / 2
+        found = jax.lax.fori_loop(0, NEWTON, step, start)
+        return found, curvature(found) ** -0.5
+
+    def log_integral(self) -> Array:
+        """Return the logarithm of the integral over the scale."""
+        centre, sd = self.peak()
+        nodes = centre + sd * jnp.arange(-BELOW, ABOVE + SPACING / 2, SPACING)
+        return jax.nn.logsumexp(jax.vmap(self.log_density)(nodes)) + jnp.log(sd * SPACING)
+
+    def draw(self, key: PRNGKeyArray) -> Array:
+        """Draw the logarithm of the scale, from steps a fiftieth of its sd wide."""
+        centre, sd = self.peak()
+        steps = jnp.linspace(-BELOW, ABOVE, FINE)
+        key_step, key_within = jax.random.split(key)
+        weights = jax.vmap(self.log_density)(centre + sd * steps)
+        within = jax.random.uniform(key_within, minval=-0.5, maxval=0.5) * (steps[1] - steps[0])
+        return centre + sd * (steps[jax.random.categorical(key_step, weights)] + within)
+
+
+def _parts(
+    program: Program, data: Data, params: Values, position: Values, integrated: str
+) -> tuple[Array, Line]:
+    """Return the log density of all but the noise, and the density of its scale."""
+    at = position | {integrated: jnp.zeros(())}
+    values = program.constrain(data, params, at) | {integrated: jnp.ones(())}
+    trace = program.trace(data, params | values, jax.random.key(0))
+    (outcome,) = [s for s in trace.values() if s["type"] == "sample" and s["is_observed"]]
+    base, weight = bare(outcome["fn"])
+    if outcome["scale"] is not None:
+        weight = weight * outcome["scale"]
+    line = Line(
+        trace[integrated]["fn"],
+        jnp.sum(weight),
+        jnp.sum(weight * jnp.square((outcome["value"] - base.loc) / base.scale)),
+    )
+    rest = {n: s for n, s in trace.items() if n != integrated and not s.get("is_observed", False)}
+    known = jnp.sum(weight * jnp.log(jnp.broadcast_to(base.scale, weight.shape)))
+    return log_joint(rest, {}, position) - known, line

@@ -1,0 +1,114 @@
+"""What is to be fitted and how, once every check has passed."""
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from bayesfield.checks import scales_of, warn
+
+from .auto import choose
+from .engines.engine import AbstractEngine, check_subsampling
+from .predicting.labels import check_clashes
+from .program.binding import bind
+from .program.bound import BoundProgram
+from .program.described import described
+from .program.digests import digest
+from .program.fingerprint import program_digest
+from .program.roles_of_sites import check_fittable, with_outputs
+from .program.sites import Sites
+from .running.same_fit import layout_of
+from .start import Init, read_init
+
+MANY = 100  # values to infer: more are those of a network
+VERSIONS = ("bayesfield", "numpyro", "jax", "blackjax", "optax")
+
+
+class Plan(NamedTuple):
+    """Hold what a fit needs once every check has passed.
+
+    Attributes:
+        engine: The engine, with its defaults resolved.
+        bound: The program, its data and all of its sites. The engine sees `sites.inferred` only.
+        init: What the fit starts from.
+        joint: Whether the params are fitted together with one value of the sites.
+        outputs: The outputs that the user named, or None.
+        chosen: What `"auto"` chose and why; empty where the user named the engine.
+    """
+
+    engine: AbstractEngine
+    bound: BoundProgram
+    init: Init
+    joint: bool
+    outputs: tuple[str, ...] | None
+    chosen: str
+
+
+def planned(
+    model: Callable[..., Any],
+    data: Mapping[str, Any],
+    engine: AbstractEngine | None,
+    init: Any,
+    allow_nan: tuple[str, ...],
+    outputs: tuple[str, ...] | None,
+) -> Plan:
+    """Make every check that can refuse the fit, and return what they found."""
+    bound = bind(model, data, allow_nan=allow_nan)
+    bound = bound._replace(sites=with_outputs(bound.sites, outputs))
+    sites = bound.sites.inferred
+    check_fittable(bound.sites)
+    _name_scales(bound)
+    check_subsampling(sites)
+    check_clashes(bound.sites)
+    chosen = ""
+    if engine is None:
+        choice = choose(bound)
+        engine, chosen = choice.engine, choice.why
+        init = choice.init if init is None else init
+    read = read_init(bound, init, engine)
+    engine = engine.resolved(bound.program, bound.data, sites)
+    joint = _params_are_joint(engine, sites, read)
+    return Plan(engine, bound, read, joint, outputs, chosen)
+
+
+def _name_scales(bound: BoundProgram) -> None:
+    """Warn, before the fit, of arguments to a network that are far from order one."""
+    sites = bound.sites
+    numbers = sum(int(np.prod(s.shape)) for s in (*sites.inferred.latent, *sites.params))
+    if numbers > MANY:
+        found = scales_of({name: bound.data[name] for name in sites.feeds})
+        if found:
+            warn(" ".join(found))
+
+
+def identity_of(plan: Plan, key: PRNGKeyArray) -> dict[str, Any]:
+    """Describe a fit in JSON, so that the checkpoint of another fit is refused."""
+    program, data, sites = plan.bound
+    return {
+        "data": {
+            name: digest(value) if jax.tree.leaves(data[name]) else described(value)
+            for name, value in program.arguments(data).items()
+        },
+        "settings": described(plan.engine),
+        "init": plan.init.identity,
+        "key": digest(key),
+        "program": program_digest(program),
+        "layout": layout_of(plan.engine, sites.inferred),
+        "versions": {name: version(name) for name in (*VERSIONS, "jaxlib")},
+    }
+
+
+def _params_are_joint(engine: AbstractEngine, sites: Sites, init: Init) -> bool:
+    """Whether params are fitted to one value of the sites; warn if those of `init` were."""
+    if not sites.params or engine.params_fit != "held":
+        return bool(sites.params) and engine.params_fit == "point"
+    if init.joint:
+        warn(
+            f"`{init.name}`, given as `init`, fits the params together with one value of the "
+            "sites, so the trunk has fitted the noise, and chains on it may disagree. "
+            "`init=SVI(num_restarts=...)` fits the params to the spread of the sites instead."
+        )
+    return init.joint

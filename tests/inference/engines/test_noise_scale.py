@@ -1,0 +1,154 @@
+"""The scale of Gaussian noise: its integral and its draws against quadrature and closed forms."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from inference_cases import PROGRAMS, SEEN, X, Y, line
+from scipy import special, stats
+
+from bayesfield.inference import NUTS, fit_posterior
+from bayesfield.inference.engines.noise_scale import Line, log_density, noise_scale_of
+from bayesfield.inference.program.binding import bind
+
+PRIORS = {
+    "HalfNormal": (dist.HalfNormal(0.5), stats.halfnorm(scale=0.5)),
+    "HalfCauchy": (dist.HalfCauchy(1.0), stats.halfcauchy()),
+    "Exponential": (dist.Exponential(2.0), stats.expon(scale=0.5)),
+    "LogNormal": (dist.LogNormal(-1.0, 0.3), stats.lognorm(0.3, scale=np.exp(-1.0))),
+    "Gamma": (dist.Gamma(3.0, 2.0), stats.gamma(3.0, scale=0.5)),
+}
+
+
+def by_scipy(prior, count, squares):
+    """The log of the integral in float64, by the trapezoid rule on a grid that has all of it."""
+    u = np.linspace(-9.0, 12.0, 200_001)
+    noise = -count * (u + np.log(2 * np.pi) / 2) - squares * np.exp(-2 * u) / 2
+    return special.logsumexp(prior.logpdf(np.exp(u)) + u + noise) + np.log(u[1] - u[0])
+
+
+@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize(("count", "squares"), [(3.0, 0.8), (512.0, 5.1), (512.0, 2e4)])
+def test_the_integral_over_the_scale_is_that_of_quadrature(name, count, squares):
+    prior, theirs = PRIORS[name]
+    ours = Line(prior, jnp.asarray(count), jnp.asarray(squares)).log_integral()
+    expected = by_scipy(theirs, count, squares)
+    np.testing.assert_allclose(ours, expected, rtol=2e-6, atol=2e-4)
+    other = by_scipy(theirs, count, 1.1 * squares)
+    assert abs(ours - other) > 1e-2
+
+
+class RootInverseGamma(dist.Distribution):
+    """The scale whose square is inverse gamma: the conjugate prior."""
+
+    support = dist.constraints.positive
+
+    def log_prob(self, value):
+        return dist.InverseGamma(3.0, 0.2).log_prob(value**2) + jnp.log(2 * value)
+
+
+def test_a_conjugate_prior_gives_a_student_t():
+    residuals = np.random.default_rng(0).normal(size=20)
+    squares = jnp.asarray(np.sum(residuals**2))
+    ours = Line(RootInverseGamma(), jnp.asarray(20.0), squares).log_integral()
+    scale = np.sqrt(0.2 / 3.0) * np.eye(20)
+    exact = stats.multivariate_t(np.zeros(20), scale @ scale, df=6).logpdf(residuals)
+    np.testing.assert_allclose(ours, exact, rtol=1e-5)
+
+
+def test_its_draws_are_inverse_gamma_under_a_conjugate_prior():
+    line = Line(RootInverseGamma(), jnp.asarray(20.0), jnp.asarray(15.0))
+    draws = np.exp(jax.vmap(line.draw)(jr.split(jr.key(0), 4000)))
+    exact = stats.invgamma(3.0 + 10.0, scale=0.2 + 7.5)
+    assert stats.kstest(draws**2, exact.cdf).pvalue > 1e-3
+    assert stats.kstest(1.05 * draws**2, exact.cdf).pvalue < 1e-3
+
+
+def test_its_slope_is_that_of_the_density_it_integrates():
+    program, arrays, _ = bind(line, {"x": X, "y": Y})
+    slope = jax.grad(lambda s: log_density(program, arrays, {}, {"slope": s}, "sigma"))
+
+    def whole(s):  # the same by SciPy, differenced
+        squares = np.sum((Y - s * X) ** 2)
+        return by_scipy(stats.halfnorm(), 8.0, squares) + stats.norm.logpdf(s)
+
+    expected = (whole(0.6 + 1e-3) - whole(0.6 - 1e-3)) / 2e-3
+    np.testing.assert_allclose(slope(jnp.asarray(0.6)), expected, rtol=2e-3)
+
+
+def known_shape(x, shape, y=None, seen=None, weight=1.0):
+    """Each observation has its own sd, in proportion to one that is not known."""
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1))
+    with numpyro.plate("rows", x.shape[0]), numpyro.handlers.scale(scale=weight):
+        numpyro.sample("y", dist.Normal(slope * x, 2.0 * sigma * shape), obs=y, obs_mask=seen)
+
+
+@pytest.mark.parametrize("seen", [None, SEEN])
+def test_rows_with_sds_of_their_own_masked_or_weighted_count_as_they_should(seen):
+    data = {"x": X, "shape": 1.0 + X**2, "y": Y, "seen": seen, "weight": 0.7}
+    program, arrays, sites = bind(known_shape, data)
+    assert noise_scale_of(program, arrays, sites.inferred) == ("sigma", "")
+    ours = log_density(program, arrays, {}, {"slope": jnp.asarray(0.4)}, "sigma")
+
+    def joint(u):
+        at = {"slope": jnp.asarray(0.4), "sigma": jnp.asarray(u)}
+        return program.log_density(arrays, {}, at)
+
+    grid = jnp.linspace(-6.0, 4.0, 4001)
+    exact = jax.nn.logsumexp(jax.vmap(joint)(grid)) + jnp.log(grid[1] - grid[0])
+    np.testing.assert_allclose(ours, exact, rtol=1e-4)
+
+
+def two_scales(x, y=None):
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1))
+    slope = numpyro.sample("slope", dist.Normal(0, sigma))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * x, sigma), obs=y)
+
+
+def with_floor(x, y=None):
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(x, sigma + 0.1), obs=y)
+
+
+def squared(x, y=None):
+    variance = numpyro.sample("variance", dist.InverseGamma(2.0, 1.0))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(x, jnp.sqrt(variance)), obs=y)
+
+
+def bounded(x, y=None):
+    sigma = numpyro.sample("sigma", dist.Uniform(0.0, 1.0))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(x, sigma), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (two_scales, "`slope` depends on `sigma` too"),
+        (with_floor, "not in proportion to `sigma`"),
+        (squared, "not in proportion to `variance`"),
+        (bounded, r"not one number on \(0, inf\)"),
+    ],
+)
+def test_a_scale_that_cannot_be_integrated_out_is_left_and_refused_by_name(model, why):
+    data = {"x": X, "y": Y}
+    program, arrays, sites = bind(model, data)
+    name = "variance" if model is squared else "sigma"
+    assert noise_scale_of(program, arrays, sites.inferred)[0] is None
+    assert NUTS(integrate=True).resolved(program, arrays, sites).integrate is False
+    with pytest.raises(ValueError, match=f"`integrate` to be the scale of Gaussian noise.*{why}"):
+        fit_posterior(model, data, NUTS(integrate=name), key=jr.key(0))
+
+
+@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+def test_a_field_names_its_scale_and_a_count_has_none():
+    for name, expected in (("field", "sigma"), ("masked", "sigma"), ("poisson", None)):
+        program, arrays, sites = bind(*PROGRAMS[name]())
+        assert noise_scale_of(program, arrays, sites.inferred)[0] == expected
