@@ -304,6 +304,16 @@ def test_a_circle_of_imports_is_found():
     assert [*circles({"a": {"b"}, "b": {"c"}, "c": {"b"}})] == ["b", "c"]
 
 
+def test_no_file_is_longer_than_300_lines_and_no_function_than_60():
+    for path in (*PACKAGE.rglob("*.py"), *(PACKAGE / "inference").rglob("*.py")):
+        text = path.read_text()
+        assert len(text.splitlines()) <= 300, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                begin = node.body[1 if ast.get_docstring(node) and node.body[1:] else 0].lineno
+                assert node.end_lineno - begin < 60, f"{path}: {node.name}"
+
+
 def test_imports_are_read_as_python_reads_them(tmp_path):
     file = tmp_path / "a.py"
     file.write_text("from ..priors import Prior\nfrom . import siren\nimport numpyro.infer as i\n")

@@ -4,12 +4,15 @@ from typing import Any
 
 import numpy as np
 
+from bayesfield.checks import check_flag, check_size
+
 from ..engines.drive import Driven, Run, Stopwatch, drive
 from ..engines.fitted import Fitted
+from ..program.arguments import check_not_traced
 from ..program.bound import BoundProgram
 from ..program.described import described
 from ..running.safely import interrupts_held
-from ..storage.data_record import check_precision
+from ..storage.as_fitted import check_as_fitted
 from .convergence import with_verdict
 
 
@@ -17,12 +20,16 @@ def extend(
     bound: BoundProgram,
     fitted: Fitted,
     run: Run | None,
+    record: dict[str, Any] | None,
     num_samples: int,
     *,
-    record: dict[str, Any] | None,
     progress: bool,
 ) -> tuple[Fitted, Run]:
     """Continue the chains of a posterior; see `Posterior.extend`."""
+    check_not_traced("extend")
+    progress = check_flag("extend", "progress", progress)
+    check_as_fitted("extend", bound, record)
+    num_samples = check_size("extend", "num_samples", num_samples)
     if bound.data is None:
         raise ValueError(
             "`extend` expected a posterior that holds its data; got one that was loaded without. "
@@ -40,7 +47,6 @@ def extend(
             "`extend` expected a fit that ran to its end; got one that was cut short. Fit again, "
             "from a `checkpoint` if there is one, or with `init=posterior`."
         )
-    check_precision("extend", bound, record)
     watch = Stopwatch.started()
     with interrupts_held() as hold:
         driven = drive(

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_flag, check_key, check_path, check_size
+from bayesfield.checks import check_path
 
 from ..engines.drive import Run
 from ..engines.fitted import Fitted, Members
 from ..engines.laplace.linear import predictive
-from ..program.arguments import check_not_traced
 from ..program.bound import BoundProgram
-from ..program.fingerprint import unchanged
 from ..program.program import Program, tracing
 from ..program.sites import Data, Sites, Values
 from ..running.safely import Hold
-from ..storage.data_record import check_precision, shapes_of
+from ..storage.as_fitted import check_as_fitted
 from ..storage.files import load, save
 from .convergence import with_verdict
 from .datatree import build
@@ -130,10 +128,7 @@ class Posterior:
         return summary(self.sites, self.fitted)
 
     def values(self) -> Values:
-        """Return every latent site and param as `(chain, draw, *shape)`.
-
-        `bayesfield.realise(field, posterior.values(), name)` makes fields of them.
-        """
+        """Return every latent site and param, `(chain, draw, *shape)`, as `realise` takes them."""
         return self.draws | {name: value[self.trunk] for name, value in self.params.items()}
 
     @tracing
@@ -174,10 +169,8 @@ class Posterior:
             ValueError: The size of a latent site's plate changed; an unknown site.
             NotImplementedError: A site without a value cannot be drawn; a variance is unknown.
         """
-        check_not_traced("predict", data, key)
-        key = check_key("predict", key)
-        self.check_unchanged("predict")
-        return predicted(self.bound, self.fitted, data, key=key, sites=sites, batch_size=batch_size)
+        own = self.bound, self.fitted, self.record
+        return predicted(*own, data, key=key, sites=sites, batch_size=batch_size)
 
     @tracing
     def log_likelihood(self, data: Mapping[str, Any]) -> "xr.Dataset":
@@ -195,8 +188,7 @@ class Posterior:
             ValueError: The size of a latent site's plate changed; no observed site.
             NotImplementedError: A site's distribution has no density.
         """
-        self.check_unchanged("log_likelihood")
-        return log_likelihoods(self.bound, self.fitted, data)
+        return log_likelihoods(self.bound, self.fitted, self.record, data)
 
     def to_datatree(
         self,
@@ -221,9 +213,8 @@ class Posterior:
             (with the `trunk` of each draw if there are params), log_likelihood and observed_data
             of every observed site, log_prior, constant_data, and on request posterior_predictive
             of the outputs. log_likelihood leaves out values that are masked or NaN, as `az.loo`
-            needs it: an only axis keeps the indices of the rest as its coordinates; several become
-            one, `<site>_seen`, with the indices in each as coordinates. Without the data there are
-            posterior (latent sites alone), sample_stats and the prior.
+            needs it; its axis, or of several `<site>_seen`, has the indices of the rest. Without
+            the data there are posterior (latent sites alone), sample_stats and the prior.
         """
         self.check_unchanged("to_datatree")
         fitted = self.fitted if trunk is None else self.only_trunk(trunk).fitted
@@ -232,8 +223,7 @@ class Posterior:
     def extend(self, num_samples: int, *, progress: bool = True) -> "Posterior":
         """Continue the chains for `num_samples` more draws each.
 
-        The result has the draws that one longer fit would have made: the key of a step depends on
-        its number alone, and the warm-up is not repeated. Params stay as they are.
+        The draws are those that one longer fit would have made; the warm-up is not repeated.
 
         Args:
             num_samples: Draws to add to each chain.
@@ -246,14 +236,8 @@ class Posterior:
             TypeError: The engine has no chains.
             ValueError: The posterior was loaded without its data, or its fit was cut short.
         """
-        check_not_traced("extend")
-        progress = check_flag("extend", "progress", progress)
-        self.check_unchanged("extend")
-        num_samples = check_size("extend", "num_samples", num_samples)
-        longer = extend(
-            self.bound, self.fitted, self.run, num_samples, record=self.record, progress=progress
-        )
-        return self._with(*longer)
+        own = self.bound, self.fitted, self.run, self.record
+        return self._with(*extend(*own, num_samples, progress=progress))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything but the training data and the program's code to one file.
@@ -267,8 +251,7 @@ class Posterior:
 
         Raises:
             FileNotFoundError: The directory does not exist.
-            TypeError: An argument in the data is not an array, int, bool, string, None, or a dict,
-                list or tuple of these.
+            TypeError: An argument is no array, int, bool, string, None, dict, list or tuple.
         """
         check_path("save", "path", path)
         save(path, self.bound, self.fitted, self.record, self.run)
@@ -298,35 +281,20 @@ class Posterior:
                 another program, other data or another precision than this process works in.
 
         Warns:
-            UserWarning: The file was written with other versions of the libraries, so that it
-                cannot be told whether the program still computes the same.
+            UserWarning: Versions differ: whether the program computes the same is not known.
         """
         check_path("load", "path", path)
         return cls.of(*load(path, model, data))
 
     @tracing
     def check_unchanged(self, call: str) -> None:
-        """Raise if the program computes something else now than when it was fitted.
-
-        Raises:
-            ValueError: Something that the program reads from outside has changed.
-        """
-        check_precision(call, self.bound, self.record)
-        record = self.record if self.data is None else None
-        shapes = self.data if record is None else shapes_of(record)[0]
-        unchanged(call, self.program, shapes)
+        """Raise a ValueError if the program computes something else now than when it was fitted."""
+        check_as_fitted(call, self.bound, self.record)
 
     def only_trunk(self, trunk: int) -> "Posterior":
         """Return the draws of one trunk: its chains, or its share of one chain.
 
-        Members are those on this trunk; losses stay those of the whole fit. If there were several
-        trunks, `extend` cannot continue the chains of one alone.
+        Losses stay those of the whole fit, and `extend` cannot continue one trunk of several.
         """
-        check_size("only_trunk", "trunk", trunk, least=0)
-        if trunk >= self.num_trunks:
-            raise ValueError(
-                f"`only_trunk` expected `trunk` to be below {self.num_trunks}; got {trunk}."
-            )
-        if self.num_trunks == 1:
-            return self
-        return self._with(of_trunk(self.fitted, trunk), None)
+        alone = of_trunk(self.fitted, trunk)
+        return self if alone is None else self._with(alone, None)

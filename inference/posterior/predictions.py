@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_size, check_texts
+from bayesfield.checks import check_key, check_size, check_texts
 
 from ..engines.fitted import Fitted
 from ..predicting.labels import Labelled, axis_names, labelled
 from ..predicting.replays import observations, replay
 from ..predicting.run import run_program
+from ..program.arguments import check_not_traced
 from ..program.bound import BoundProgram
+from ..storage.as_fitted import check_as_fitted
 from .ranges import outside_of_fit
 from .ready import on_new_data
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 def predicted(
     bound: BoundProgram,
     fitted: Fitted,
+    record: dict[str, Any] | None,
     data: Mapping[str, Any],
     *,
     key: PRNGKeyArray,
@@ -31,6 +34,9 @@ def predicted(
 ) -> "xr.Dataset":
     """Run the program on new data at each draw; see `Posterior.predict`."""
     call = "predict"
+    check_not_traced(call, data, key)
+    key = check_key(call, key)
+    check_as_fitted(call, bound, record)
     if batch_size is not None:
         check_size(call, "batch_size", batch_size)
     if sites is not None:
@@ -58,8 +64,11 @@ def predicted(
     return result
 
 
-def log_likelihoods(bound: BoundProgram, fitted: Fitted, data: Mapping[str, Any]) -> "xr.Dataset":
+def log_likelihoods(
+    bound: BoundProgram, fitted: Fitted, record: dict[str, Any] | None, data: Mapping[str, Any]
+) -> "xr.Dataset":
     """Return the log density of new observations; see `Posterior.log_likelihood`."""
+    check_as_fitted("log_likelihood", bound, record)
     ready = on_new_data(bound, fitted, "log_likelihood", data, fill=False)
     observed = {site.name: site for site in ready.sites.observed}
     if not observed:

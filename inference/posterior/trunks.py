@@ -3,12 +3,25 @@
 import jax
 import numpy as np
 
+from bayesfield.checks import check_size
+
 from ..engines.fitted import Fitted, Members
 from ..program.sites import Values
 
 
-def of_trunk(fitted: Fitted, trunk: int) -> Fitted:
-    """Return the draws of one trunk: its chains, or its share of one chain."""
+def of_trunk(fitted: Fitted, trunk: int) -> Fitted | None:
+    """Return the draws of one trunk, its chains or its share of one; None where there is no other.
+
+    Raises:
+        ValueError: There is no such trunk.
+    """
+    check_size("only_trunk", "trunk", trunk, least=0)
+    if trunk >= fitted.num_trunks:
+        raise ValueError(
+            f"`only_trunk` expected `trunk` to be below {fitted.num_trunks}; got {trunk}."
+        )
+    if fitted.num_trunks == 1:
+        return None
     mine = fitted.trunk == trunk
     chains = mine.any(1)
     draws = mine[chains][0]  # all draws of a chain on one trunk, or its share of a chain on several
