@@ -60,14 +60,33 @@ def noise_scale_of(
         return None, f"{also} depends on `{site.name}` too"
     if site.shape != () or not site.support.startswith("Positive(lower_bound=0.0"):
         return None, f"`{site.name}` is not one number on (0, inf)"
+    if _has_weighted_priors(program, data, sites):  # NumPyro weighs their Jacobians too
+        return None, "`handlers.scale` weighs the priors"
     if not _is_proportional(program, data, sites, site.name, outcome.name):
         return None, f"the scale of `{outcome.name}` is not in proportion to `{site.name}`"
     return site.name, ""
 
 
+def _anywhere(sites: Sites) -> Values:
+    """Return a value of each site's shape, at which the program can be traced."""
+    return {s.name: jnp.zeros(s.shape, s.dtype) for s in (*sites.latent, *sites.params)}
+
+
+def _has_weighted_priors(program: Program, data: Data, sites: Sites) -> bool:
+    """Whether a handler multiplies the log density of a latent site."""
+    found: list[bool] = []
+
+    def look(values: Values) -> None:
+        trace = program.trace(data, values, jax.random.key(0))
+        found.extend(trace[site.name]["scale"] is not None for site in sites.latent)
+
+    jax.eval_shape(look, _anywhere(sites))
+    return any(found)
+
+
 def _is_proportional(program: Program, data: Data, sites: Sites, name: str, outcome: str) -> bool:
     """Whether the scale of the outcome is the site's value times what does not depend on it."""
-    others = {s.name: jnp.zeros(s.shape, s.dtype) for s in (*sites.latent, *sites.params)}
+    others = _anywhere(sites)
 
     def scale(value: Array) -> Array:
         trace = program.trace(data, others | {name: value}, jax.random.key(0))
@@ -168,7 +187,7 @@ class Line(NamedTuple):
         return jax.nn.logsumexp(jax.vmap(self.log_density)(nodes)) + jnp.log(sd * SPACING)
 
     def draw(self, key: PRNGKeyArray) -> Array:
-        """Draw the logarithm of the scale, from steps a fiftieth of its sd wide."""
+        """Draw the logarithm of the scale, from steps a fortieth of its sd wide."""
         centre, sd = self.peak()
         steps = jnp.linspace(-BELOW, ABOVE, FINE)
         key_step, key_within = jax.random.split(key)

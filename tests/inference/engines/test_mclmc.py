@@ -188,6 +188,8 @@ def test_priors_that_are_no_normal_have_their_spread_and_flat_ones_have_one():
     logit -= np.log1p(-np.exp(logit))
     np.testing.assert_allclose(prior_sds(beta, jnp.zeros(())), logit.std(), rtol=0.2)
     flat = dist.ImproperUniform(dist.constraints.real, (), (3,))
+    undrawn = dist.TruncatedDistribution(dist.StudentT(3.0), low=0.0)  # NumPyro's asks for TFP
+    np.testing.assert_array_equal(prior_sds(undrawn, jnp.zeros(2)), np.ones(2))
     np.testing.assert_array_equal(prior_sds(flat, jnp.zeros(3)), np.ones(3))
     apart = dist.Normal(0.0, jnp.array([0.1, 10.0])).to_event(1)
     np.testing.assert_allclose(prior_sds(apart, jnp.zeros(2)), [0.1, 10.0])

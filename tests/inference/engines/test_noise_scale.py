@@ -135,6 +135,7 @@ def bounded(x, y=None):
         (with_floor, "not in proportion to `sigma`"),
         (squared, "not in proportion to `variance`"),
         (bounded, r"not one number on \(0, inf\)"),
+        (numpyro.handlers.scale(line, scale=0.25), "weighs the priors"),
     ],
 )
 def test_a_scale_that_cannot_be_integrated_out_is_left_and_refused_by_name(model, why):
