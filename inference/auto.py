@@ -4,10 +4,10 @@ The rule, with what it rests on in `benchmarks/DEFAULTS.md`:
 
 - A program of few values is sampled: `NUTS()`.
 - Of many values, a network's, `Laplace()` covers nearly as well as NUTS in a fraction of its time;
-  where params are learnt beside them, about several of those, `init=SVI(num_restarts=4)`.
-- It holds a Jacobian of rows by values. Where that is large, `SVI()`, whose noise scale is right
-  where there are many rows.
-- A plate that takes a part of its rows leaves `SVI()`.
+  where params are learnt too, for each of four sets of them, `init=SVI(num_restarts=4)`.
+- `Laplace` holds a Jacobian of rows by values. Where that is large, `SVI()`, whose noise scale is
+  right where there are many rows.
+- A plate that takes a part of its rows, or a program of params alone, leaves `SVI()`.
 - What `Laplace` has no Fisher information for is sampled, from `EnsembleMAP()`, or with params from
   `SVI(num_restarts=4)`.
 """
@@ -22,8 +22,8 @@ from .engines.laplace.laplace import Laplace
 from .engines.nuts.nuts import NUTS
 from .engines.svi.svi import SVI
 from .program.bound import BoundProgram
+from .program.sites import FEW
 
-FEW = 100  # values to infer: more are those of a network
 LARGE = 10_000_000  # entries of a Jacobian of rows by values
 
 
@@ -58,17 +58,21 @@ def _choice(bound: BoundProgram) -> Choice:
         f", {params} learnt" if params else ""
     )
     several = SVI(num_restarts=4) if params else None
-    if sites.subsampled or not sites.latent:
-        return Choice(SVI(), None, f"{size}; what else there is needs every row, and a site")
+    if sites.subsampled:
+        return Choice(SVI(), None, f"{size}: a plate takes a part of its rows at each step")
+    if not sites.latent:
+        return Choice(SVI(), None, f"{size}: nothing to draw, only params to fit")
     if values <= FEW and not params:
         return Choice(NUTS(), None, f"{size}: few enough to sample")
     try:
         Laplace().check(sites, None)
     except ValueError as error:
         sampler = NUTS(num_trunks=4) if params else NUTS()
-        return Choice(sampler, several or EnsembleMAP(), f"{size}. {error}")
+        return Choice(sampler, several or EnsembleMAP(), f"{size}. {str(error).rstrip('.')}")
     if rows * values > LARGE:
         return Choice(SVI(), None, f"{size}: rows enough for `SVI`, and too many for `Laplace`")
     if params:
-        return Choice(Laplace(hold_params=True), several, f"{size}: a network with learnt values")
+        return Choice(
+            Laplace(hold_params=True), several, f"{size}: drawn on four sets of the learnt values"
+        )
     return Choice(Laplace(), None, f"{size}: a network")

@@ -122,7 +122,8 @@ def fit_unjudged(
     """
     call = "fit_posterior"
     check_not_traced(call, data, key)
-    engine = None if backend == "auto" else check_engine(call, "backend", backend)
+    auto = isinstance(backend, str) and backend == "auto"
+    engine = None if auto else check_engine(call, "backend", backend)
     key = check_key(call, key)
     progress = check_flag(call, "progress", progress)
     if isinstance(allow_nan, str):

@@ -5,7 +5,6 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import scales_of, warn
@@ -19,11 +18,10 @@ from .program.described import described
 from .program.digests import digest
 from .program.fingerprint import program_digest
 from .program.roles_of_sites import check_fittable, with_outputs
-from .program.sites import Sites
+from .program.sites import FEW, Sites
 from .running.same_fit import layout_of
 from .start import Init, read_init
 
-MANY = 100  # values to infer: more are those of a network
 VERSIONS = ("bayesfield", "numpyro", "jax", "blackjax", "optax")
 
 
@@ -76,10 +74,8 @@ def planned(
 
 def _name_scales(bound: BoundProgram) -> None:
     """Warn, before the fit, of arguments to a network that are far from order one."""
-    sites = bound.sites
-    numbers = sum(int(np.prod(s.shape)) for s in (*sites.inferred.latent, *sites.params))
-    if numbers > MANY:
-        found = scales_of({name: bound.data[name] for name in sites.feeds})
+    if bound.sites.size > FEW:
+        found = scales_of({name: bound.data[name] for name in bound.sites.feeds})
         if found:
             warn(" ".join(found))
 

@@ -97,8 +97,9 @@ def check_engine(call: str, name: str, engine: Any) -> AbstractEngine:
     """Return the engine, or the one of that name with its defaults."""
     if isinstance(engine, str):
         if engine not in ENGINES:
+            also = ' or "auto"' if (call, name) == ("fit_posterior", "backend") else ""
             raise ValueError(
-                f"`{call}` expected `{name}` to be one of {sorted(ENGINES)}; got {engine!r}."
+                f"`{call}` expected `{name}` to be one of {sorted(ENGINES)}{also}; got {engine!r}."
                 f"{close_match(engine, [*ENGINES])}"
             )
         return ENGINES[engine]()

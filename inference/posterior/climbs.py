@@ -16,14 +16,12 @@ import numpy as np
 
 from ..engines.fitted import Fitted
 from ..program.bound import BoundProgram
+from ..program.sites import FEW
 from .explained import Explained
 from .findings import Finding, finding, narrower
 
 TREND = 4.0
 FAR = 1.0  # posterior sds; `Laplace` leaves a start out beyond the same distance
-# Along many directions of a network's weights no mode is near. With more values than this a
-# distance alone is a note, except for `Laplace`, whose Gaussian it concerns.
-MANY = 100
 HUGE = 50.0  # nats for each value: the residuals are ten noise scales long
 FIRST = (
     "Scale arguments and observations to order one; then more steps (`num_steps`), then another "
@@ -113,7 +111,9 @@ def _distant(
     if share < 0.01:
         return None
     falls = loss_trend(losses) > TREND
-    sure = _size(bound) <= MANY or "log_evidence" in fitted.stats or falls.any()
+    # Along many directions of a network's weights no mode is near: there a distance alone is a
+    # note, except for `Laplace`, whose Gaussian it concerns.
+    sure = bound.sites.size <= FEW or "log_evidence" in fitted.stats or falls.any()
     guide = ", then another `guide`" if fitted.said["engine"] == "SVI" else ""
     return finding(
         f"The climb ended {worst:.2g} posterior sds from its mode",
@@ -125,11 +125,6 @@ def _distant(
         f"{narrower(share)} too narrow",
         change=f"{FIRST}{guide}.",
     )
-
-
-def _size(bound: BoundProgram) -> int:
-    sites = (*bound.sites.inferred.latent, *bound.sites.params)
-    return sum(int(np.prod(site.shape)) for site in sites)
 
 
 def _falling(losses: np.ndarray) -> Finding | None:

@@ -2,10 +2,12 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from jaxtyping import PyTree
 
 Values = dict[str, Any]  # by site; JAX arrays inside a trace, NumPy arrays in a result
 Data = PyTree
+FEW = 100  # numbers to infer: a program with more is taken to hold a network
 
 
 class Site(NamedTuple):
@@ -71,6 +73,11 @@ class Sites(NamedTuple):
     def subsampled(self) -> list[str]:
         """Plates that take a part of their data: there the density is an estimate."""
         return [name for name, (size, subsample) in self.plates.items() if subsample != size]
+
+    @property
+    def size(self) -> int:
+        """How many numbers are inferred: latent values, and values of params."""
+        return sum(int(np.prod(site.shape)) for site in (*self.inferred.latent, *self.params))
 
     @property
     def inferred(self) -> "Sites":

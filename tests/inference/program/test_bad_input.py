@@ -146,7 +146,7 @@ REFUSED = {
                      r"reads the values of an array in Python \(.*inference_cases\.py:\d+: "
                      r"if x\.mean\(\) > 0.*Compute what it reads beforehand"),
     "engine's name": (line, DATA, "hmc", {}, ValueError,
-                      r"one of \['ensemble_map', 'laplace', 'mclmc', 'nuts', 'svi'\]; got 'hmc'"),
+                      r"one of \['ensemble_map', .*'svi'\] or \"auto\"; got 'hmc'"),
     "engine's class": (line, DATA, SVI, {}, TypeError,
                        r"expected `backend` to be an engine.*got SVI itself"),
     "another object": (line, DATA, optax.adam(1e-3), {}, TypeError,
