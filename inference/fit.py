@@ -23,6 +23,7 @@ from bayesfield.checks import (
 from .engines.drive import Driven, Stopwatch, drive
 from .engines.engine import AbstractEngine
 from .plan import VERSIONS, Plan, identity_of, planned
+from .posterior.convergence import with_verdict
 from .posterior.posterior import Posterior
 from .program.arguments import check_not_traced
 from .program.described import described
@@ -101,7 +102,8 @@ def fit_posterior(
             checkpoint=checkpoint,
             outputs=outputs,
         )
-        return posterior.judged(hold, "fit_posterior")
+        fitted = with_verdict(hold, "fit_posterior", posterior.bound, posterior.fitted)
+        return Posterior.of(posterior.bound, fitted, run=posterior.run)
 
 
 def fit_unjudged(

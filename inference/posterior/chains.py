@@ -25,7 +25,7 @@ from ..engines.fitted import Fitted
 from ..program.bound import BoundProgram
 from .findings import WARNED, Finding, finding, narrower
 from .mixing import Mixing, rhat_by_chance
-from .unadjusted import energy_finding
+from .unadjusted import energy_finding, few_values
 
 BAD_RHAT = 1.1  # always reported, even if chance could explain it
 DOUBT = 0.1  # the share of runs that would show chains disagreeing as little as these
@@ -54,7 +54,7 @@ def chain_findings(
     )
     alone = None if mixes is not None and mixes.severity == "warning" else depth
     others = [_one_chain(fitted), _divergences(fitted), _energy(fitted)]
-    return [mixes, alone, *others, energy_finding(fitted)]
+    return [mixes, alone, *others, energy_finding(fitted), few_values(bound, fitted)]
 
 
 def mixing_finding(

@@ -16,10 +16,8 @@ from ..engines.laplace.linear import predictive
 from ..program.bound import BoundProgram
 from ..program.program import Program, tracing
 from ..program.sites import Data, Sites, Values
-from ..running.safely import Hold
 from ..storage.as_fitted import check_as_fitted
 from ..storage.files import load, save
-from .convergence import with_verdict
 from .datatree import build
 from .extend import extend
 from .predictions import log_likelihoods, predicted
@@ -90,10 +88,6 @@ class Posterior:
         parts = {name: part for name, part in fitted._asdict().items() if name != "report"}
         parts |= {"modes": fitted.modes or {}, "settings": fitted.said}
         return cls(**bound._asdict(), **parts, record=record, run=run)
-
-    def judged(self, hold: Hold, call: str) -> "Posterior":
-        """Judge the fit, warn once of all that is wrong, and keep it in `settings["judged"]`."""
-        return self._with(with_verdict(hold, call, self.bound, self.fitted), self.run)
 
     def _with(self, fitted: Fitted, run: Run | None) -> "Posterior":
         return Posterior.of(self.bound, fitted, self.record, run)

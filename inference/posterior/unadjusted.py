@@ -10,10 +10,26 @@ not show in it.
 import numpy as np
 
 from ..engines.fitted import Fitted
+from ..program.bound import BoundProgram
+from ..program.sites import FEW
 from .findings import Finding, finding, narrower
 
 KNOWN, BIAS = 2e-3, 0.05  # at such a variance, this share of the variance of f: a rule of thumb
 CHANCE = 2.0  # how far above its tolerance a chain's variance may be by chance
+
+
+def few_values(bound: BoundProgram, fitted: Fitted) -> Finding | None:
+    """Note that such chains are not to be relied on where there are few values."""
+    size = bound.sites.size
+    if "energy_variance" not in fitted.stats or size > FEW:
+        return None
+    return finding(
+        f"The program has {size} values, and the chains no acceptance test",
+        size,
+        share=0.0,
+        effect="a chain may stay in a tail where it should not be, and nothing here shows it",
+        change="`NUTS()` is exact, and costs little for so few values.",
+    )
 
 
 def energy_finding(fitted: Fitted) -> Finding | None:

@@ -1,4 +1,4 @@
-"""Microcanonical Langevin Monte Carlo: its settings, and what is made of its chains."""
+"""Microcanonical Langevin Monte Carlo: its settings, and the posterior made from its chains."""
 
 from collections.abc import Callable
 
@@ -19,18 +19,20 @@ from .sampler import Motion
 class MCLMC(AbstractChainEngine):
     """Microcanonical Langevin Monte Carlo: for a field whose every weight is random.
 
-    A chain moves at a fixed speed and is turned by the gradient, without an acceptance test: a step
-    costs two gradients, whatever the number of values. (One that changes the energy grossly is
-    undone, and counts as `diverging`.) In return draws are a little off, the more the longer
-    the steps. How far is told by the variance of the change of the energy in a step, over the
-    number of values, which tuning brings to `energy_tolerance`, in the warm-up and ever less while
-    draws are kept; `diagnose` says where the draws exceed it. A posterior by `NUTS` of the same
-    program, or one by a tenth of the tolerance, shows what is left. See benchmarks/SAMPLERS.md: of
-    few values, or where exactness counts more than time, take `NUTS`.
+    A chain moves at a fixed speed, and the gradient turns it. There is no acceptance test, so a
+    step costs two gradients whatever the number of values, and the draws have a bias that grows
+    with the step size. What shows it is how much a step changes the energy, which an exact step
+    would keep: tuning brings the variance of that change, over the number of values, to
+    `energy_tolerance`, and `diagnose` says where the draws exceed it. To see what bias is left,
+    fit again with a tenth of the tolerance, or by `NUTS`. A step that changes the energy grossly
+    is undone, and the draw counts as `diverging`.
 
-    The metric is one scale for each site, half way between its prior's and that of what the data
-    say of it at the start. Chains from modes are on their way for long, and the warm-up is there
-    for them to arrive: it is long on purpose.
+    For few values, or where exactness counts more than time, take `NUTS`: there a chain may stay
+    too long in a tail, and no statistic shows it (benchmarks/SAMPLERS.md).
+
+    The metric is one scale for each site, half way between that of its prior and that of what the
+    data say of it at the start. The warm-up is long because chains that start at a mode take long
+    to reach where the posterior's mass lies.
 
     Params are held at the values that `init` gives them: a trunk each, `num_chains` chains on
     each trunk. A program without params has one trunk. Chains start at the members of `init`.
@@ -48,8 +50,12 @@ class MCLMC(AbstractChainEngine):
         integrate: The scale of Gaussian noise that is integrated out, and drawn given all else:
             True for the one there is, if there is one; a name; or False. It is a positive site that
             the only observed site, a Normal, reads as its scale and nothing else reads.
-        batch_size: How many chains are mapped at once; None for so many as stay in cache.
+        batch_size: How many chains are mapped at once; None for as many as fit in the cache.
         init_strategy: Where chains start without `init`.
+
+    Examples:
+        >>> from bayesfield.inference import MCLMC, EnsembleMAP, fit_posterior
+        >>> fit_posterior(model, data, MCLMC(), init=EnsembleMAP(), key=key)  # doctest: +SKIP
 
     References:
         Robnik, De Luca, Silverstein, Seljak, Microcanonical Hamiltonian Monte Carlo, JMLR 2023.

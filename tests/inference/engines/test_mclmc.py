@@ -13,10 +13,10 @@ import pytest
 from inference_cases import X, Y, line, with_params
 from jax.flatten_util import ravel_pytree
 
-from bayesfield.inference import MCLMC, NUTS, Posterior, fit_posterior
+from bayesfield.inference import MCLMC, NUTS, Posterior, diagnose, fit_posterior
 from bayesfield.inference.engines.laplace.curvature import curvature_at
 from bayesfield.inference.engines.site_metric import information, prior_sds, site_scales
-from bayesfield.inference.posterior.unadjusted import energy_finding
+from bayesfield.inference.posterior.unadjusted import energy_finding, few_values
 from bayesfield.inference.program.binding import bind
 
 SHORT = MCLMC(num_chains=2, num_warmup=60, num_samples=30, num_steps=5)
@@ -228,3 +228,14 @@ def test_nuts_takes_the_metric_by_site_and_keeps_it():
     flat = np.square(ravel_pytree(scales)[0])
     assert any(np.allclose(leaf[0], flat, rtol=0.2) for leaf in held)
     assert fit.stats["acceptance_rate"].mean() > 0.5
+
+
+@quiet
+def test_of_few_values_a_note_says_that_tails_are_not_known():
+    program = fitted_line()
+    assert [n for n in diagnose(program).notes if "no acceptance test" in str(n)]
+    many = program.bound._replace(
+        sites=program.sites._replace(latent=(program.sites.latent[0]._replace(shape=(101,)),))
+    )
+    assert few_values(many, program.fitted) is None
+    assert few_values(program.bound, program.fitted._replace(stats={})) is None
