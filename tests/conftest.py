@@ -11,9 +11,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / "build" / "jax-cac
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import jax  # noqa: E402
-import jaxtyping  # noqa: E402 -- it imports JAX, which reads the above
-import pytest  # noqa: E402
+import jax  # noqa: E402 -- it reads the above when it is imported
+import jaxtyping  # noqa: E402 -- it imports JAX
+import pytest  # noqa: E402 -- jaxtyping comes before it
 
 # Every annotation in bayesfield is checked in every test; BAYESFIELD_TYPECHECK=0 leaves that out.
 if os.environ.get("BAYESFIELD_TYPECHECK", "1") != "0":

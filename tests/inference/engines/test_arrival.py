@@ -13,6 +13,7 @@ import bayesfield as bf
 from bayesfield.inference import SVI, EnsembleMAP, fit_posterior
 from bayesfield.inference.engines.arrival import distance_of_guide, distance_to_mode
 
+# Climbs are cut short on purpose: how far they came is what is measured.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning"),
 ]

@@ -20,6 +20,7 @@ from bayesfield.inference.posterior.unadjusted import energy_finding, few_values
 from bayesfield.inference.program.binding import bind
 
 SHORT = MCLMC(num_chains=2, num_warmup=60, num_samples=30, num_steps=5)
+# A few short chains: what is tested is not what they converge to.
 quiet = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 
 

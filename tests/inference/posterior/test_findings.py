@@ -27,6 +27,7 @@ from bayesfield.inference.posterior.convergence import warn_about
 from bayesfield.inference.posterior.findings import narrower, ordered
 from bayesfield.inference.posterior.summary import verdict
 
+# Bad fits are made on purpose, and their findings read from `diagnose`.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning"),
 ]

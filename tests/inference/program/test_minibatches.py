@@ -10,6 +10,7 @@ from numpyro.infer.autoguide import AutoDelta
 
 from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, fit_posterior
 
+# Fits of a few steps, which have not arrived and say so: what is tested is something else.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning"),
 ]

@@ -22,6 +22,7 @@ from bayesfield.inference.running import crew, loop
 from bayesfield.inference.running.clock import Clock
 from bayesfield.inference.running.safely import Hold, after_the_draws, interrupts_held
 
+# Fits are interrupted early on purpose, and have not arrived.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 
 

@@ -15,6 +15,7 @@ from inference_cases import X, Y
 
 from bayesfield.inference import NUTS, EnsembleMAP, Posterior, diagnose, fit_posterior, score
 
+# Fits of a few steps: what is compared is their draws, bit for bit.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 ENGINES = (
     EnsembleMAP(num_members=2, num_steps=30),

@@ -20,6 +20,7 @@ from inference_cases import X, Y, line
 from bayesfield.inference import NUTS, Posterior, fit_posterior
 from bayesfield.inference.storage import archive
 
+# A few draws are all that a file needs.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 
 DATA = {"x": X, "y": Y}
