@@ -15,7 +15,7 @@ import numpyro
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from .blueprint import blueprint_of, is_param
-from .checks import check_flag, close_match, described, numeric
+from .checks import check_flag, close_match, described, listed, numeric
 from .priors import Frozen, Prior, dotted, is_placeholder, leaves_with_paths
 from .private import in_program, plates_around
 
@@ -50,9 +50,9 @@ def random_field(name: str, field: PyTree | Callable[[PRNGKeyArray], PyTree], *,
         )
     if not in_program():
         raise RuntimeError(
-            f"`random_field({name!r}, ...)` was called outside of a NumPyro program: no handler is "
-            "active. Call it in a model, and run the model by an inference engine or under "
-            "`numpyro.handlers.seed(model, key)`."
+            f"`random_field` expected to be called in a NumPyro program; got a call for {name!r} "
+            "outside of one, where no handler is active. Call it in a model, and run the model by "
+            "an inference engine or under `numpyro.handlers.seed(model, key)`."
         )
     learn = check_flag("random_field", "learn", learn)
     blueprint = blueprint_of("random_field", field, learn=learn)
@@ -60,7 +60,7 @@ def random_field(name: str, field: PyTree | Callable[[PRNGKeyArray], PyTree], *,
     def realised(path: str, index: int, leaf: Any) -> Any:
         site = f"{name}.{path}"
         if isinstance(leaf, Prior):
-            return _sample(site, leaf, remedy=f"under another name than {name!r}")
+            return _sample("random_field", site, leaf, remedy=f"under another name than {name!r}")
         if isinstance(leaf, Frozen):
             return jax.lax.stop_gradient(leaf.value)
         if not learn or not is_param(leaf):
@@ -68,8 +68,8 @@ def random_field(name: str, field: PyTree | Callable[[PRNGKeyArray], PyTree], *,
         value = numpyro.param(site, blueprint.initial(index))
         if value is None:
             raise ValueError(
-                f"`random_field` has no value for the param `{site}`: the program runs without a "
-                "key, so none can be drawn. Substitute the params, or run the program under "
+                f"`random_field` expected a value for the param `{site}`, or a key to draw one; "
+                "got neither. Substitute the params, or run the program under "
                 "`numpyro.handlers.seed`."
             )
         return jnp.asarray(value)
@@ -161,8 +161,8 @@ def _own_values(
     waiting = [s for s in waiting if isinstance(sites[s], Prior) or is_param(sites[s])]
     if unknown and waiting:
         raise ValueError(
-            f"`realise` found no leaf of the field for the values {unknown}."
-            f"{close_match(unknown[0], waiting)}"
+            f"`realise` expected `values` to name leaves of the field, of {listed(waiting)}; got "
+            f"{unknown}.{close_match(unknown[0], waiting)}"
         )
     for site in under.keys() & sites.keys():
         if not isinstance(under[site], jax.Array):
@@ -186,41 +186,43 @@ def drawn(module: PyTree) -> PyTree:
     kind = type(module).__name__
     if not in_program() and any(isinstance(leaf, Prior) for leaf in placed):
         raise RuntimeError(
-            f"This `{kind}` holds priors: it is a distribution over functions, and no handler is "
-            f'active to draw one. In a NumPyro program, `f = random_field("field", field)` gives '
-            "one to call; `numpyro.handlers.seed` around the call draws one to look at. To train "
-            "it by hand, leave `with_prior` out."
+            f"`{kind}` expected to be called in a NumPyro program, since it holds priors: it is a "
+            "distribution over functions; got a call where no handler is active to draw one. In a "
+            'program, `f = random_field("field", field)` gives one to call; '
+            "`numpyro.handlers.seed` around the call draws one to look at. To train it by hand, "
+            "leave `with_prior` out."
         )
 
     def own(path: tuple[Any, ...], leaf: Any) -> Any:
         if isinstance(leaf, Prior):
-            return _sample(dotted(path), leaf, remedy="once, by `random_field`")
+            return _sample(kind, dotted(path), leaf, remedy="once, by `random_field`")
         return jax.lax.stop_gradient(leaf.value) if isinstance(leaf, Frozen) else leaf
 
     return jax.tree_util.tree_map_with_path(own, module, is_leaf=is_placeholder)
 
 
-def _sample(site: str, prior: Prior, *, remedy: str) -> Array:
+def _sample(call: str, site: str, prior: Prior, *, remedy: str) -> Array:
     plates = [repr(name) for name in plates_around()]
     if plates:
         raise RuntimeError(
-            f"The sample site `{site}` lies inside the plate {', '.join(plates)}, which would draw "
-            "a field for each of its rows. Realise the field before the plate, by `random_field`, "
-            "and call it inside."
+            f"`{call}` expected the sample site `{site}` to lie outside of plates; got one inside "
+            f"the plate {', '.join(plates)}, which would draw a field for each of its rows. "
+            "Realise the field before the plate, by `random_field`, and call it inside."
         )
     try:
         return jnp.asarray(numpyro.sample(site, prior.distribution))
     except AssertionError as error:
         if "unique names" in str(error):
             raise RuntimeError(
-                f"The sample site `{site}` is in the program already: its field was realised "
-                f"twice. Realise it {remedy}, keep the plain field, and call that as often as "
-                "needed."
+                f"`{call}` expected the sample site `{site}` to be new; got one that is in the "
+                f"program already: its field was realised twice. Realise it {remedy}, keep the "
+                "plain field, and call that as often as needed."
             ) from error
         if "rng_key" in str(error) or not str(error):
             raise RuntimeError(
-                f"The sample site `{site}` has no value and there is no key to draw one: run the "
-                "program under `numpyro.handlers.seed`, or substitute the site."
+                f"`{call}` expected a value for the sample site `{site}`, or a key to draw one; "
+                "got neither. Run the program under `numpyro.handlers.seed`, or substitute the "
+                "site."
             ) from error
         raise
 

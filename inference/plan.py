@@ -60,7 +60,7 @@ def planned(
     check_fittable(bound.sites)
     _name_scales(bound)
     check_subsampling(sites)
-    check_clashes(bound.sites)
+    check_clashes("fit_posterior", bound.sites)
     chosen = ""
     if engine is None:
         choice = choose(bound)

@@ -14,6 +14,7 @@ from ..program.described import described
 from ..running.safely import interrupts_held
 from ..storage.as_fitted import check_as_fitted
 from .convergence import with_verdict
+from .ready import check_holds_data
 
 
 def extend(
@@ -30,11 +31,7 @@ def extend(
     progress = check_flag("extend", "progress", progress)
     check_as_fitted("extend", bound, record)
     num_samples = check_size("extend", "num_samples", num_samples)
-    if bound.data is None:
-        raise ValueError(
-            "`extend` expected a posterior that holds its data; got one that was loaded without. "
-            "Load it with them: `Posterior.load(path, model, data)`."
-        )
+    check_holds_data("extend", bound)
     if run is None:
         raise ValueError(
             "`extend` expected a posterior that holds the last states of its chains; got one "

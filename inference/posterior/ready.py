@@ -7,7 +7,7 @@ import numpy as np
 
 from ..engines.fitted import Fitted
 from ..engines.laplace.linear import predictive, starts_of
-from ..predicting.draws import Draws, check_data
+from ..predicting.draws import Draws
 from ..predicting.redraw import imputed, statements_in
 from ..predicting.replays import observations
 from ..program.arguments import check_data_mapping
@@ -72,12 +72,21 @@ def on_own_data(bound: BoundProgram, fitted: Fitted, call: str) -> Ready:
         ValueError: The posterior was loaded without its data; a subsampled plate cannot take all
             of its rows.
     """
-    check_data(bound.data)
+    check_holds_data(call, bound)
     if not bound.sites.subsampled:
         return Ready(predictive(bound, fitted.modes), bound.data, bound.sites, _draws(fitted))
     data = bound.program.arguments(bound.data)
     program, arrays, sites = _bound(bound, fitted, call, data, fill=True)
     return Ready(program, arrays, sites._replace(outputs=bound.sites.outputs), _draws(fitted))
+
+
+def check_holds_data(call: str, bound: BoundProgram) -> None:
+    """Refuse a posterior that was loaded without its data where the data are needed."""
+    if bound.data is None:
+        raise ValueError(
+            f"`{call}` expected a posterior that holds its data; got one that was loaded without. "
+            "Load it with them: `Posterior.load(path, model, data)`."
+        )
 
 
 def _bound(

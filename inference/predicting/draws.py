@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from ..program.sites import Data, Site, Values
+from ..program.sites import Site, Values
 from .labels import end_to_end
 
 BATCH_ELEMENTS = 4_000_000  # of the largest result of a batch of draws, to limit memory traffic
@@ -68,12 +68,3 @@ def at_draws(
 def batch_size_for(sites: Iterable[Site], elements: int = BATCH_ELEMENTS) -> int:
     """Return how many draws to run at a time, given the largest site of each."""
     return max(1, elements // max([1, *(int(np.prod(site.shape)) for site in sites)]))
-
-
-def check_data(data: Data) -> None:
-    """Refuse a posterior that was loaded without its data where the data are needed."""
-    if data is None:
-        raise ValueError(
-            "This needs the data of the fit, and the posterior was loaded without them. Load it "
-            "with them: `Posterior.load(path, model, data)`."
-        )

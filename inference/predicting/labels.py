@@ -32,7 +32,7 @@ class Labelled(NamedTuple):
     places: tuple[tuple[str, np.ndarray], ...] = ()
 
 
-def check_clashes(sites: Sites) -> None:
+def check_clashes(call: str, sites: Sites) -> None:
     """Refuse names of sites that would clash in a result.
 
     Raises:
@@ -46,8 +46,8 @@ def check_clashes(sites: Sites) -> None:
     for names in spelt.values():
         if len(names) > 1:
             raise ValueError(
-                f"The program has the sites {names}, which are one name in ArviZ's spelling, "
-                f"`{dotless(names[0])}`: rename one of them."
+                f"`{call}` expected sites whose names differ in ArviZ's spelling; got {names}, "
+                f"which are both `{dotless(names[0])}`. Rename one of them."
             )
     stems = {s.name: s.name.removesuffix("_observed") for s in sites.observed}
     for site in sites.outputs:
@@ -55,8 +55,8 @@ def check_clashes(sites: Sites) -> None:
             for name in (f"{stem}_{what}" for what in SUMMARIES):
                 if name in mine:
                     raise ValueError(
-                        f"The program has a site `{name}`, and `predict` gives that name to the "
-                        f"{name.rpartition('_')[2]} of `{stem}`: rename the site."
+                        f"`{call}` expected no site of the name `{name}`, which `predict` gives to "
+                        f"the {name.rpartition('_')[2]} of `{stem}`; got one. Rename the site."
                     )
 
 

@@ -58,7 +58,7 @@ def prior_draws(
     takes its value from `data`, also one on which another site depends.
     """
     program, arrays, sites = bind(model, data, fill=True, call="sample_prior")
-    check_clashes(sites)
+    check_clashes("sample_prior", sites)
     names = [s.name for s in (*sites.latent, *sites.observed, *sites.deterministic)]
     draws = Draws({}, {}, np.zeros((1, num_samples), int))
     out = run_program(program, arrays, sites, draws, names, key, redrawn=redrawn)

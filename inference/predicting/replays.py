@@ -15,7 +15,7 @@ from bayesfield.private import mask_of
 from ..program.program import TRACING, Program
 from ..program.sites import Data, Sites, Values
 from ..program.wrappers import WRAPPERS
-from .draws import Draws, at_draws, batch_size_for, check_data
+from .draws import Draws, at_draws, batch_size_for
 from .moments import knows_mean, location
 from .redraw import as_wide, draw, redrawing
 
@@ -65,10 +65,8 @@ def replay(
         batch_size: How many draws to run at a time.
 
     Raises:
-        ValueError: `data` is None, as for a posterior that was loaded without its data.
         NotImplementedError: A site has no density, or one to be drawn cannot be sampled.
     """
-    check_data(data)
     draws = Draws.of(values)
     key = jax.random.key(0) if key is None else key
     chosen = None if sites is None else (*sites,)
@@ -142,7 +140,6 @@ def means_at(
         num_rows: How many values of each output to keep, evenly spaced; all where it has fewer.
             An output without a known mean is left out.
     """
-    check_data(data)
     draws = Draws.of(values)
     outputs = [s for s in (*sites.latent, *sites.observed) if s.name in sites.outputs]
     batch_size = batch_size_for(outputs, KEPT_ELEMENTS)
@@ -203,7 +200,6 @@ def observations(
     A value is not seen where it is masked (`obs_mask`, `handlers.mask`), or where any value of its
     event is NaN.
     """
-    check_data(data)
     draws = Draws.of(values)
     first = {name: jnp.asarray(value[0, 0]) for name, value in draws.latent.items()}
     first |= {name: jnp.asarray(v[draws.trunk[0, 0]]) for name, v in draws.params.items()}
@@ -229,5 +225,5 @@ def _density(message: dict) -> Array:
         reason = f" ({error})" if str(error) else ""
         raise NotImplementedError(
             f"The distribution of `{message['name']}`, {type(message['fn']).__name__}, has no "
-            f"`log_prob` here{reason}."
+            f"`log_prob` here{reason}. Use one that has: what is asked for needs its density."
         ) from error

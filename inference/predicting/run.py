@@ -10,7 +10,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ..program.program import TRACING, Program
 from ..program.sites import Data, Site, Sites, Values
 from ..program.wrappers import innermost
-from .draws import Draws, at_draws, batch_size_for, check_data
+from .draws import Draws, at_draws, batch_size_for
 from .labels import SUMMARIES, Labelled, axis_names, dotless, end_to_end
 from .moments import location, variance
 from .redraw import redrawing, statements, statements_in
@@ -58,12 +58,10 @@ def run_program(
         batch_size: How many draws to run at a time.
 
     Raises:
-        ValueError: A name is not a site of the program; `data` is None; a mean that is asked for
-            is not known.
+        ValueError: A name is not a site of the program; a mean that is asked for is not known.
         NotImplementedError: A site that has to be drawn cannot be sampled; a variance is not
             known.
     """
-    check_data(data)
     draws, optional = Draws.of(values), (*optional,)
     asked = _asked_of(sites, (*names, *optional))
     redrawn = frozenset(sites.outputs if redrawn is None else redrawn)

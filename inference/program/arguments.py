@@ -76,7 +76,7 @@ def check_not_traced(call: str, *arguments: Any) -> None:
         leaves = []
     if within or any(isinstance(leaf, Tracer) for leaf in leaves):
         raise TypeError(
-            f"`{call}` cannot run inside a JAX transformation (`jit`, `vmap`, `grad`): it expected "
+            f"`{call}` expected to run outside of JAX transformations (`jit`, `vmap`, `grad`), on "
             "arrays that have values; got tracers. Call it outside, in a Python loop where there "
             "are several."
         )

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from numpyro.primitives import Messenger
 
+from bayesfield.checks import close_match
+
 from .arguments import check_array, check_data_mapping, check_model, check_not_traced
 from .bound import BoundProgram
 from .inspection import Inspection
@@ -47,7 +49,7 @@ def bind(
     check_model(call, model)
     check_data_mapping(call, data)
     check_not_traced(call, data)
-    missing = _check_names(model, data)
+    missing = _check_names(call, model, data)
     if missing and not fill:
         name = getattr(model, "__name__", type(model).__name__)
         raise TypeError(
@@ -70,7 +72,7 @@ def bind(
     if whole_plates:
         model = whole(model)
     try:
-        program, sites, _ = trace_program(model, static, arrays, call=call)
+        program, sites, _ = trace_program(model, static, arrays, call=call, valued=True)
     except (AttributeError, TypeError) as error:
         if not missing or "traced: they have shapes" in str(error):
             raise
@@ -102,14 +104,14 @@ def bind_shapes(
         TypeError: As `bind`.
     """
     check_model("load", model)
-    missing = _check_names(model, static)
+    missing = _check_names("load", model, static)
     if missing:
         name = getattr(model, "__name__", type(model).__name__)
         raise TypeError(
             f"`load` expected `data` to hold {missing}, which `{name}` requires; got "
             f"{sorted(static)}."
         )
-    return trace_program(model, static, shapes)
+    return trace_program(model, static, shapes, call="load")
 
 
 def whole(model: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,22 +126,29 @@ class _Whole(Messenger):
             msg["args"], msg["value"] = (size, size), jnp.arange(size)
 
 
-def _check_names(model: Callable[..., Any], data: Mapping[str, Any]) -> list[str]:
+def _check_names(call: str, model: Callable[..., Any], data: Mapping[str, Any]) -> list[str]:
     """Refuse arguments that the model does not take; return those that it misses."""
     kinds = inspect.Parameter
     parameters = signature_of(model).parameters
     name = getattr(model, "__name__", type(model).__name__)
     for parameter in parameters.values():
         if parameter.kind is kinds.VAR_POSITIONAL:
-            raise TypeError(f"`{name}` takes `*{parameter.name}`: arguments are given by name.")
+            raise TypeError(
+                f"`{call}` expected `model` to take its arguments by name; got `{name}`, which "
+                f"takes `*{parameter.name}`. Name them in its signature."
+            )
         if parameter.kind is kinds.POSITIONAL_ONLY:
             raise TypeError(
-                f"`{name}` takes `{parameter.name}` by its position alone: arguments are given by "
-                "name. Take the `/` out of its signature."
+                f"`{call}` expected `model` to take its arguments by name; got `{name}`, which "
+                f"takes `{parameter.name}` by its position alone. Take the `/` out of its "
+                "signature."
             )
     open_ended = any(p.kind is kinds.VAR_KEYWORD for p in parameters.values())
     takes = [n for n, p in parameters.items() if p.kind is not kinds.VAR_KEYWORD]
     unknown = sorted(set(data) - set(takes))
     if unknown and not open_ended:
-        raise TypeError(f"`data` holds {unknown}, which `{name}` does not take: it takes {takes}.")
+        raise TypeError(
+            f"`{call}` expected `data` to hold arguments that `{name}` takes, of {takes}; got "
+            f"{unknown}.{close_match(str(unknown[0]), takes)}"
+        )
     return [n for n in takes if parameters[n].default is kinds.empty and n not in data]

@@ -97,7 +97,7 @@ def unchanged(call: str, program: Program, data: Data) -> Inspection:
     """
     from .binding import trace_program
 
-    now, _, seen = trace_program(program.model, program.static, data)
+    now, _, seen = trace_program(program.model, program.static, data, call=call)
     if now.code.digest == program.code.digest:
         return seen
     before, after = program.code.said, seen.said

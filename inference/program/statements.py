@@ -39,7 +39,7 @@ class Statement(NamedTuple):
     sizes: tuple[int, int] | None = None
 
 
-def statement(message: dict) -> Statement:
+def statement(call: str, message: dict) -> Statement:
     """Return the statement that one of NumPyro's messages describes."""
     kind, name = message["type"], message["name"]
     if kind == "plate":
@@ -51,7 +51,7 @@ def statement(message: dict) -> Statement:
             return Statement("factor", name)  # it enters the density and is no observation
         observed = message["is_observed"]
         if observed:
-            check_observed(message)
+            check_observed(call, message)
         return Statement(
             "observed" if observed else "latent",
             name,
@@ -108,7 +108,7 @@ def _is_real(support: Any) -> bool:
         return False
 
 
-def check_observed(message: dict) -> None:
+def check_observed(call: str, message: dict) -> None:
     """Refuse an observation that does not fit its distribution or its plates."""
     value, fn = jnp.shape(message["value"]), message["fn"].shape()
     plates = [(frame.name, frame.size) for frame in message["cond_indep_stack"]]
@@ -119,8 +119,9 @@ def check_observed(message: dict) -> None:
     if not fits:
         inside = f" inside the plates {plates}" if plates else ""
         raise ValueError(
-            f"The observed value of `{message['name']}` has shape {value}; its distribution, "
-            f"{type(message['fn']).__name__}{inside}, has shape {fn}."
+            f"`{call}` expected the observed value of `{message['name']}` to have the shape {fn} "
+            f"of its distribution, {type(message['fn']).__name__}{inside}; got {value}. Give one "
+            "value for each of its rows, or change the program's shapes."
         )
 
 

@@ -29,12 +29,17 @@ READ = (  # what JAX raises where Python reads the value of an array
 
 
 def trace_program(
-    model: Callable[..., Any], static: dict[str, Any], data: Data, *, call: str | None = None
+    model: Callable[..., Any],
+    static: dict[str, Any],
+    data: Data,
+    *,
+    call: str,
+    valued: bool = False,
 ) -> tuple[Program, Sites, Inspection]:
     """Trace a program and return it with its sites and what it computes.
 
-    If `call` is given, `data` has values. Observations and indices are then checked against the
-    supports and sizes in the trace.
+    If it is `valued`, `data` has values. Observations and indices are then checked against the
+    supports and sizes in the trace. Errors name the `call`.
     """
     arrays, rest = eqx.partition(model, eqx.is_array)
     flat, structure = jax.tree_util.tree_flatten_with_path(arrays)
@@ -45,12 +50,12 @@ def trace_program(
     places: list[Any] = []
 
     def see(messages: dict[str, dict]) -> list:
-        found[:] = [statement(message) for message in messages.values()]
+        found[:] = [statement(call, message) for message in messages.values()]
         sampled[:], places[:], used = without_tracers(messages)
         return used
 
     def then(closed: Any, number: int) -> None:
-        if call is not None:
+        if valued:
             outputs = follow(closed, data, index_check(call, data))
             outputs = outputs[len(outputs) - number :]
             known = zip(places, outputs, strict=True)
@@ -78,7 +83,7 @@ def trace_program(
             try:  # it may read a value that a handler has fixed
                 seen = traced(fixed=False)
             except READ as error:
-                raise TypeError(_reads_values(error)) from error
+                raise TypeError(_reads_values(call, error)) from error
     sites, facts = sorted_out(found, seen)
     code = Code(
         model,
@@ -103,7 +108,7 @@ def _values_of(found: list[Statement], unset: tuple[str, ...]) -> dict[str, Any]
     }
 
 
-def _reads_values(error: Exception) -> str:
+def _reads_values(call: str, error: Exception) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
@@ -111,8 +116,8 @@ def _reads_values(error: Exception) -> str:
     ]
     where = f" ({frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line})" if frames else ""
     return (
-        f"The program reads the values of an array in Python{where}, and arrays in `data` are "
-        "traced: they have shapes but no values while it runs. Compute what it reads beforehand "
-        "and pass it as a Python int, bool or string; `x.shape` may be read, and `jnp.where` "
-        "chooses between arrays."
+        f"`{call}` expected `model` to be a program that JAX can trace; got one that reads the "
+        f"values of an array in Python{where}, and arrays in `data` are traced: they have shapes "
+        "but no values while it runs. Compute what it reads beforehand and pass it as a Python "
+        "int, bool or string; `x.shape` may be read, and `jnp.where` chooses between arrays."
     )

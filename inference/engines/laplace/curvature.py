@@ -88,9 +88,9 @@ def outputs_of(
         stuck = [p for p in parameters if p in family.fixed]
         if stuck:
             raise ValueError(
-                f"`Laplace` has no Fisher information for the {stuck[0]} of `{name}`, a "
-                f"{type(base).__name__}, and it depends on sites that are integrated over. Name "
-                "those sites in `hyper`, or use NUTS or SVI."
+                f"`Laplace` expected the {stuck[0]} of `{name}`, a {type(base).__name__}, to "
+                "depend on no site that is integrated over, since it knows no Fisher information "
+                "for it; got one that does. Name those sites in `hyper`, or use NUTS or SVI."
             )
         if site["scale"] is not None:
             scale = jnp.asarray(site["scale"])

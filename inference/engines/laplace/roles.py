@@ -61,17 +61,18 @@ def check_information(sites: Sites, points: tuple[str, ...]) -> None:
             continue  # a site that depends on no free site carries no information about them
         if site.family not in FAMILIES:
             raise ValueError(
-                f"`Laplace` has no Fisher information for `{site.name}`, whose distribution is "
-                f"{site.family}; it knows that of {', '.join(FAMILIES)}. Use NUTS or SVI."
+                f"`Laplace` expected `{site.name}` to have a distribution whose Fisher information "
+                f"it knows, of {', '.join(FAMILIES)}; got {site.family}. Use NUTS or SVI."
             )
         for parameter in FAMILIES[site.family].fixed:
             if depends.get(parameter):
                 names = [f"`{name}`" for name in depends[parameter]]
                 hyper = tuple(sorted({*points, *depends[parameter]}))
                 raise ValueError(
-                    f"`Laplace` has no Fisher information for the {parameter} of `{site.name}`, a "
-                    f"{site.family}, and it depends on sites that are integrated over: "
-                    f"{listed(names)}. Name them in `hyper`, `hyper={hyper!r}`, or use NUTS or SVI."
+                    f"`Laplace` expected the {parameter} of `{site.name}`, a {site.family}, to "
+                    "depend on no site that is integrated over, since it knows no Fisher "
+                    f"information for it; got one that depends on {listed(names)}. Name them in "
+                    f"`hyper`, `hyper={hyper!r}`, or use NUTS or SVI."
                 )
 
 

@@ -184,7 +184,7 @@ def test_what_is_wrong_is_named():
         variance_split(posterior, grid, key=jr.PRNGKey(0))
     with pytest.raises(ValueError, match="plate 'groups' from 3 to 2"):
         variance_split(posterior, {"num_groups": 2, "num_rows": 2}, key=jr.key(0))
-    with pytest.raises(TypeError, match=r"`data` holds \['x'\]"):
+    with pytest.raises(TypeError, match=r"`data` to hold arg.*got \['x'\]"):
         variance_split(posterior, grid | {"x": GRID}, key=jr.key(0))
 
 

@@ -255,7 +255,7 @@ def test_a_default_is_kept_where_the_argument_is_left_out():
 
 
 def test_an_argument_that_the_model_does_not_take_is_refused(fitted):
-    with pytest.raises(TypeError, match=r"`data` holds \['w'\]"):
+    with pytest.raises(TypeError, match=r"`data` to hold arg.*got \['w'\]"):
         fitted.predict(NEW | {"w": X}, key=jr.key(1))
 
 

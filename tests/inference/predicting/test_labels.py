@@ -115,12 +115,12 @@ def named(*latent, deterministic=()):
 @pytest.mark.parametrize(
     ("model", "text"),
     [
-        (named("s", deterministic=["y_mean"]), r"site `y_mean`.*the mean of `y`: rename"),
-        (named("y_mean"), r"site `y_mean`.*the mean of `y`: rename"),
-        (named("s", "y_variance"), r"site `y_variance`.*the variance of `y`: rename"),
-        (named("a/b", "a.b"), r"\['a/b', 'a.b'\], which are one name.*rename one"),
-        (named("a/b", deterministic=["a.b"]), r"which are one name.*rename one"),
-        (named("draw", "draw_"), r"\['draw', 'draw_'\], which are one name.*rename one"),
+        (named("s", deterministic=["y_mean"]), r"`y_mean`, which.*the mean of `y`; got.*Rename"),
+        (named("y_mean"), r"name `y_mean`.*the mean of `y`; got.*Rename"),
+        (named("s", "y_variance"), r"name `y_variance`.*the variance of `y`; got.*Rename"),
+        (named("a/b", "a.b"), r"ArviZ.*\['a/b', 'a.b'\].*`a.b`. Rename one"),
+        (named("a/b", deterministic=["a.b"]), r"ArviZ.*both `a.b`. Rename one"),
+        (named("draw", "draw_"), r"\['draw', 'draw_'\], which are both `draw_`"),
     ],
 )
 @pytest.mark.parametrize("masked", [False, True])
