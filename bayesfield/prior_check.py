@@ -1,14 +1,16 @@
 """`check_prior`: look at the functions that a prior draws."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
-from jaxtyping import ArrayLike, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from .checks import check_key, check_size, numeric, scales_of
 from .random_field import holds_priors, random_field
@@ -84,18 +86,7 @@ def check_prior(
     if not (step > 0).any():
         raise ValueError(f"`{call}` expected `x` to span the domain; all of its rows are equal.")
     lifted = holds_priors(call, field)
-    x, z = jnp.asarray(rows_x), jnp.asarray(rows_z)
-
-    @jax.jit
-    def draws(keys):
-        def one(k):
-            with numpyro.handlers.seed(rng_seed=k):
-                f = random_field("field", field)
-            return f(x, z[:, None, :]), f(x + step, z[:, None, :])
-
-        return jax.lax.map(one, keys)
-
-    here, there = (np.asarray(a, float) for a in draws(jax.random.split(key, num_draws)))
+    here, there = _values(field, rows_x, rows_z, step, jax.random.split(key, num_draws))
     here_c, there_c = here - here.mean(0), there - there.mean(0)
     axes = (-2, -1)
     sd = np.median(here.std(0), axis=axes)
@@ -116,6 +107,53 @@ def check_prior(
     if causes:  # they go before their consequences
         found = (" ".join([*causes, *found[:1]]), *found[1:])
     return PriorCheck(sd, correlation, roughness, lengthscale, found)
+
+
+def _values(
+    field: Any, x: np.ndarray, z: np.ndarray, step: np.ndarray, keys: Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of a field drawn by each key, at `x` and one step further."""
+    given, rest = eqx.partition(field, eqx.is_array)
+    leaves, structure = jax.tree.flatten(given)
+
+    def draws(leaves, x, z, step, keys):
+        whole = eqx.combine(jax.tree.unflatten(structure, leaves), rest)
+
+        def one(k):
+            with numpyro.handlers.seed(rng_seed=k):
+                f = random_field("field", whole)
+            return f(x, z[:, None, :]), f(x + step, z[:, None, :])
+
+        return jax.lax.map(one, keys)
+
+    arguments = (leaves, *map(jnp.asarray, (x, z, step)), keys)
+    here, there = _compiled(_Lowered(jax.jit(draws).lower(*arguments)))(*arguments)
+    return np.asarray(here, float), np.asarray(there, float)
+
+
+class _Lowered:
+    """A computation that is ready to be compiled; two are equal if they compute the same.
+
+    A field is traced anew at each call, since it may read what has changed outside of it. Its
+    whole text says what it computes, constants included, but not what Python it calls back.
+    """
+
+    def __init__(self, lowered: Any):
+        self.lowered = lowered
+        self.text = lowered.as_text()
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, _Lowered) and self.text == other.text
+        return self is other or (same and "callback" not in self.text)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(computation: _Lowered) -> Any:
+    """Compile a computation, once."""
+    return computation.lowered.compile()
 
 
 def _rows(call: str, name: str, value: Any) -> np.ndarray:

@@ -41,6 +41,21 @@ class Draws(NamedTuple):
         """Return the draws with JAX arrays, for a compiled function."""
         return jax.tree.map(jnp.asarray, self._replace(times=None))._replace(times=self.times)
 
+    def padded(self) -> "Draws":
+        """Return the draws with the last of each chain repeated, so that lengths are few.
+
+        What is compiled for a posterior then serves after a few more draws too. At most a quarter
+        is added to the draws, and nothing to less than eight of a chain.
+        """
+        number = self.trunk.shape[1]
+        more = -number % max(1, 2 ** (number.bit_length() - 3))
+
+        def longer(value: Any) -> np.ndarray:
+            return np.concatenate([value, np.repeat(value[:, -1:], more, axis=1)], axis=1)
+
+        latent = {name: longer(value) for name, value in self.latent.items()}
+        return self._replace(latent=latent, trunk=longer(self.trunk))
+
     @property
     def lead(self) -> tuple[int, int]:
         """The number of chains, and of runs in each chain."""

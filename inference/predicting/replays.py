@@ -141,11 +141,17 @@ def means_at(
             An output without a known mean is left out.
     """
     draws = Draws.of(values)
+    padded = draws.padded()
     outputs = [s for s in (*sites.latent, *sites.observed) if s.name in sites.outputs]
     batch_size = batch_size_for(outputs, KEPT_ELEMENTS)
     with TRACING:
-        out = _means_at(program, data, draws.arrays(), sites.outputs, num_rows, batch_size)
-    return {n: np.asarray(out[n]).reshape(*draws.lead, -1) for n in sites.outputs if n in out}
+        out = _means_at(program, data, padded.arrays(), sites.outputs, num_rows, batch_size)
+    chains, number = draws.lead
+    return {
+        name: np.asarray(out[name]).reshape(chains, padded.lead[1], -1)[:, :number]
+        for name in sites.outputs
+        if name in out
+    }
 
 
 @eqx.filter_jit

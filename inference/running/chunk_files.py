@@ -37,6 +37,8 @@ class Reached(NamedTuple):
         kept: For each phase so far, what its chunks kept, `(lane, step, ...)`.
         chunks: The files of these chunks; empty without a checkpoint.
         seconds: Seconds spent compiling and running, over all processes of the run.
+        length: How many steps a chunk had, for which there is a compiled function; 0 where it is
+            not known, as after a file was read.
     """
 
     phase: int
@@ -48,6 +50,7 @@ class Reached(NamedTuple):
     kept: list[list[dict[str, np.ndarray]]]
     chunks: tuple[Chunk, ...] = ()
     seconds: tuple[float, float] = (0.0, 0.0)
+    length: int = 0
 
 
 def archived(arrays: dict[str, np.ndarray]) -> bytes:

@@ -60,6 +60,7 @@ class Stage(NamedTuple):
         kept: What each of its chunks kept, `(lane, step, ...)`.
         records: The chunks of all phases in the checkpoint; None without a checkpoint, or once it
             can no longer be written to.
+        length: The steps of a chunk.
     """
 
     phase: int
@@ -67,6 +68,7 @@ class Stage(NamedTuple):
     lanes: Lanes
     kept: tuple[dict[str, np.ndarray], ...]
     records: tuple[Chunk, ...] | None
+    length: int = 0
 
     def reached(self, seconds: tuple[float, float] = (0.0, 0.0)) -> Reached:
         """Return what another process can continue from, less what was kept."""
@@ -75,7 +77,16 @@ class Stage(NamedTuple):
         empty = [[] for _ in range(self.phase + 1)]
         records = self.records or ()
         return Reached(
-            self.phase, self.done, leaves, alive, died, {**graves}, empty, records, seconds
+            self.phase,
+            self.done,
+            leaves,
+            alive,
+            died,
+            {**graves},
+            empty,
+            records,
+            seconds,
+            self.length,
         )
 
 
@@ -131,7 +142,7 @@ def run(
         means = Means(batch_size, progress, clock, checkpoint, reached, hold)
         for number, phase in enumerate(phases):
             phase_keys = jax.vmap(lambda k, n=number: jax.random.fold_in(k, n))(keys)
-            bound = Bound(phase, program, data)
+            bound = Bound(phase.compiled(), program, data)
             at = at._replace(phase=number, done=0, kept=())
             at, stopped = _run_phase(phase, bound, phase_keys, at, means)
             if at.kept:
@@ -179,14 +190,14 @@ def _stages(
     An interrupt waits for the end of a chunk, which is then kept: it cannot be cut in two.
     """
     hold, clock = means.hold, means.clock
-    length = -(-phase.num_steps // CHUNKS)
     at, crew = _resumed(phase, at, means.reached), None
+    length = _length(phase, at, means.reached)
     with _bar(phase, means.progress, at.done) as bar:
         with hold.let_through():
             states = clock.call(initial_states, bound, at.lanes.states, keys)
             if means.reached is not None and at.phase == means.reached.phase:
                 states = from_arrays(means.reached.leaves, states)
-            at = at._replace(lanes=at.lanes._replace(states=states))
+            at = at._replace(lanes=at.lanes._replace(states=states), length=length)
             if at.done < phase.num_steps:
                 carry = (states, jnp.asarray(at.lanes.alive), jnp.asarray(at.lanes.died))
                 crew = Crew(bound, length, means.batch_size, carry, keys, clock)
@@ -209,6 +220,13 @@ def _resumed(phase: AbstractPhase, at: Stage, reached: Reached | None) -> Stage:
         return at
     done = reached.done if at.phase == reached.phase else phase.num_steps
     return at._replace(done=done, kept=(*reached.kept[at.phase],))
+
+
+def _length(phase: AbstractPhase, at: Stage, reached: Reached | None) -> int:
+    """Return the steps of a chunk: as many as before, which are compiled, if chunks stay few."""
+    if reached is not None and reached.length and at.phase == reached.phase:
+        return max(reached.length, -(-(phase.num_steps - at.done) // (4 * CHUNKS)))
+    return -(-phase.num_steps // CHUNKS)
 
 
 def _advanced(

@@ -64,6 +64,14 @@ class AbstractPhase(eqx.Module):
             key: The key of this lane for this step.
         """
 
+    def compiled(self) -> "AbstractPhase":
+        """Return the phase as compiled functions take it; phases equal here share them.
+
+        Where neither `init` nor `step` reads `num_steps`, put 0 in its place: a run that is made
+        longer then compiles nothing anew.
+        """
+        return self
+
     def status(self, chunk: dict[str, np.ndarray]) -> str:
         """Say how the phase is going, for the progress bar, from what the last chunk kept."""
         del chunk

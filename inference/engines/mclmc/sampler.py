@@ -9,6 +9,7 @@ once without bound; so the step size comes from below and never more than by a l
 While draws are kept it is tuned on, ever less: a chain from a mode still goes to stiffer places.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -101,6 +102,10 @@ class Motion(AbstractPhase):
         }
         # a chain whose gradient is not finite never moves again
         return new, Step(keep, all_finite(moved.logdensity, moved.logdensity_grad))
+
+    def compiled(self) -> AbstractPhase:
+        """Without the number of steps, which no step reads."""
+        return dataclasses.replace(self, num_steps=0)
 
     def status(self, chunk: dict[str, np.ndarray]) -> str:
         """Say the step size, and the energy's variance over its tolerance."""

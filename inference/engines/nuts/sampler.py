@@ -1,5 +1,6 @@
 """The phase of NUTS: a chain's warm-up and its draws, built from BlackJAX's parts."""
 
+import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -115,6 +116,10 @@ class Sampler(AbstractPhase):
         }
         # a chain whose gradient is not finite never moves again
         return new, Step(keep, all_finite(hmc.logdensity, hmc.logdensity_grad))
+
+    def compiled(self) -> AbstractPhase:
+        """Without the number of steps, which no step reads."""
+        return dataclasses.replace(self, num_steps=0)
 
     def status(self, chunk: dict[str, np.ndarray]) -> str:
         """Return the number of divergences and the step size, for the progress bar."""

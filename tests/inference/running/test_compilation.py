@@ -2,6 +2,7 @@
 
 import contextlib
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -36,9 +37,9 @@ def compilations():
     """Count what JAX compiles inside, from the compile cache on disk or anew."""
     found = []
 
-    def listen(event, duration_secs, **_):
+    def listen(event, duration_secs, **said):
         if event == COMPILED:
-            found.append(duration_secs)
+            found.append(said)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
@@ -186,3 +187,42 @@ def test_a_second_call_compiles_nothing(two_fits, act):
         counts.append(len(found))
     assert counts[0] > 0
     assert counts[1] == 0
+
+
+def test_the_same_chains_made_longer_again_compile_nothing():
+    model, data = PROGRAMS["line"]()
+    engine = NUTS(num_chains=2, num_warmup=10, num_samples=132, max_tree_depth=4)
+    posterior, counts = fit_posterior(model, data, engine, key=jr.key(0)), []
+    for _ in range(3):
+        with compilations() as found:
+            posterior = posterior.extend(5)
+        counts.append([said["fun_name"] for said in found])
+    assert "jit(_chunk)" not in counts[0], "its steps are those of the fit"
+    assert counts[1:] == [[], []]
+    assert posterior.num_draws == 147
+
+
+def test_a_prior_that_is_checked_again_compiles_nothing_and_reads_what_has_changed():
+    slope, x = [1.0], np.linspace(-1, 1, 9)[:, None]
+
+    class Line(eqx.Module):
+        weight: object
+
+        def __call__(self, x, z):
+            return slope[0] * x * jnp.tanh(self.weight * z)
+
+    def checked(seed, x=x):
+        field = Line(bf.Prior(dist.Normal(0, 1), (1,)))
+        with compilations() as found:
+            sd = bf.check_prior(field, x, x[:2], key=jr.key(seed), num_draws=16).sd
+        return sd, len(found)
+
+    before, first = checked(0)
+    other, second = checked(1, x + 0.5)
+    assert first > 0
+    assert second == 0
+    assert not np.array_equal(before, other)
+    slope[0] = 2.0
+    after, third = checked(0)
+    assert third > 0
+    np.testing.assert_allclose(after, 2 * before, rtol=1e-5)
