@@ -20,7 +20,7 @@ from numpyro.infer import init_to_value
 
 from bayesfield.inference import NUTS, SVI, fit_posterior
 from bayesfield.inference.engines.nuts.sampler import Sampler
-from bayesfield.inference.posterior.convergence import judged
+from bayesfield.inference.posterior.convergence import quantities
 
 CHAINS, WARMUP, SAMPLES, DEPTH = 4, 100, 100, 6
 
@@ -120,7 +120,8 @@ def main(n=256):
 
     results = {}
     steps, taken, fit = by_library(data, init)
-    results["library"] = (steps / taken, least_ess(judged(fit)["y_mean"]) / taken)
+    values = quantities(fit.bound, fit.fitted)[0]["y_mean"]
+    results["library"] = (steps / taken, least_ess(values) / taken)
     steps, taken, draws = by_numpyro(hand_model(trunk), data, of_film)
     rows = np.linspace(0, n - 1, 64).round().astype(int)
     results["NumPyro, by hand"] = (

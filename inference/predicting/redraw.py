@@ -88,9 +88,10 @@ def draw(name: str, fn: Any, key: PRNGKeyArray | None, sample_shape: tuple[int, 
         return fn(rng_key=key, sample_shape=sample_shape)
     except (NotImplementedError, ImportError) as error:
         reason = f" ({error})" if str(error) else ""
+        needs = "Install what NumPyro asks for, g" if isinstance(error, ImportError) else "G"
         raise NotImplementedError(
             f"The site `{name}` has to be drawn, and its distribution, "
-            f"{type(innermost(fn)).__name__}, cannot be sampled{reason}. Give its value in "
+            f"{type(innermost(fn)).__name__}, cannot be sampled{reason}. {needs}ive its value in "
             "`data`, do not ask for it, or use a distribution with `sample`."
         ) from error
 

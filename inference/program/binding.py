@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpyro.primitives import Messenger
 
 from bayesfield.checks import close_match
@@ -71,8 +72,9 @@ def bind(
     arrays, static = eqx.partition(converted | dict.fromkeys(missing), eqx.is_array)
     if whole_plates:
         model = whole(model)
+    own = _with_own_arrays(model)
     try:
-        program, sites, _ = trace_program(model, static, arrays, call=call, valued=True)
+        program, sites, _ = trace_program(own, static, arrays, call=call, valued=True)
     except (AttributeError, TypeError) as error:
         if not missing or "traced: they have shapes" in str(error):
             raise
@@ -111,7 +113,7 @@ def bind_shapes(
             f"`load` expected `data` to hold {missing}, which `{name}` requires; got "
             f"{sorted(static)}."
         )
-    return trace_program(model, static, shapes, call="load")
+    return trace_program(_with_own_arrays(model), static, shapes, call="load")
 
 
 def whole(model: Callable[..., Any]) -> Callable[..., Any]:
@@ -124,6 +126,14 @@ class _Whole(Messenger):
         if msg["type"] == "plate":
             size = msg["args"][0]
             msg["args"], msg["value"] = (size, size), jnp.arange(size)
+
+
+def _with_own_arrays(model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a program that is a module with copies of its NumPy arrays, as of those in `data`."""
+    arrays, rest = eqx.partition(model, lambda leaf: isinstance(leaf, np.ndarray))
+    if not jax.tree.leaves(arrays):
+        return model
+    return eqx.combine(jax.tree.map(jnp.array, arrays), rest)
 
 
 def _check_names(call: str, model: Callable[..., Any], data: Mapping[str, Any]) -> list[str]:

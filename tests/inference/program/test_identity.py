@@ -20,6 +20,7 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
+from at_draws import at_draws
 from inference_cases import PROGRAMS, X, Y
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
@@ -393,6 +394,27 @@ def test_a_rate_that_reads_another_number_is_another_rate(monkeypatch):
     second = fit_posterior(a_prior, DATA, engine, key=jr.key(0))
     moved = [np.ptp(p.losses[0]) for p in (first, second)]
     assert moved[1] > 3 * moved[0]
+
+
+def test_what_a_fit_holds_is_not_changed_with_the_arrays_that_it_was_given():
+    class Model(eqx.Module):
+        weight: np.ndarray
+
+        def __call__(self, x, y=None):
+            observe(latent() * self.weight * x, y)
+
+    weight, data = np.ones(8, np.float32), {"x": X.astype(np.float32), "y": Y.copy()}
+    posterior = at_draws(Model(weight), data, s=np.ones(3))
+
+    def results():
+        tree = posterior.to_datatree()
+        means = posterior.predict({"x": X}, key=jr.key(0), sites=["y_mean"])["y_mean"]
+        return means, tree["log_likelihood"]["y"], tree["constant_data"]["x"]
+
+    before = [np.array(value) for value in results()]
+    weight[:], data["x"][:], data["y"][:] = 3.0, 7.0, 9.0
+    for was, now in zip(before, results(), strict=True):
+        np.testing.assert_array_equal(now, was)
 
 
 def test_arrays_of_a_module_are_arguments_and_not_constants():
