@@ -36,12 +36,12 @@ def gaussian():
     return model, {}
 
 
-def field(seed, where, n=64):
+def field(seed, where, n=48):
     """Return noisy `sin(a x)` by a small FiLM-SIREN, with a learnt trunk or without params."""
 
     def film(key):
         k1, k2 = jr.split(key)
-        trunk = bf.SIREN.init(1, 16, 1, depth=3, first_omega=3.0, hidden_omega=3.0, key=k1)
+        trunk = bf.SIREN.init(1, 8, 1, depth=3, first_omega=3.0, hidden_omega=3.0, key=k1)
         made = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=4, key=k2)
         return bf.with_prior(made, where=where)
 
@@ -99,7 +99,7 @@ def main():
                 model, data, SVI(num_steps=2000, learning_rate=1e-2), key=jr.key(seed)
             )
             for start, (init, settings) in starts(svi, jr.key(100 + seed)).items():
-                engine = NUTS(num_chains=4, max_tree_depth=7, **settings)
+                engine = NUTS(num_chains=4, max_tree_depth=6, **settings)
                 fit = fit_posterior(model, data, engine, init=init, key=jr.key(seed + 50))
                 values = quantities(fit.bound, fit.fitted)[0]["y_mean"] if data else fit.draws["y"]
                 how = {"chain_axis": 0, "draw_axis": 1}
