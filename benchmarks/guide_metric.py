@@ -1,8 +1,8 @@
 """NUTS after SVI: is the guide's scale of each value a good metric, and for how long?
 
 Three programs: a Gaussian whose values are partly correlated, where mean-field scales are known and
-too small; a field with a trunk learnt by SVI; and one with every weight random. From one SVI fit
-chains start in several ways, and the least ESS of what is observed is divided by the gradients.
+too small; a field on a trunk learnt by SVI; and one on a frozen trunk, without params. Chains start
+from one SVI fit in several ways; the least ESS of what is observed is divided by the gradients.
 """
 
 import argparse
@@ -36,17 +36,18 @@ def gaussian():
     return model, {}
 
 
-def field(seed, where, n=48):
-    """Return noisy `sin(a x)` by a small FiLM-SIREN, with a learnt trunk or without params."""
+def field(seed, *, learnt, n=48):
+    """Return noisy `sin(a x)` by a small FiLM-SIREN on a trunk that is learnt or frozen."""
 
     def film(key):
         k1, k2 = jr.split(key)
         trunk = bf.SIREN.init(1, 8, 1, depth=3, first_omega=3.0, hidden_omega=3.0, key=k1)
         made = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=4, key=k2)
-        return bf.with_prior(made, where=where)
+        made = bf.with_prior(made)
+        return made if learnt else bf.freeze(made, "all")
 
     def model(x, z, y=None):
-        f = bf.random_field("field", film if where == "generators" else film(jr.key(0)))
+        f = bf.random_field("field", film if learnt else film(jr.key(0)))
         sigma = numpyro.sample("sigma", dist.HalfNormal(0.5))
         with numpyro.plate("points", x.shape[0]):
             numpyro.sample("y", dist.Normal(f(x, z)[..., 0], sigma), obs=y)
@@ -56,8 +57,8 @@ def field(seed, where, n=48):
 
 PROGRAMS = {
     "gaussian": lambda seed: gaussian(),
-    "trunk": lambda seed: field(seed, "generators"),
-    "whole": lambda seed: field(seed, "all"),
+    "trunk": lambda seed: field(seed, learnt=True),
+    "frozen": lambda seed: field(seed, learnt=False),
 }
 
 
@@ -99,7 +100,7 @@ def main():
                 model, data, SVI(num_steps=2000, learning_rate=1e-2), key=jr.key(seed)
             )
             for start, (init, settings) in starts(svi, jr.key(100 + seed)).items():
-                engine = NUTS(num_chains=4, max_tree_depth=6, **settings)
+                engine = NUTS(num_chains=4, max_tree_depth=7, **settings)
                 fit = fit_posterior(model, data, engine, init=init, key=jr.key(seed + 50))
                 values = quantities(fit.bound, fit.fitted)[0]["y_mean"] if data else fit.draws["y"]
                 how = {"chain_axis": 0, "draw_axis": 1}

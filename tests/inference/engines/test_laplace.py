@@ -364,9 +364,9 @@ def test_starts_are_mixed_as_their_evidences_weigh_the_best_first():
     assert not posterior.trunk.any()
 
 
-@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 def test_a_start_has_its_own_trunk():
-    posterior = fit_posterior(with_params, {"x": X, "y": Y}, SMALL, key=jr.key(0))
+    with pytest.warns(ConvergenceWarning, match="lies between 2 trunks"):
+        posterior = fit_posterior(with_params, {"x": X, "y": Y}, SMALL, key=jr.key(0))
     np.testing.assert_array_equal(posterior.trunk, [[0] * 5 + [1] * 5])
     assert posterior.params["intercept"].shape == (2,)
 
@@ -392,7 +392,9 @@ def test_on_params_that_are_held_it_is_exact():
     assert abs(moved.params["offset"][0] - 1.5) > 1e-2
 
 
-@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+@pytest.mark.filterwarnings(  # fifty steps leave the guide far off: only its params are asked for
+    "ignore::bayesfield.inference.ConvergenceWarning"
+)
 def test_each_start_is_on_a_trunk_of_svi():
     fit = SVI(num_restarts=2, num_steps=50, num_samples=10)
     init = fit_posterior(with_params, {"x": X, "y": Y}, fit, key=jr.key(0))

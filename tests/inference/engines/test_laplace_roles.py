@@ -12,15 +12,10 @@ from jax.experimental.ode import odeint
 from numpyro.infer.reparam import LocScaleReparam
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, Laplace, fit_posterior
+from bayesfield.inference import NUTS, SVI, ConvergenceWarning, Laplace, fit_posterior
 from bayesfield.inference.engines.laplace.roles import points_of
 from bayesfield.inference.engines.shares import counts, spread_of, weigh
 from bayesfield.inference.program.binding import bind
-
-# What is judged here is what the fits are, and not what is said of them.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning"),
-]
 
 KEY = jr.key(0)
 RNG = np.random.default_rng(0)
@@ -292,7 +287,8 @@ def test_where_no_start_has_arrived_they_are_kept_and_their_distance_is_told():
     np.testing.assert_array_equal(kept.starts, [0, 1])
     engine = Laplace(num_starts=2, num_steps=2, num_updates=1)
     data = {"x": X[:, None], "z": X[:, None], "y": Y}
-    short = fit_posterior(bending, data, engine, key=KEY)
+    with pytest.warns(ConvergenceWarning, match="posterior sds from its mode"):
+        short = fit_posterior(bending, data, engine, key=KEY)
     report = short.settings["report"]
     assert min(report["distance"]) > 1
     assert len(report["distance"]) == len(np.unique(short.stats["start"]))
@@ -336,7 +332,8 @@ def test_a_start_on_each_trunk_keeps_an_equal_share():
 
     engine = Laplace(num_starts=2, hold_params=True, num_steps=50, num_samples=10)
     init = SVI(num_restarts=2, num_steps=5)
-    posterior = fit_posterior(program, LINE, engine, init=init, key=KEY)
+    with pytest.warns(ConvergenceWarning, match="lies between 2 trunks"):
+        posterior = fit_posterior(program, LINE, engine, init=init, key=KEY)
     assert len(np.unique(posterior.stats["log_evidence"])) == 2
     assert np.bincount(posterior.trunk[0]).tolist() == [5, 5]
 

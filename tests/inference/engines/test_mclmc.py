@@ -196,7 +196,6 @@ def test_priors_that_are_no_normal_have_their_spread_and_flat_ones_have_one():
     np.testing.assert_allclose(prior_sds(apart, jnp.zeros(2)), [0.1, 10.0])
 
 
-@quiet
 def test_a_family_without_information_is_told_by_its_gradients():
     def robust(x, y=None):
         slope = numpyro.sample("slope", dist.Normal(0, 1))

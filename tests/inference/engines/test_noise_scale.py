@@ -148,7 +148,6 @@ def test_a_scale_that_cannot_be_integrated_out_is_left_and_refused_by_name(model
         fit_posterior(model, data, NUTS(integrate=name), key=jr.key(0))
 
 
-@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 def test_a_field_names_its_scale_and_a_count_has_none():
     for name, expected in (("field", "sigma"), ("masked", "sigma"), ("poisson", None)):
         program, arrays, sites = bind(*PROGRAMS[name]())

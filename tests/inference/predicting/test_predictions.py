@@ -7,7 +7,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from at_draws import at_draws
+from at_draws import at_draws, posterior_of
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.infer import Predictive
@@ -546,16 +546,15 @@ def test_params_are_not_repeated_for_every_draw():
     np.testing.assert_allclose(means, G[:, None] * X * trunk, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 def test_draws_of_several_trunks_and_few_draws_are_each_predicted_from_their_own():
     def model(x, y=None):
-        a = numpyro.param("a", lambda key: 10 * jr.normal(key))
+        a = numpyro.param("a", 0.0)
         s = numpyro.sample("s", dist.Normal(0, 1))
         with numpyro.plate("rows", x.shape[0]):
             numpyro.sample("y", dist.Normal(a + s * x, 0.5), obs=y)
 
-    engine = SVI(num_steps=2, num_restarts=3, num_trunks=3, num_samples=6, learning_rate=1e-6)
-    posterior = fit_posterior(model, DATA, engine, key=jr.key(0))
+    draws, params = {"s": np.linspace(-1, 1, 6)}, {"a": [-8.0, 3.0, 11.0]}
+    posterior = posterior_of(model, DATA, draws, params=params, trunk=[0, 0, 1, 1, 2, 2])
     mean = posterior.values()["a"][..., None] + posterior.values()["s"][..., None] * X
     found = score(posterior, DATA, key=jr.key(1)).sel(site="y")
     error = Y - mean.mean((0, 1))
@@ -565,7 +564,6 @@ def test_draws_of_several_trunks_and_few_draws_are_each_predicted_from_their_own
     assert found["crps"].item() == pytest.approx(stats_crps(drawn, Y), rel=0.05)
 
 
-@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 def test_laplace_puts_what_is_masked_together_of_its_replicates():
     def model(x, seen, y=None):
         b = numpyro.sample("b", dist.Normal(0, 1))
