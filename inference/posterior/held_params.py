@@ -7,7 +7,10 @@
   noise differently and this shows in the share between them. It is a note too if the params are
   fitted to the spread of a guide, which makes the noise larger.
 - *An uncertain trunk*: the function differs between trunks. Bands of one trunk lack that share of
-  the variance; those of a mixture of `T` trunks lack about `1 / (T - 1)` of it.
+  the variance; those of a mixture of `T` trunks lack about `1 / (T - 1)` of it. Trunks fitted to the
+  same rows share errors too, which no spread between them shows, so chains lack more than that.
+  Laplace's linear predictions are wider than the network's and make up for it
+  (benchmarks/TRUNKS.md).
 """
 
 import math
@@ -79,15 +82,21 @@ def _between(fitted: Fitted, result: "xr.Dataset") -> Finding | None:
     if share < 0.01:
         return None
     mixed = narrower(share / (fitted.num_trunks - 1))
+    chains = fitted.said.get("draws_are") == "chains"
+    least, about = ("at least ", "at least") if chains else ("", "about")
     return finding(
         f"{share:.0%} of the variance of the function lies between {fitted.num_trunks} trunks",
         share,
         expected=f"at most {WARNED:.0%}",
         share=share,
-        effect=f"the trunk is uncertain, bands of one trunk are {narrower(share)} too narrow and "
-        f"those of these {fitted.num_trunks} about {mixed}",
-        change='Make it random (`with_prior(field, where="all")`), or mix more trunks '
-        "(`num_trunks`).",
+        effect=f"the trunk is uncertain, bands of one trunk are {least}{narrower(share)} too narrow "
+        f"and those of these {fitted.num_trunks} {about} {mixed}",
+        change='Make it random (`with_prior(field, where="all")`), or '
+        + (
+            "fit by `Laplace(hold_params=True)`, whose bands on several trunks are wider."
+            if chains
+            else "mix more trunks (`num_trunks`, or `num_starts` of `Laplace`)."
+        ),
     )
 
 
