@@ -151,12 +151,15 @@ def rules(posterior, learnt, new, num_trunks):
             for t in range(num_trunks)
         ]
     )
-    stacked = stacking(density)
+    stacked, of_best = stacking(density), np.zeros(num_trunks)
+    of_best[best] = stacking(density[best])
     return {
         "equal, all": np.full(num_trunks, 1 / num_trunks),
         "equal, the four of the best bound": best / best.sum(),
+        "equal, the four of the best evidence": (np.arange(num_trunks) < 4) / 4,  # in its order
         "evidence": softmax(evidence),
-        "stacking": stacked,
+        "stacking, all": stacked,
+        "stacking, the four of the best bound": of_best,
         "half stacking, half equal": (stacked + 1 / num_trunks) / 2,
         "pseudo-BMA": softmax(density.sum(1)),
     }

@@ -7,10 +7,9 @@
   noise differently and this shows in the share between them. It is a note too if the params are
   fitted to the spread of a guide, which makes the noise larger.
 - *An uncertain trunk*: the function differs between trunks. Bands of one trunk lack that share of
-  the variance; those of a mixture of `T` trunks lack about `1 / (T - 1)` of it. Trunks fitted to the
-  same rows share errors too, which no spread between them shows, so chains lack more than that.
-  Laplace's linear predictions are wider than the network's and make up for it
-  (benchmarks/TRUNKS.md).
+  the variance; those of a mixture of `T` trunks lack about `1 / (T - 1)` of it. Trunks that were
+  fitted to the same rows share errors too, which no spread between them shows, so chains lack more
+  than that. Laplace's linear predictions are wider and make up for it (benchmarks/TRUNKS.md).
 """
 
 import math
@@ -81,7 +80,7 @@ def _between(fitted: Fitted, result: "xr.Dataset") -> Finding | None:
     share = max(0.0, float(np.nanmean(shares)) - 1 / draws)
     if share < 0.01:
         return None
-    mixed = narrower(share / (fitted.num_trunks - 1))
+    one, mixed = narrower(share), narrower(share / (fitted.num_trunks - 1))
     chains = fitted.said.get("draws_are") == "chains"
     least, about = ("at least ", "at least") if chains else ("", "about")
     return finding(
@@ -89,7 +88,7 @@ def _between(fitted: Fitted, result: "xr.Dataset") -> Finding | None:
         share,
         expected=f"at most {WARNED:.0%}",
         share=share,
-        effect=f"the trunk is uncertain, bands of one trunk are {least}{narrower(share)} too narrow "
+        effect=f"the trunk is uncertain, bands of one trunk are {least}{one} too narrow "
         f"and those of these {fitted.num_trunks} {about} {mixed}",
         change='Make it random (`with_prior(field, where="all")`), or '
         + (
