@@ -75,7 +75,7 @@ def verdict(posterior):
     if not found:
         return "nothing wrong was found."
     worst, more = found[0], len(found) - 1
-    return f"{worst.what}: {worst.effect}" + (f" (and {more} more)." if more else ".")
+    return f"{worst.what}; {worst.effect}" + (f" (and {more} more)." if more else ".")
 
 
 def draw_rank(path, posterior, names):

@@ -56,7 +56,7 @@ class Settings:
     svi_steps: int = 4000
     map_steps: int = 1500
     laplace_steps: int = 1500
-    chain_draws: int = 200
+    chain_draws: int = 120
     out: Path = Path("out")
 
 
@@ -190,8 +190,8 @@ def fit_bayesian(settings, key):
     held = Laplace(hold_params=True, num_steps=settings.laplace_steps // 3)
     fits = {
         "Laplace": Fit(model, laplace),
-        "EnsembleMAP": Fit(model, EnsembleMAP(num_steps=settings.map_steps)),
-        "MCLMC": Fit(model, MCLMC(num_warmup=draws // 2, num_samples=draws), "EnsembleMAP"),
+        "EnsembleMAP": Fit(model, EnsembleMAP(num_members=4, num_steps=settings.map_steps)),
+        "MCLMC": Fit(model, MCLMC(num_warmup=draws, num_samples=draws), "EnsembleMAP"),
         "SVI-trunks": Fit(on_trunks, svi),
         "Laplace-trunks": Fit(on_trunks, held, "SVI-trunks"),
     }

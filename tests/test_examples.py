@@ -7,10 +7,11 @@ import sys
 import warnings
 from pathlib import Path
 
+import jax.random as jr
 import numpy as np
 import pytest
 
-from bayesfield.inference import ConvergenceWarning
+from bayesfield.inference import ConvergenceWarning, diagnose
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHORT = {"svi_steps": 40, "map_steps": 40, "laplace_steps": 60, "chain_draws": 5}
@@ -126,6 +127,18 @@ def test_sinusoid_family_reaches_its_figures_on_three_seeds(script, tmp_path):
     assert worst["FiLM-SIREN", "sweep max"] <= 5e-4
     assert worst["Hyper-RFF", "train MSE"] <= 5e-5
     assert worst["Hyper-RFF", "sweep max"] <= 1e-4
+
+
+@pytest.mark.slow
+def test_the_fit_that_the_sinusoids_recommend_covers_and_ends_without_a_warning(script):
+    example = script("sinusoid_family")
+    short = SHORT | {"laplace_steps": example.Settings().laplace_steps}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)  # those of the others are not shown
+        _, posteriors, scores = example.fit_bayesian(example.Settings(**short), jr.key(0))
+    assert not diagnose(posteriors["Laplace"]).findings
+    assert 0.82 <= scores["Laplace"]["coverage"] <= 0.97
+    assert diagnose(posteriors["EnsembleMAP"]).findings  # forty steps
 
 
 @pytest.mark.slow
