@@ -88,7 +88,7 @@ def why(family, seeds, num_trunks):
         "sd within | sd between | sigma / 0.1 | coverage beyond | CPU s |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
-    svi = SVI(num_restarts=num_trunks, num_trunks=num_trunks)
+    svi = SVI("normal", num_restarts=num_trunks, num_trunks=num_trunks)
     nuts = NUTS(
         num_trunks=num_trunks, num_chains=1, num_warmup=100, num_samples=100, max_tree_depth=7
     )
@@ -172,7 +172,7 @@ def weights(family, seeds, num_trunks):
     for seed in seeds:
         gp, truth = reference(family, seed)
         data = rows(family, seed)
-        svi = SVI(num_restarts=num_trunks, num_trunks=num_trunks)
+        svi = SVI("normal", num_restarts=num_trunks, num_trunks=num_trunks)
         learnt, _ = fit(data, svi, None, seed)
         laplace = Laplace(
             hold_params=True, num_starts=num_trunks, num_steps=500, num_samples=250 * num_trunks

@@ -9,7 +9,8 @@
 - *An uncertain trunk*: the function differs between trunks. Bands of one trunk lack that share of
   the variance; those of a mixture of `T` trunks lack about `1 / (T - 1)` of it. Trunks that were
   fitted to the same rows share errors too, which no spread between them shows, so chains lack more
-  than that. Laplace's linear predictions are wider and make up for it (benchmarks/TRUNKS.md).
+  than that and are warned by the whole share. Laplace's linear predictions are wider and make up
+  for it (benchmarks/TRUNKS.md).
 """
 
 import math
@@ -80,16 +81,16 @@ def _between(fitted: Fitted, result: "xr.Dataset") -> Finding | None:
     share = max(0.0, float(np.nanmean(shares)) - 1 / draws)
     if share < 0.01:
         return None
-    one, mixed = narrower(share), narrower(share / (fitted.num_trunks - 1))
+    number, lacking = fitted.num_trunks, share / (fitted.num_trunks - 1)
     chains = fitted.said.get("draws_are") == "chains"
     least, about = ("at least ", "at least") if chains else ("", "about")
     return finding(
-        f"{share:.0%} of the variance of the function lies between {fitted.num_trunks} trunks",
+        f"{share:.0%} of the variance of the function lies between {number} trunks",
         share,
-        expected=f"at most {WARNED:.0%}",
-        share=share,
-        effect=f"the trunk is uncertain, bands of one trunk are {least}{one} too narrow "
-        f"and those of these {fitted.num_trunks} {about} {mixed}",
+        expected=f"at most {WARNED if chains else WARNED * (number - 1):.0%}",
+        share=share if chains else lacking,  # of what the user has, the mixture
+        effect=f"the trunk is uncertain, bands of one trunk are {least}{narrower(share)} too "
+        f"narrow and those of these {number} {about} {narrower(lacking)}",
         change='Make it random (`with_prior(field, where="all")`), or '
         + (
             "fit by `Laplace(hold_params=True)`, whose bands on several trunks are wider."
