@@ -133,9 +133,10 @@ def test_sinusoid_family_reaches_its_figures_on_three_seeds(script, tmp_path):
 def test_the_fit_that_the_sinusoids_recommend_covers_and_ends_without_a_warning(script):
     example = script("sinusoid_family")
     short = SHORT | {"laplace_steps": example.Settings().laplace_steps}
+    key = jr.fold_in(jr.split(jr.key(0))[1], 1)  # that of the demo
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)  # those of the others are not shown
-        _, posteriors, scores = example.fit_bayesian(example.Settings(**short), jr.key(0))
+        _, posteriors, scores = example.fit_bayesian(example.Settings(**short), key)
     assert not diagnose(posteriors["Laplace"]).findings
     assert 0.82 <= scores["Laplace"]["coverage"] <= 0.97
     assert diagnose(posteriors["EnsembleMAP"]).findings  # forty steps
