@@ -194,7 +194,8 @@ def main():
     """Print a row for each method and family."""
     parser = argparse.ArgumentParser()
     parser.add_argument("methods", nargs="+", choices=METHODS)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--families", type=int, default=1)
     parser.add_argument("--warm", action="store_true")
     args = parser.parse_args()
@@ -209,7 +210,10 @@ def main():
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for method in args.methods:
         for family in list(FAMILIES)[: args.families]:
-            runs = [run(method, family, s, warm=args.warm and s == 0) for s in range(args.seeds)]
+            runs = [
+                run(method, family, args.first + s, warm=args.warm and s == 0)
+                for s in range(args.seeds)
+            ]
             own, gp, beyond = (
                 np.mean([r[name] for r in runs], axis=(0, 2)) for name in ("own", "gp", "beyond")
             )

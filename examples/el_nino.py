@@ -14,8 +14,9 @@ With 46 years to learn from, the structure has to come from the model and its pr
   month (AR(1)), so eight months of one year are not counted as eight observations; their sd varies
   by month around a common one.
 
-NUTS fits five splits of the years, 46 to train and 15 to test. Climatology and a ridge regression
-for each month stand beside it, and on the first split the other engines.
+So few values are sampled: NUTS fits five splits of the years, 46 to train and 15 to test.
+Climatology and a ridge regression for each month stand beside it, and on the first split the other
+engines, each with a line on what is wrong with it.
 
     python examples/el_nino.py             # a minute or two on two cores; figures in out/
     python examples/el_nino.py --engine-splits 5    # the engines on every split
@@ -33,7 +34,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from engines import compare, draw_rank, flat, report
+from engines import Fit, compare, draw_rank, flat, report
 from numpyro.handlers import reparam
 from numpyro.infer.reparam import LocScaleReparam
 from scipy.stats import norm
@@ -166,9 +167,13 @@ def compare_engines(settings, sst, i):
     z, y, _, unit = standardise(sst, train)
     svi, nuts = engines_of(settings)
     ensemble = EnsembleMAP(num_steps=settings.svi_steps)
-    engines = {"SVI": svi, "EnsembleMAP": ensemble, "NUTS": (nuts, "SVI")}
-    first = {"z": z[train], "y": y[train]}
-    return compare(model, first, {"z": z[test], "y": y[test]}, engines, key=jr.key(i), unit=unit)
+    fits = {
+        "SVI": Fit(model, svi),
+        "EnsembleMAP": Fit(model, ensemble),
+        "NUTS": Fit(model, nuts, "SVI"),
+    }
+    own, new = ({"z": z[years], "y": y[years]} for years in (train, test))
+    return compare(fits, own, new, recommended="NUTS", key=jr.key(i), unit=unit)
 
 
 def average(tables):

@@ -1,11 +1,13 @@
-"""Engines on one program: what each says of data that it has not seen, and what it costs.
+"""Fits of the same data side by side: their scores on new data, and what is wrong with each.
 
-Two examples of the demo share it. SVI first; EnsembleMAP from starts of its own; NUTS, and Laplace,
-from the trunks that SVI learnt.
+Two examples of the demo share it. The fit that is recommended there may warn; of the others, which
+are shown for what they are, `report` says it in a line.
 """
 
 import time
 import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.random as jr
 import matplotlib.pyplot as plt
@@ -14,23 +16,31 @@ import numpy as np
 from bayesfield.inference import ConvergenceWarning, diagnose, fit_posterior, score
 
 
-def compare(model, train, held_out, engines, *, key, unit=1.0):
-    """Fit every engine and score it; return posteriors and a table, both by engine.
+class Fit(NamedTuple):
+    """A program, the engine that fits it, and the name of the fit that it starts from."""
+
+    model: Callable
+    engine: Any
+    init: str | None = None
+
+
+def compare(fits, train, held_out, *, recommended, key, unit=1.0):
+    """Fit and score everything in `fits`; return posteriors and a table, both by name.
 
     RMSE of the mean, CRPS, negative log density of a point, coverage of the 90 % band.
 
-    `engines` maps a name to an engine, or to a pair of an engine and the name of the fit that it
-    starts from. `held_out` holds the program's arguments, observations `y` with them; `unit` is
-    what one of `y` is worth in the units of the scores.
+    `fits` maps a name to a `Fit`, and `recommended` is the name whose warnings are shown.
+    `held_out` holds the program's arguments, observations `y` with them; `unit` is what one of `y`
+    is worth in the units of the scores.
     """
     posteriors, table = {}, {}
-    for i, (name, engine) in enumerate(engines.items()):
-        engine, first = engine if isinstance(engine, tuple) else (engine, None)
+    for i, (name, (model, engine, init)) in enumerate(fits.items()):
         key_fit, key_predict = jr.split(jr.fold_in(key, i))
         start = time.perf_counter()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # `report` prints what is wrong
-            fit = fit_posterior(model, train, engine, key=key_fit, init=posteriors.get(first))
+            if name != recommended:
+                warnings.simplefilter("ignore", ConvergenceWarning)  # `report` says it
+            fit = fit_posterior(model, train, engine, key=key_fit, init=posteriors.get(init))
         seconds = time.perf_counter() - start
         posteriors[name] = fit
         found = score(fit, held_out, key=key_predict, levels=(0.9,)).sel(site="y", level=0.9)
@@ -50,18 +60,22 @@ def flat(array):
 
 
 def report(posteriors, table):
-    """Print the table and what `diagnose` finds."""
+    """Print the table, and under it a line for each fit."""
     columns = ("RMSE", "CRPS", "NLL", "coverage", "seconds")
-    print(f"\n{'':<12}" + "".join(f"{column:>10}" for column in columns))
+    print(f"\n{'':<16}" + "".join(f"{column:>10}" for column in columns))
     for name, row in table.items():
-        print(f"{name:<12}" + "".join(f"{row[column]:>10.3f}" for column in columns))
+        print(f"{name:<16}" + "".join(f"{row[column]:>10.3f}" for column in columns))
     for name, posterior in posteriors.items():
-        found = diagnose(posterior)
-        rhat, ess = float(found["rhat"].max()), float(found["ess_bulk"].min())
-        if np.isfinite(rhat):
-            print(f"{name}: R-hat of the function at most {rhat:.3f}, bulk ESS at least {ess:.0f}.")
-        for finding in found.attrs["findings"]:
-            print(f"{name}: {finding}")
+        print(f"{name + ':':<16} {verdict(posterior)}")
+
+
+def verdict(posterior):
+    """Say in a line what `diagnose` finds: the gravest finding, and how many others there are."""
+    found = diagnose(posterior).findings
+    if not found:
+        return "nothing wrong was found."
+    worst, more = found[0], len(found) - 1
+    return f"{worst.what}; {worst.effect}" + (f" (and {more} more)." if more else ".")
 
 
 def draw_rank(path, posterior, names):

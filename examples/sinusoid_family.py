@@ -8,10 +8,12 @@ architectures are trained on the same 1024 points and compared:
 - Hyper-RFF: random Fourier features whose frequencies, phases and lengthscale a small network
   generates from the context, with a linear readout.
 
-Then the generators of the FiLM-SIREN become random (`with_prior`), the observations noisy, and
-four engines fit the posterior: their scores on new observations, and their bands beside the truth.
-The trunk is not random, and one of them is not enough: SVI fits four, Laplace goes on from them
-all, and NUTS, which takes the longest, from the best two.
+Then the observations are noisy and few, every weight of the FiLM-SIREN becomes random
+(`with_prior`), and `Laplace` fits the posterior. Others stand beside it for what they are, with
+their scores on new observations, their bands beside the truth, and a line on what is wrong:
+
+- EnsembleMAP: modes, which are no posterior; and MCLMC, a sampler, a short run from them;
+- the generators alone are random: SVI, on four trunks, and Laplace on the same four.
 
     python examples/sinusoid_family.py             # a few minutes on two cores; figures in out/
     python examples/sinusoid_family.py --smoke     # seconds: does it run?
@@ -29,12 +31,12 @@ import jax.random as jr
 import matplotlib.pyplot as plt
 import numpyro.distributions as dist
 import optax
-from engines import compare, draw_rank, flat, report
+from engines import Fit, compare, draw_rank, flat, report
 from numpyro import handlers
 from tqdm import tqdm
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, cosine_cycles
+from bayesfield.inference import MCLMC, SVI, EnsembleMAP, Laplace, cosine_cycles
 
 COND_DIM = 4
 NOISE = 0.1  # sd of the observations in the Bayesian half
@@ -53,7 +55,8 @@ class Settings:
     points_per_task: int = 40
     svi_steps: int = 4000
     map_steps: int = 1500
-    nuts_steps: int = 100
+    laplace_steps: int = 1500
+    chain_draws: int = 120
     out: Path = Path("out")
 
 
@@ -155,6 +158,11 @@ def mse(field, lift, frequencies, n=200):
 
 
 def make_bayesian(key):
+    """The same field, every weight of it random."""
+    return bf.with_prior(make_film(key), where="all")
+
+
+def make_on_a_trunk(key):
     """The same field, its generators random; the weights of its trunk become params."""
     return bf.with_prior(make_film(key))
 
@@ -168,23 +176,26 @@ def noisy(key, frequencies, n):
     return {"x": x, "z": repeated(a), "y": y + NOISE * jr.normal(key_noise, y.shape)}
 
 
-def fit_engines(settings, key):
-    """Fit noisy observations by four engines; return the data, posteriors and their scores."""
-    key_train, key_test, key_fit = jr.split(key, 3)
-    model = bf.regression(make_bayesian, bf.Gaussian(dist.HalfNormal(0.5)))
+def fit_bayesian(settings, key):
+    """Fit noisy observations in five ways; return the data, posteriors and their scores."""
+    key_train, key_test, key_field, key_fit = jr.split(key, 4)
+    likelihood = bf.Gaussian(dist.HalfNormal(0.5))
+    model = bf.regression(make_bayesian(key_field), likelihood)
+    on_trunks = bf.regression(make_on_a_trunk, likelihood)
     data = noisy(key_train, OBSERVED, settings.points_per_task)
     new = noisy(key_test, SHOWN, 100)
-    steps = settings.nuts_steps
-    engines = {
-        "SVI": SVI(num_steps=settings.svi_steps, num_restarts=4, num_trunks=4, num_samples=400),
-        "EnsembleMAP": EnsembleMAP(num_steps=settings.map_steps),
-        "Laplace": (Laplace(hold_params=True, num_steps=500), "SVI"),
-        "NUTS": (
-            NUTS(num_trunks=2, num_warmup=steps, num_samples=steps, max_tree_depth=8),
-            "SVI",
-        ),
+    draws = settings.chain_draws
+    svi = SVI(num_steps=settings.svi_steps, num_restarts=4, num_trunks=4, num_samples=400)
+    laplace = Laplace(num_steps=settings.laplace_steps)
+    held = Laplace(hold_params=True, num_steps=settings.laplace_steps // 3)
+    fits = {
+        "Laplace": Fit(model, laplace),
+        "EnsembleMAP": Fit(model, EnsembleMAP(num_members=4, num_steps=settings.map_steps)),
+        "MCLMC": Fit(model, MCLMC(num_warmup=draws, num_samples=draws), "EnsembleMAP"),
+        "SVI-trunks": Fit(on_trunks, svi),
+        "Laplace-trunks": Fit(on_trunks, held, "SVI-trunks"),
     }
-    return data, *compare(model, data, new, engines, key=key_fit)
+    return data, *compare(fits, data, new, recommended="Laplace", key=key_fit)
 
 
 # Figures ---------------------------------------------------------------------------------------
@@ -254,7 +265,7 @@ def draw_losses_and_sweep(settings, losses, sweep):
 
 
 def draw_prior(settings, key):
-    """Functions that the Bayesian field says before it has seen data: one trunk, six generators."""
+    """Six functions that the Bayesian field says before it has seen data."""
     x, prior = jnp.linspace(-3.0, 3.0, 241), make_bayesian(key)
     figure, axes = panels(SHOWN)
     for k in jr.split(key, 6):
@@ -319,11 +330,10 @@ def main(settings):
     draw_losses_and_sweep(settings, losses, sweep)
     draw_prior(settings, key_model)
 
-    data, posteriors, scores = fit_engines(settings, jr.fold_in(key_model, 1))
+    data, posteriors, scores = fit_bayesian(settings, jr.fold_in(key_model, 1))
     for name, posterior in posteriors.items():
         draw_bands(settings.out / f"sinusoid_bands_{name}.png", data, posterior, key_data)
-    chains = posteriors["NUTS"].only_trunk(0)  # only those of one trunk can agree
-    draw_rank(settings.out / "sinusoid_rank.png", chains, ["sigma"])
+    draw_rank(settings.out / "sinusoid_rank.png", posteriors["MCLMC"], ["sigma"])
 
     columns = list(table["FiLM-SIREN"])
     print(f"\n{'':<12}" + "".join(f"{column:>11}" for column in columns))
@@ -343,6 +353,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--smoke", action="store_true", help="small settings, in seconds")
     args = parser.parse_args()
-    smoke = {"points": 64, "steps": 40, "svi_steps": 40, "map_steps": 40, "nuts_steps": 10}
-    small = smoke if args.smoke else {}
+    sizes = {"points": 64, "steps": 40, "svi_steps": 40, "map_steps": 40}
+    small = sizes | {"laplace_steps": 60, "chain_draws": 10} if args.smoke else {}
     main(Settings(**{"seed": args.seed, "steps": args.steps, "out": args.out} | small))

@@ -7,12 +7,14 @@ import sys
 import warnings
 from pathlib import Path
 
+import jax.random as jr
 import numpy as np
 import pytest
 
-from bayesfield.inference import ConvergenceWarning
+from bayesfield.inference import ConvergenceWarning, diagnose
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+SHORT = {"svi_steps": 40, "map_steps": 40, "laplace_steps": 60, "chain_draws": 5}
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +40,17 @@ def numbers(table):
 @pytest.mark.slow
 def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_path):
     example = script("sinusoid_family")
-    small = {"points": 64, "steps": 40, "svi_steps": 40, "map_steps": 40, "nuts_steps": 5}
+    small = {"points": 64, "steps": 40, "points_per_task": 4, **SHORT}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # five draws have not converged
-        table = example.main(example.Settings(**small, points_per_task=4, out=tmp_path))
+        warnings.simplefilter("ignore", ConvergenceWarning)  # forty steps have not arrived
+        table = example.main(example.Settings(**small, out=tmp_path))
 
-    engines = ("EnsembleMAP", "Laplace", "NUTS", "SVI")
-    assert set(table) == {"FiLM-SIREN", "Hyper-RFF", *engines}
+    fits = ("EnsembleMAP", "Laplace", "Laplace-trunks", "MCLMC", "SVI-trunks")
+    assert set(table) == {"FiLM-SIREN", "Hyper-RFF", *fits}
     columns = ["train MSE", "sweep max", "sweep mean", "a = 1", "a = 2", "a = 3", "a = 4"]
     assert [*table["FiLM-SIREN"]] == [*table["Hyper-RFF"]] == [*columns, "seconds"]
     assert all(math.isfinite(value) for value in numbers(table))
-    bands = [f"bands_{name}" for name in engines]
+    bands = [f"bands_{name}" for name in fits]
     figures = [
         *bands,
         "family",
@@ -60,7 +62,8 @@ def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_pat
         "schedule",
         "sweep",
     ]
-    assert sorted(tmp_path.iterdir()) == [tmp_path / f"sinusoid_{name}.png" for name in figures]
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {f"sinusoid_{name}.png" for name in figures}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
@@ -111,7 +114,7 @@ def test_own_model_draws_its_figure(script, tmp_path):
 @pytest.mark.slow
 def test_sinusoid_family_reaches_its_figures_on_three_seeds(script, tmp_path):
     example = script("sinusoid_family")
-    small = {"svi_steps": 40, "map_steps": 40, "nuts_steps": 5, "out": tmp_path}
+    small = {**SHORT, "out": tmp_path}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # its Bayesian half is cut short
         tables = [example.main(example.Settings(seed=seed, **small)) for seed in range(3)]
@@ -124,6 +127,19 @@ def test_sinusoid_family_reaches_its_figures_on_three_seeds(script, tmp_path):
     assert worst["FiLM-SIREN", "sweep max"] <= 5e-4
     assert worst["Hyper-RFF", "train MSE"] <= 5e-5
     assert worst["Hyper-RFF", "sweep max"] <= 1e-4
+
+
+@pytest.mark.slow
+def test_the_fit_that_the_sinusoids_recommend_covers_and_ends_without_a_warning(script):
+    example = script("sinusoid_family")
+    short = SHORT | {"laplace_steps": example.Settings().laplace_steps}
+    key = jr.fold_in(jr.split(jr.key(0))[1], 1)  # that of the demo
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)  # those of the others are not shown
+        _, posteriors, scores = example.fit_bayesian(example.Settings(**short), key)
+    assert not diagnose(posteriors["Laplace"]).findings
+    assert 0.82 <= scores["Laplace"]["coverage"] <= 0.97
+    assert diagnose(posteriors["EnsembleMAP"]).findings  # forty steps
 
 
 @pytest.mark.slow

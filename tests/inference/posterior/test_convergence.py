@@ -323,9 +323,17 @@ def test_the_share_between_trunks_is_the_law_of_total_variance(trunks):
 
 
 def test_an_uncertain_trunk_is_named_and_one_that_is_known_is_not(trunks):
-    findings = diagnose(between(trunks, apart=5.0)).attrs["findings"]
-    (found,) = [t for t in findings if "trunk is uncertain" in t.effect]
-    assert 'where="all"' in found.change
+    apart = between(trunks, apart=5.0)
+    others = dataclasses.replace(apart, settings=apart.settings | {"draws_are": "sample"})
+    chains, sample = (
+        next(t for t in diagnose(one).findings if "trunk is uncertain" in t.effect)
+        for one in (apart, others)
+    )
+    assert 'where="all"' in chains.change
+    # chains on trunks that were fitted to the same rows lack more than the spread between them
+    assert "at least" in chains.effect
+    assert "at least" not in sample.effect
+    assert "Laplace(hold_params=True)" in chains.change
     agreeing = diagnose(between(trunks, apart=0.0))
     assert not any("trunk is uncertain" in str(t) for t in agreeing.attrs["findings"])
     assert (
