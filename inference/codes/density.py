@@ -15,8 +15,6 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
-from bayesfield.private import needed_for
-
 from ..engines.differentiate import pushed
 from ..predicting.moments import location
 from ..predicting.run import no_mean
@@ -144,19 +142,3 @@ def curve_at(energy: Callable[[Array], Array], rows: Array) -> Curve:
     slope, value = slopes(rows)
     bend = jax.vmap(column, out_axes=2)(jnp.eye(rows.shape[1], dtype=rows.dtype))
     return Curve(value, slope, (bend + jnp.swapaxes(bend, 1, 2)) / 2)
-
-
-def is_quadratic(target: Target, owner: Array) -> bool:
-    """Whether the Hessian does not depend on the codes: then a Gaussian is exact.
-
-    It is read off the trace of the Hessian, so that nothing is compiled or assumed.
-    """
-
-    def bend(rows: Array) -> Array:
-        return curve_at(lambda rows: energies(target, owner, rows), rows).bend
-
-    rows = jax.ShapeDtypeStruct(
-        (target.layout.num_members, target.layout.size), jnp.result_type(float)
-    )
-    jaxpr = jax.make_jaxpr(bend)(rows)
-    return not any(needed_for(jaxpr.jaxpr, [True])[1])

@@ -16,11 +16,12 @@ from ..predicting.replays import probed
 from ..program.program import TRACING
 from ..program.sites import Values
 from .assembled import assembled, chosen, code_values, settings_of, told_of
-from .density import Target, is_quadratic
+from .density import Target
 from .layout import Layout, axis_in, layout_of
 from .names import UNNAMED, Named
 from .owners import owners_of
 from .prepared import Prepared
+from .quadratic import is_quadratic
 from .run import Generators, Setup, infer
 
 NUM_GENERATORS = 16
