@@ -26,7 +26,11 @@ class Chosen(NamedTuple):
 
 
 def chosen(
-    told: dict[str, np.ndarray], num_generators: int, num_draws: int, num_samples: int, reweight: bool
+    told: dict[str, np.ndarray],
+    num_generators: int,
+    num_draws: int,
+    num_samples: int,
+    reweight: bool,
 ) -> Chosen:
     """Share the draws of the result out over the generators: in equal parts, or by evidence.
 
@@ -128,9 +132,7 @@ def assembled(
     )
 
 
-def settings_of(
-    posterior: Posterior, asked: dict[str, Any], watch: Stopwatch
-) -> dict[str, Any]:
+def settings_of(posterior: Posterior, asked: dict[str, Any], watch: Stopwatch) -> dict[str, Any]:
     """Return how the codes were found, and what they were found with."""
     before = posterior.settings
     return {

@@ -12,7 +12,7 @@ from ..posterior.new_codes import code_findings
 from ..posterior.posterior import Posterior
 from ..program.arguments import check_not_traced, check_posterior
 from ..program.program import tracing
-from .names import NEW, Named, named
+from .names import NEW, Named, named, names_before
 from .prepared import CALL, Prepared, prepared
 from .search import Asked, search
 
@@ -114,20 +114,17 @@ def infer_codes(
     flags = (("population", population), ("reweight", reweight))
     population, reweight = (check_flag(CALL, name, value) for name, value in flags)
     ready = prepared(posterior, data, plate, check_texts(CALL, "allow_nan", allow_nan))
-    before = (posterior.settings.get("codes") or {}).get("names")
     who = named(
         CALL,
         plate,
         None if population else names,
-        before if known is None else known,
+        names_before(posterior.settings, plate) if known is None else known,
         num_members=ready.bound.sites.plates[plate][0],
         num_known=ready.num_known,
         new=new,
     )
     _check_alike(plate, ready, who)
-    asked = Asked(
-        plate, population, starts, num_starts, num_generators, num_samples, reweight
-    )
+    asked = Asked(plate, population, starts, num_starts, num_generators, num_samples, reweight)
     fitted = search(posterior, ready, who, asked, key)
     found = [one for one in code_findings(fitted) if one is not None]
     said = {f"{kind}s": [str(one) for one in ordered(found, kind)] for kind in ("warning", "note")}

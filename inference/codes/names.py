@@ -74,6 +74,14 @@ def named(
     return Named([MISSING if name is None else name for name in labels], place)
 
 
+def names_before(settings: dict[str, Any], plate: str) -> list[Any] | None:
+    """Return the names that an earlier `infer_codes` gave the members of a plate, if any."""
+    codes = settings.get("codes") or {}
+    if codes.get("plate") != plate or not codes.get("names"):
+        return None
+    return [None if name == MISSING else name for name in codes["names"]]
+
+
 def _as_list(call: str, argument: str, given: Any, number: int, plate: str) -> list[Any]:
     if isinstance(given, str) or not isinstance(given, Iterable):
         raise TypeError(

@@ -72,7 +72,9 @@ def _ends(
     def step(ends: tuple, member: Array) -> tuple[tuple, None]:
         found = moved(member)
         return (
-            jax.tree.map(lambda first, on: jnp.where(on & (first < 0), member, first), ends[0], found),
+            jax.tree.map(
+                lambda first, on: jnp.where(on & (first < 0), member, first), ends[0], found
+            ),
             jax.tree.map(lambda last, on: jnp.where(on, member, last), ends[1], found),
         ), None
 

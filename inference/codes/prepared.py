@@ -1,9 +1,7 @@
-"""What `infer_codes` needs before anything is compiled: every check, and the program on new data."""
+"""What comes before anything is compiled: every check, and the program on the new data."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from bayesfield.checks import close_match, listed
 
@@ -123,12 +121,12 @@ def _member(site: Site, plate: str) -> tuple[int, ...]:
     """Return the shape of one member's value of a site."""
     axis = axis_in(site, plate)
     assert axis is not None
-    return tuple(np.delete(site.shape, axis))
+    return (*site.shape[:axis], *site.shape[axis + 1 :])
 
 
 def _one_plate_alone(plate: str, fitted: Site, now: Site) -> str:
     return (
-        f"`{CALL}` expected `data` to change the size of no plate with latent values but {plate!r}; "
-        f"got {fitted.name} {now.shape}: `{fitted.name}` was fitted with shape {fitted.shape}, and "
+        f"`{CALL}` expected `data` to change the size of no plate with latent values but "
+        f"{plate!r}; got {fitted.name} {now.shape}: `{fitted.name}` was fitted with shape {fitted.shape}, and "
         f"these data take {changed_rows(fitted, now)}. Keep that size, or name that plate."
     )

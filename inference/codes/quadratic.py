@@ -59,6 +59,4 @@ def _asks_if_finite(operands: Sequence[Any]) -> bool:
     first, second = operands
     if first is second:
         return True
-    return any(
-        isinstance(atom, Literal) and bool(np.all(np.isinf(atom.val))) for atom in operands
-    )
+    return any(isinstance(atom, Literal) and bool(np.all(np.isinf(atom.val))) for atom in operands)

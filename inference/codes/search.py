@@ -96,9 +96,7 @@ def search(
     return fitted._replace(settings=settings)
 
 
-def _looked_at(
-    posterior: Posterior, ready: Prepared, asked: Asked, key: PRNGKeyArray
-) -> Found:
+def _looked_at(posterior: Posterior, ready: Prepared, asked: Asked, key: PRNGKeyArray) -> Found:
     """Find out at one draw what depends on what."""
     program, data = ready.bound.program, ready.bound.data
     held = {name: jnp.asarray(posterior.draws[name][0, 0]) for name in ready.held}
@@ -138,9 +136,7 @@ def _axes(ready: Prepared, plate: str) -> dict[str, int]:
     return {name: axis for name, axis in axes.items() if axis is not None}
 
 
-def _own_codes(
-    posterior: Posterior, ready: Prepared, plate: str, which: np.ndarray
-) -> Values:
+def _own_codes(posterior: Posterior, ready: Prepared, plate: str, which: np.ndarray) -> Values:
     """Return the fit's own codes at some of its draws, `(draw, code, ...)`."""
     return {
         name: np.moveaxis(end_to_end(posterior.draws[name])[which], axis + 1, 1)

@@ -24,7 +24,8 @@ def check_rows(call: str, argument: str, fitted: Sites, new: Sites, kept: frozen
                 f"`{call}` expected `{argument}` with the same rows, groups and times as before "
                 f"where they have latent values of their own; got {site.name} {now.shape}: "
                 f"`{site.name}` was fitted with shape {site.shape}, and these data take "
-                f"{changed_rows(site, now)}. Its draws say nothing of new ones. {_advice(site, now)}"
+                f"{changed_rows(site, now)}. Its draws say nothing of new ones. "
+                f"{_advice(site, now)}"
             )
 
 
