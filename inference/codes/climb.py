@@ -96,7 +96,7 @@ def climbed(target: Target, owner: Array, starts: Array, num_steps: int = STEPS)
 
 
 def _climb(energy: Callable[[Array], Array], start: Array, num_steps: int) -> tuple[Array, Curve]:
-    def step(_: int, state: tuple[Array, Curve, Array]) -> tuple[Array, Curve, Array]:
+    def step(_: Array, state: tuple[Array, Curve, Array]) -> tuple[Array, Curve, Array]:
         rows, curve, damping = state
         values, vectors = jnp.linalg.eigh(_numbers(curve.bend))
         values = _positive(values) + (damping * jnp.abs(values).mean(-1))[:, None]

@@ -38,10 +38,10 @@ def infer_codes(
     r"""Infer the latent sites of a plate for new members, from their own observations.
 
     A code of a task, a station's effect and a random intercept are latent sites in a plate. For
-    the members that `data` speak of, these are drawn anew: from $p(z_t \mid y_t, \theta_s)$ where a
-    member has observations, from $p(z_t \mid \theta_s)$ where it has none. All else, $\theta_s$, stays
-    as each draw of the posterior has it: it learns nothing from the new data, which is called a
-    *cut* posterior.
+    the members that `data` speak of, these are drawn anew: from $p(z_t \mid y_t, \theta_s)$ where
+    a member has observations, from $p(z_t \mid \theta_s)$ where it has none. All else, $\theta_s$,
+    stays as each draw of the posterior has it: it learns nothing from the new data, which is called
+    a *cut* posterior.
 
     Given all else the members are independent, which is checked by the program's derivatives: each
     observation may depend on one member. Where the codes are linear with Gaussian noise and priors
