@@ -23,6 +23,20 @@ NUM_PROPOSED = 256
 NEAR = 0.5  # nats: a start whose mode is within this of the best one has found it
 
 
+class Proposed(NamedTuple):
+    """Draws of the mixture before they are weighted, `(draw, member, ...)`.
+
+    Attributes:
+        rows: The draws.
+        log_density: Of the posterior, without its evidence.
+        log_proposal: By each half's mixture, `(half, draw, member)`.
+    """
+
+    rows: Array
+    log_density: Array
+    log_proposal: Array
+
+
 class Weighted(NamedTuple):
     """Weighted draws of each member, and how far they can be trusted.
 
@@ -45,9 +59,22 @@ class Weighted(NamedTuple):
     halves_apart: Array
 
 
-def weighted(target: Target, owner: Array, modes: Modes, key: PRNGKeyArray) -> Weighted:
+def log_densities(target: Target, owner: Array, rows: Array) -> Array:
+    """Return the log density of each member at several rows `(draw, member, d)`, not normalised."""
+    energy = jax.lax.map(lambda at: energies(target, owner, at), rows, batch_size=BATCH)
+    return jnp.where(jnp.isfinite(energy), -energy, -jnp.inf)
+
+
+def log_proposals(modes: Modes, rows: Array) -> Array:
+    """Return the log density of a mixture at several rows, `(draw, member)`."""
+    return jax.vmap(lambda at: _log_density(modes, at))(rows)
+
+
+def weighted(
+    target: Target, owner: Array, modes: Modes, key: PRNGKeyArray
+) -> tuple[Weighted, Proposed]:
     """Draw from the mixture about the modes, and weigh the draws by the posterior's density."""
-    halves = [jax.tree.map(lambda value, h=h: value[h::2], modes) for h in (0, 1)]
+    halves = halves_of(modes)
     keys = jax.random.split(key, 2)
     number = NUM_PROPOSED // 2
     rows = [
@@ -55,29 +82,34 @@ def weighted(target: Target, owner: Array, modes: Modes, key: PRNGKeyArray) -> W
         for half, key in zip(halves, keys, strict=True)
     ]
     both = jnp.concatenate(rows)
-    energy = jax.lax.map(lambda at: energies(target, owner, at), both, batch_size=BATCH)
-    energy = jnp.where(jnp.isfinite(energy), energy, jnp.inf)
-    proposals = jnp.stack([jax.vmap(lambda at, h=h: _log_density(h, at))(both) for h in halves])
-    log_weight = -energy - (logsumexp(proposals, 0) - jnp.log(2.0))
+    log_density = log_densities(target, owner, both)
+    proposals = jnp.stack([log_proposals(half, both) for half in halves])
+    log_weight = log_density - (logsumexp(proposals, 0) - jnp.log(2.0))
     log_evidence = logsumexp(log_weight, 0) - jnp.log(NUM_PROPOSED)
     weights = jax.nn.softmax(log_weight, axis=0)
     each = [
-        _summary(both[part], -energy[part] - proposals[h][part])
+        _summary(both[part], log_density[part] - proposals[h][part])
         for h, part in enumerate((slice(number), slice(number, None)))
     ]
     mean = jnp.einsum("st,std->td", weights, both)
     sd = jnp.sqrt(jnp.einsum("st,std->td", weights, (both - mean) ** 2))
-    apart = jnp.abs(each[0][1] - each[1][1]) / jnp.maximum(sd, jnp.finfo(sd.dtype).tiny)
+    apart = distance(each[0][1], each[1][1], sd)
     best = modes.energy.min(0)
-    return Weighted(
+    found = Weighted(
         both,
         weights,
         log_evidence,
         1 / jnp.sum(weights**2, 0),
         jnp.mean(modes.energy < best + NEAR, 0),
         each[0][0] - each[1][0],
-        apart.max(-1),
+        apart,
     )
+    return found, Proposed(both, log_density, proposals)
+
+
+def distance(first: Array, second: Array, sd: Array) -> Array:
+    """Return how far apart two means are in sds, in the direction in which most, `(member,)`."""
+    return jnp.max(jnp.abs(first - second) / jnp.maximum(sd, jnp.finfo(sd.dtype).tiny), -1)
 
 
 def gaussian(modes: Modes, num_draws: int, key: PRNGKeyArray) -> Weighted:
@@ -104,6 +136,11 @@ def resampled(rows: Array, weights: Array, num_draws: int, key: PRNGKeyArray) ->
 
     keys = jax.random.split(key, rows.shape[1])
     return jax.vmap(one, in_axes=(1, 1, 0), out_axes=1)(rows, weights, keys)
+
+
+def halves_of(modes: Modes) -> list[Modes]:
+    """Return every other mode, so that each half has codes of the fit and draws of the prior."""
+    return [jax.tree.map(lambda value, h=h: value[h::2], modes) for h in (0, 1)]
 
 
 def _log_shares(modes: Modes) -> Array:

@@ -128,5 +128,6 @@ def _one_plate_alone(plate: str, fitted: Site, now: Site) -> str:
     return (
         f"`{CALL}` expected `data` to change the size of no plate with latent values but "
         f"{plate!r}; got {fitted.name} {now.shape}: `{fitted.name}` was fitted with shape "
-        f"{fitted.shape}, and these data take {changed_rows(fitted, now)}. Keep that size, or name that plate."
+        f"{fitted.shape}, and these data take {changed_rows(fitted, now)}. Keep "
+        "that size, or name that plate."
     )

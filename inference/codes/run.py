@@ -13,6 +13,7 @@ from .climb import climbed, exact, starts_from, tried
 from .density import Target
 from .layout import Layout
 from .mixture import Weighted, gaussian, resampled, weighted
+from .sequential import moved
 
 
 class Setup(NamedTuple):
@@ -27,6 +28,7 @@ class Setup(NamedTuple):
         seen: Whether any member has observations.
         unnamed: Whether a member may be any of the fit's.
         population: Whether every member takes the mean of its prior.
+        moves: Whether draws with thin weights are moved to the posterior step by step.
     """
 
     layout: Layout
@@ -37,6 +39,7 @@ class Setup(NamedTuple):
     seen: bool
     unnamed: bool
     population: bool
+    moves: bool
 
 
 class Generators(NamedTuple):
@@ -124,12 +127,15 @@ def _needs_codes(setup: Setup) -> bool:
 
 
 def _draws(target: Target, owner: Array, seen, setup: Setup, key: PRNGKeyArray):
-    key_start, key_draw, key_sample = jax.random.split(key, 3)
+    key_start, key_draw, key_sample, key_move = jax.random.split(key, 4)
     if setup.quadratic:
         found = gaussian(exact(target, owner), setup.num_draws, key_draw)
         return found, found.rows
     starts = starts_from(target, seen, setup.num_codes, setup.num_prior, key_start)
-    found = weighted(target, owner, climbed(target, owner, starts), key_draw)
+    modes = climbed(target, owner, starts)
+    found, proposed = weighted(target, owner, modes, key_draw)
+    if setup.moves:
+        found = moved(target, owner, modes, found, proposed, key_move)
     rows = resampled(found.rows, found.weights, setup.num_draws, key_sample)
     return found, rows
 

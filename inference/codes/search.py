@@ -26,6 +26,7 @@ from .run import Generators, Setup, infer
 
 NUM_GENERATORS = 16
 MOST_CODES = 128  # of the fit's own, that are tried on the new members
+FEW_NUMBERS = 4  # of a code: with no more of them, weighted draws of the mixture are enough
 MOST_DRAWS = 256  # at a generator, where the result is shared out by evidence
 
 
@@ -127,6 +128,7 @@ def _setup(ready: Prepared, who: Named, asked: Asked, found: Found, num: int) ->
         seen=bool((found.has_data & (who.place != UNNAMED) & (who.place < 0)).any()),
         unnamed=bool((who.place == UNNAMED).any()),
         population=asked.population,
+        moves=found.layout.size > FEW_NUMBERS,
     )
 
 
