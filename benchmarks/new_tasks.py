@@ -5,7 +5,7 @@
     python benchmarks/new_tasks.py seconds --width 64
 
 A FiLM-SIREN with two codes a task is fitted to 60 tasks of 20 points by `EnsembleMAP`. `starts`:
-100 new tasks with 3, 5 and 20 points, by 8 starts and by 64. `calibration`: 200 tasks simulated from
+100 new tasks of 3, 5 and 20 points, by 8 starts and by 64. `calibration`: 200 tasks simulated from
 each of three members, and the ranks of their codes; the control has a noise scale two thirds of the
 true one. `members`: bands by the first 1, 2, 4 and 8 members. `seconds`: CPU seconds of 100 tasks
 of 20 points at 64 draws of the generators (the members, repeated), cold and warm.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bayesfield.checks import close_match, listed
+from bayesfield.checks import check_one_of, listed
 
 from ..predicting.redraw import imputed, statements_in
 from ..program.binding import bind
@@ -96,13 +96,7 @@ def prepared(
 def _codes_of(sites: Sites, plate: Any) -> tuple[str, ...]:
     """Return the names of the latent sites in a plate; refuse a plate without any."""
     with_codes = sorted({name for site in sites.latent for name, _ in site.plates})
-    if plate not in sites.plates:
-        known = [*sites.plates]
-        close = close_match(str(plate), known)
-        raise ValueError(
-            f"`{CALL}` expected `plate` to be a plate of the program, of {known}; got {plate!r}."
-            f"{close}"
-        )
+    check_one_of(CALL, "plate", plate, sites.plates)
     imputed_or_drawn = {*imputed(sites), *sites.replicates}
     codes = [
         site.name

@@ -29,8 +29,9 @@ from .mixture import (
     resampled,
 )
 
-THIN = 50.0  # effective draws, of those proposed, below which a member's are moved
-NUM_STAGES = 8
+THIN = 100.0  # effective draws, of those proposed, below which a member's are moved
+NUM_STAGES = 10
+LAST_STEP = 7  # the stage that goes all the way; those after it only move the draws
 NUM_MOVES = 8  # in each stage
 KEPT = 0.5  # the effective share of the draws that a stage keeps
 HALVINGS = 20
@@ -73,10 +74,11 @@ def moved(
             jnp.zeros(members),
         )
 
-        def stage(state: _State, key: PRNGKeyArray) -> tuple[_State, None]:
-            return _stage(target, owner, own, state, key), None
+        def stage(state: _State, given: tuple[Array, PRNGKeyArray]) -> tuple[_State, None]:
+            return _stage(target, owner, own, state, *given), None
 
-        return jax.lax.scan(stage, start, jax.random.split(key, NUM_STAGES))[0]
+        last = jnp.arange(NUM_STAGES) == LAST_STEP
+        return jax.lax.scan(stage, start, (last, jax.random.split(key, NUM_STAGES)))[0]
 
     def move(key: PRNGKeyArray) -> Weighted:
         first, second = (half(i, key) for i, key in enumerate(jax.random.split(key, 2)))
@@ -102,11 +104,13 @@ def moved(
     return jax.tree.map(chosen, new, found)
 
 
-def _stage(target: Target, owner: Array, modes: Modes, state: _State, key: PRNGKeyArray) -> _State:
-    key_which, *keys = jax.random.split(key, 1 + NUM_MOVES)
+def _stage(
+    target: Target, owner: Array, modes: Modes, state: _State, last: Array, key: PRNGKeyArray
+) -> _State:
+    key_which, key_moves = jax.random.split(key)
     ratio = state.log_density - state.log_proposal
     ratio = jnp.where(jnp.isfinite(ratio), ratio, -jnp.inf)
-    step = _step(ratio, 1 - state.beta)
+    step = jnp.where(last, 1 - state.beta, _step(ratio, 1 - state.beta))
     log_weight = jnp.where(step > 0, step * jnp.where(step > 0, ratio, 0.0), 0.0)
     log_evidence = state.log_evidence + logsumexp(log_weight, 0) - jnp.log(len(ratio))
     whole = jnp.concatenate(
@@ -117,9 +121,11 @@ def _stage(target: Target, owner: Array, modes: Modes, state: _State, key: PRNGK
     beta = state.beta + step
     state = _State(whole[..., :-2], whole[..., -2], whole[..., -1], beta, log_evidence)
     root = _root(state.rows)
-    for one in keys:
-        state = _walk(target, owner, modes, state, root, one)
-    return state
+
+    def walk(state: _State, key: PRNGKeyArray) -> tuple[_State, None]:
+        return _walk(target, owner, modes, state, root, key), None
+
+    return jax.lax.scan(walk, state, jax.random.split(key_moves, NUM_MOVES))[0]
 
 
 def _step(ratio: Array, most: Array) -> Array:

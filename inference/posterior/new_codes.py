@@ -6,7 +6,6 @@ they do, a mode may still be missing that no start has found; the share of the s
 the best one says how likely that is.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ import numpy as np
 from ..engines.fitted import Fitted
 from .findings import WARNED, Finding, finding, narrower
 
-DOUBTFUL = 0.5  # nats of the evidence between the halves, beyond which a mode was missed by one
+FEWEST = 64  # effective draws: with fewer the draws are in doubt, and not the halves alone
+RARE = 0.15  # of the starts: a best mode that so few have reached may not be the best there is
 
 
 def code_report(plate: str, labels: list[Any], told: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -23,9 +23,12 @@ def code_report(plate: str, labels: list[Any], told: dict[str, np.ndarray]) -> d
     Args:
         plate: The plate.
         labels: A name for each member.
-        told: `halves_apart`, `halves_log_ratio` and `share_at_best`, `(generator, member)`.
+        told: `halves_apart`, `ess` and `share_at_best`, `(generator, member)`.
     """
     apart = np.nan_to_num(told["halves_apart"], nan=np.inf) ** 2
+    # what the worst of so many members is apart by chance, given the number of draws in each half
+    chance = 4 / np.maximum(np.nan_to_num(told["ess"]), FEWEST) * 2 * np.log(4 * apart.shape[1])
+    apart = np.maximum(apart - chance, 0.0)
     # means that lie `d` sds apart have a variance of `d^2 / 4` between them
     between = np.where(np.isfinite(apart), apart / (4 + apart), 1.0)
     return {
@@ -68,5 +71,5 @@ def code_findings(fitted: Fitted) -> list[Finding | None]:
     )
     return [
         found if doubt[worst] >= WARNED else None,
-        rare if share[least] < 1 / math.sqrt(4 * told.get("num_starts", 12)) else None,
+        rare if share[least] < RARE else None,
     ]

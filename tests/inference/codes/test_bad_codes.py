@@ -14,7 +14,7 @@ from bayesfield.inference import fit_posterior, infer_codes
 
 KEY = jr.key(0)
 CASES = {
-    "no plate": ({"plate": "grup"}, ValueError, "a plate of the program.*'grup'.*Did you mean"),
+    "no plate": ({"plate": "grup"}, ValueError, "`plate` to be one of .*'grup'.*Did you mean"),
     "a data plate": ({"plate": "rows"}, ValueError, "to hold latent sites, as one of .'group'."),
     "no such member": (
         {"data": NEW | {"group": np.array([0, 0, 1, 1, 3])}},

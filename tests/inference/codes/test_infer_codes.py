@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pytest
 from at_draws import posterior_of
 from groups import GROUP, NEW, NOISE, Y, fitted_intercepts, intercepts
-from scipy.stats import kstest, multivariate_normal, norm
+from scipy.stats import chisquare, kstest, multivariate_normal, norm
 
 from bayesfield.inference import Posterior, diagnose, infer_codes, score
 
@@ -54,6 +54,17 @@ def test_a_wrong_noise_would_be_seen(of_new_groups):
     draws = {name: value[0].astype(float) for name, value in of_new_groups.draws.items()}
     mean, sd, _ = conjugate(draws["mu"], draws["tau"], Y[:2].astype(float))
     assert kstest((draws["a"][:, 0] - mean) / (1.2 * sd), norm.cdf).pvalue < 1e-4
+
+
+def test_reweighted_draws_count_by_the_evidence(of_new_groups):
+    new = infer_codes(
+        fitted_intercepts(), NEW, plate="group", key=jr.key(0), num_samples=4000, reweight=True
+    )
+    alike = of_new_groups.stats["log_evidence"][0].sum(-1)
+    weight = np.exp(alike - alike.max())
+    mean = (weight * of_new_groups.draws["mu"][0]).sum() / weight.sum()
+    np.testing.assert_allclose(new.draws["mu"].mean(), mean, atol=1e-3)
+    assert abs(mean - of_new_groups.draws["mu"].mean()) > 0.05
 
 
 def test_the_result_predicts_scores_and_is_judged(of_new_groups):
@@ -140,8 +151,50 @@ def test_a_code_that_is_not_linear_has_the_posterior_of_a_grid(waves_posterior):
     assert (new.stats["halves_apart"] < 1).all()
 
 
-def test_other_observations_of_the_same_shape_compile_nothing(waves_posterior, monkeypatch):
-    infer_codes(waves_posterior, {"x": X_NEW, "y": Y_NEW}, plate="task", key=jr.key(0))
+@pytest.mark.slow
+def test_codes_of_many_tasks_have_uniform_ranks(waves_posterior):
+    """Tasks simulated from the program; the control's noise is twice what the program says."""
+    rng = np.random.default_rng(5)
+    z = rng.normal(size=(300, 1))
+    x = rng.uniform(-1, 1, (300, 4))
+    p_values = []
+    for noise in (0.3, 0.6):
+        y = np.sin(2 * z + x) + noise * rng.normal(size=x.shape)
+        where = {"plate": "task", "starts": "prior", "num_starts": 64, "num_samples": 254}
+        new = infer_codes(waves_posterior, {"x": x, "y": y}, key=jr.key(0), **where)
+        ranks = (new.draws["z"][0, ::2] < z).sum(0)[:, 0]  # of 127 draws
+        p_values.append(chisquare(np.bincount(ranks // 16, minlength=8)).pvalue)
+    assert p_values[0] > 0.01
+    assert p_values[1] < 1e-4
+
+
+@pytest.mark.slow
+def test_a_code_of_many_numbers_is_covered():
+    """Where the weights of the mixture run thin the draws are moved to the posterior."""
+    rng, size = np.random.default_rng(6), 12
+    matrix = rng.normal(size=(size, size)) / np.sqrt(size)
+
+    def warped(num_tasks, y=None):
+        with numpyro.plate("task", num_tasks):
+            z = numpyro.sample("z", dist.Normal(0, 1).expand([size]).to_event(1))
+            mean = jnp.sinh(z) @ jnp.asarray(matrix.T, z.dtype)
+            numpyro.sample("y", dist.Normal(mean, 0.3).to_event(1), obs=y)
+
+    old = rng.normal(size=(1, 4, size))
+    posterior = posterior_of(warped, {"num_tasks": 4, "y": np.zeros((4, size))}, {"z": old})
+    z = rng.normal(size=(100, size))
+    y = np.sinh(z) @ matrix.T + 0.3 * rng.normal(size=z.shape)
+    new = infer_codes(
+        posterior, {"num_tasks": 100, "y": y}, plate="task", key=jr.key(0), num_samples=256
+    )
+    assert (new.stats["ess"] < 50).mean() > 0.2  # of 256: too few to be a posterior
+    below = (new.draws["z"][0] < z).mean(0)
+    assert abs(((below > 0.05) & (below < 0.95)).mean() - 0.9) < 0.04
+
+
+def test_other_observations_of_the_same_shape_compile_nothing(waves_posterior):
+    where = {"plate": "task", "num_samples": 512}
+    infer_codes(waves_posterior, {"x": X_NEW, "y": Y_NEW}, key=jr.key(0), **where)
     compiled = []
 
     def listen(event, duration_secs, **_):
@@ -150,7 +203,7 @@ def test_other_observations_of_the_same_shape_compile_nothing(waves_posterior, m
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        infer_codes(waves_posterior, {"x": X_NEW, "y": -Y_NEW}, plate="task", key=jr.key(3))
+        infer_codes(waves_posterior, {"x": X_NEW, "y": -Y_NEW}, key=jr.key(3), **where)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     assert not compiled
