@@ -169,27 +169,33 @@ def test_codes_of_many_tasks_have_uniform_ranks(waves_posterior):
 
 
 @pytest.mark.slow
-def test_a_code_of_many_numbers_is_covered():
-    """Where the weights of the mixture run thin the draws are moved to the posterior."""
-    rng, size = np.random.default_rng(6), 12
+def test_draws_that_are_moved_have_the_posterior_of_a_gaussian(monkeypatch):
+    """A program too little bent to matter, whose draws are moved as where weights are thin."""
+    monkeypatch.setattr("bayesfield.inference.codes.sequential.THIN", 1000.0)
+    rng, size, noise = np.random.default_rng(6), 12, 0.3
     matrix = rng.normal(size=(size, size)) / np.sqrt(size)
 
-    def warped(num_tasks, y=None):
+    def bent(num_tasks, y=None):
         with numpyro.plate("task", num_tasks):
             z = numpyro.sample("z", dist.Normal(0, 1).expand([size]).to_event(1))
-            mean = jnp.sinh(z) @ jnp.asarray(matrix.T, z.dtype)
-            numpyro.sample("y", dist.Normal(mean, 0.3).to_event(1), obs=y)
+            mean = (z + 1e-5 * jnp.sin(z)) @ jnp.asarray(matrix.T, z.dtype)
+            numpyro.sample("y", dist.Normal(mean, noise).to_event(1), obs=y)
 
-    old = rng.normal(size=(1, 4, size))
-    posterior = posterior_of(warped, {"num_tasks": 4, "y": np.zeros((4, size))}, {"z": old})
-    z = rng.normal(size=(100, size))
-    y = np.sinh(z) @ matrix.T + 0.3 * rng.normal(size=z.shape)
+    old = {"num_tasks": 4, "y": np.zeros((4, size))}
+    posterior = posterior_of(bent, old, {"z": rng.normal(size=(1, 4, size))})
+    y = rng.normal(size=(40, size)) @ matrix.T + noise * rng.normal(size=(40, size))
     new = infer_codes(
-        posterior, {"num_tasks": 100, "y": y}, plate="task", key=jr.key(0), num_samples=256
+        posterior, {"num_tasks": 40, "y": y}, plate="task", key=jr.key(0), num_samples=256
     )
-    assert (new.stats["ess"] < 50).mean() > 0.2  # of 256: too few to be a posterior
-    below = (new.draws["z"][0] < z).mean(0)
-    assert abs(((below > 0.05) & (below < 0.95)).mean() - 0.9) < 0.04
+    precision = np.eye(size) + matrix.T @ matrix / noise**2
+    covariance = np.linalg.inv(precision)
+    away = new.draws["z"][0] - y @ matrix / noise**2 @ covariance
+    squares = np.einsum("sti,ij,stj->st", away, precision, away) / size
+    assert 0.9 < squares.mean() < 1.06  # so few draws are a little too narrow
+    assert np.sqrt((away.mean(0) ** 2 / np.diag(covariance)).mean()) < 2 / np.sqrt(256)
+    marginal = matrix @ matrix.T + noise**2 * np.eye(size)
+    evidence = multivariate_normal.logpdf(y, np.zeros(size), marginal)
+    assert abs((new.stats["log_evidence"][0, 0] - evidence).mean()) < 0.1
 
 
 def test_other_observations_of_the_same_shape_compile_nothing(waves_posterior):
