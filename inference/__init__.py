@@ -4,6 +4,7 @@
 - Engines: `SVI`, `EnsembleMAP`, `Laplace`, `NUTS`, `MCLMC`; `AbstractEngine`,
   `AbstractPhase` to write one.
 - `Posterior`: draws, predictions, a DataTree for ArviZ; `sample_prior` beside it.
+- `infer_codes`: new members of a plate (tasks, stations, groups) from a few observations.
 - `diagnose`: convergence, judged in function space.
 - `sbc`: simulation-based calibration of a program and an engine.
 - `score`: predictions against data held out; `variance_split`: where their variance comes from.
@@ -19,6 +20,7 @@ if __name__ != "bayesfield.inference":
         "import it as bayesfield.inference."
     )
 
+from .codes.infer import infer_codes
 from .engines.engine import AbstractEngine
 from .engines.ensemble_map import EnsembleMAP
 from .engines.fitted import Fitted, Members, Start, best_first
@@ -64,6 +66,7 @@ __all__ = [
     "cosine_cycles",
     "diagnose",
     "fit_posterior",
+    "infer_codes",
     "sample_prior",
     "sbc",
     "score",

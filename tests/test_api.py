@@ -247,7 +247,7 @@ FLOORS = [
     {"auto"},
     {"plan"},
     {"fit"},
-    {"judging"},
+    {"codes", "judging"},
 ]
 
 

@@ -25,6 +25,7 @@ from .findings import ConvergenceWarning, Finding, finding, ordered, text_of
 from .held_params import param_findings
 from .judged_table import table_of
 from .mixing import mixing
+from .new_codes import code_findings
 from .ready import on_new_data, on_own_data
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def examine(
         k_hat, worth = (float(result.get(n, np.nan)) for n in ("pareto_k", "reweighted_share"))
         found += approximation_findings(bound, fitted, names, values, k_hat, worth)
     found += [*loss_findings(bound, fitted, seen), *param_findings(bound, fitted, result)]
+    found += code_findings(fitted)
     return result.assign_attrs(findings=ordered(found, "warning"), notes=ordered(found, "note"))
 
 

@@ -19,6 +19,7 @@ from ..program.arguments import check_not_traced
 from ..program.bound import BoundProgram
 from ..program.program import tracing
 from ..program.sites import Site
+from .member_names import member_names, plate_of
 from .ready import Ready, on_own_data
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def build(
     stats = fitted.stats | ({"trunk": fitted.trunk} if fitted.params else {})
     groups: dict[str, Group] = {
         "posterior": {n: _of_site(latent[n], value) for n, value in fitted.draws.items()},
-        "sample_stats": {n: Labelled(np.asarray(value), (), n) for n, value in stats.items()},
+        "sample_stats": {n: _of_stat(n, np.asarray(v), plate_of(fitted)) for n, v in stats.items()},
     }
     if bound.data is not None:  # without its data the program cannot be run again
         for name, group in _on_data(bound, fitted, key).items():
@@ -69,7 +70,8 @@ def build(
         groups["prior_predictive"] = {n: item for n, item in of_prior.items() if n in seen}
 
     said = {dotless(n): tuple(names) for n, names in (dims or {}).items()}
-    given = {n: np.asarray([*value]) for n, value in (coords or {}).items()}
+    names = member_names(fitted) | dict(coords or {})
+    given = {n: np.asarray([*value]) for n, value in names.items()}
     tree = xr.DataTree.from_dict(
         {name: _dataset(name, group, said, given) for name, group in groups.items() if group}
     )
@@ -138,6 +140,12 @@ def _on_data(bound: BoundProgram, fitted: Fitted, key: PRNGKeyArray | None) -> d
             program, data, sites, draws, bound.sites.outputs, key
         )
     return groups
+
+
+def _of_stat(name: str, value: np.ndarray, plate: str | None) -> Labelled:
+    """Name the axes of a statistic: one of each member of a plate has an axis for it."""
+    dims = (plate,) if plate is not None and value.ndim == 3 else ()
+    return Labelled(value, dims, name)
 
 
 def _of_site(site: Site, value: Any, lead: int = 2) -> Labelled:

@@ -62,7 +62,9 @@ def _ate_the_noise(bound: BoundProgram, fitted: Fitted) -> Finding | None:
 
 
 def _given(fitted: Fitted) -> bool:
-    """Whether the user gave the params and the engine held them, so that no data fitted them."""
+    """Whether the user gave the params and the engine held them, so that these data fitted none."""
+    if "codes" in fitted.said:  # the params are those of another fit, to other rows
+        return True
     engine = fitted.said.get("settings")
     hold = isinstance(engine, dict) and engine.get("hold_params", False)
     held = hold or fitted.said.get("draws_are") == "chains"

@@ -15,6 +15,7 @@ from ..predicting.run import run_program
 from ..program.arguments import check_not_traced
 from ..program.bound import BoundProgram
 from ..storage.as_fitted import check_as_fitted
+from .member_names import with_names
 from .ranges import outside_of_fit
 from .ready import on_new_data
 
@@ -51,7 +52,7 @@ def predicted(
         optional=means,
         batch_size=batch_size,
     )
-    result = labelled(out)
+    result = with_names(labelled(out), fitted)
     unknown = [name for name in means if name not in out]
     if unknown:
         note = f"no {', '.join(unknown)}: NumPyro knows neither the mean nor the median"
@@ -92,4 +93,4 @@ def log_likelihoods(
             )
         value = np.where(seen, value, np.nan)
         items[name] = Labelled(value, axis_names(observed[name], value.ndim - 2), name)
-    return labelled(items)
+    return with_names(labelled(items), fitted)

@@ -126,7 +126,7 @@ def _run(
                 if where is not None:
                     found[name] = where
                 elif name not in optional:
-                    raise ValueError(_no_mean(site, message["fn"]))
+                    raise ValueError(no_mean(site, message["fn"]))
         return found
 
     return at_draws(run, draws, key, batch_size)
@@ -150,7 +150,7 @@ def _variance(site: str, fn: Any) -> Array:
         ) from error
 
 
-def _no_mean(site: str, fn: Any) -> str:
+def no_mean(site: str, fn: Any) -> str:
     """Return the error's text for a distribution with neither a known mean nor a known median."""
     return (
         f"NumPyro knows neither the mean nor the median of a {type(innermost(fn)).__name__}, the "

@@ -24,12 +24,12 @@ def check_rows(call: str, argument: str, fitted: Sites, new: Sites, kept: frozen
                 f"`{call}` expected `{argument}` with the same rows, groups and times as before "
                 f"where they have latent values of their own; got {site.name} {now.shape}: "
                 f"`{site.name}` was fitted with shape {site.shape}, and these data take "
-                f"{_changed(site, now)}. Its draws say nothing of new ones: keep the size, model "
-                "what they share, or fit with the new ones in `data`, their observations masked."
+                f"{changed_rows(site, now)}. Its draws say nothing of new ones. "
+                f"{_advice(site, now)}"
             )
 
 
-def _changed(site: Site, now: Site) -> str:
+def changed_rows(site: Site, now: Site) -> str:
     """Say which axis of a site changed: a plate by its name."""
     plates = [
         f"{name!r} from {site.shape[axis]} to {now.shape[axis]} rows"
@@ -41,3 +41,17 @@ def _changed(site: Site, now: Site) -> str:
     if now.shape[1:] == site.shape[1:]:
         return f"its length (of a scan or a walk, say) from {site.shape[0]} to {now.shape[0]} steps"
     return "another shape"
+
+
+def _advice(site: Site, now: Site) -> str:
+    """Say what to do where a latent site has other rows."""
+    for name, axis in site.plates:
+        if axis < len(now.shape) and now.shape[axis] != site.shape[axis]:
+            return (
+                f"`infer_codes(posterior, data, plate={name!r}, key=key)` finds them for the new "
+                "ones, and returns a posterior that predicts them."
+            )
+    return (
+        "Keep the size, model what they share, or fit with the new ones in `data`, their "
+        "observations masked."
+    )

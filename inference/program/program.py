@@ -180,7 +180,7 @@ class Program(eqx.Module):
         model = self._placed(data, params, key)
         if jacobian:
             return jnp.asarray(-potential_energy(model, (), {}, position))
-        placed = handlers.substitute(model, substitute_fn=_constrained_at(position))
+        placed = handlers.substitute(model, substitute_fn=constrained_at(position))
         return jnp.asarray(log_density(placed, (), {}, {})[0])
 
     def constrain(self, data: Data, params: Values, position: Values) -> Values:
@@ -274,7 +274,7 @@ def _is_latent(message: dict) -> bool:
     return message["type"] == "sample" and not message["is_observed"]
 
 
-def _constrained_at(position: Values) -> Callable[[dict], Any]:
+def constrained_at(position: Values) -> Callable[[dict], Any]:
     """Return a substitution of sample sites by their constrained values, without a Jacobian."""
 
     def value(message: dict) -> Any:

@@ -1,0 +1,1 @@
+"""The codes of new members of a plate, from a few observations."""

@@ -1,0 +1,143 @@
+"""`infer_codes`: new members of a plate from a few observations of each."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jaxtyping import PRNGKeyArray
+
+from bayesfield.checks import check_flag, check_key, check_one_of, check_size, check_texts, warn
+
+from ..posterior.findings import ConvergenceWarning, ordered, text_of
+from ..posterior.new_codes import code_findings
+from ..posterior.posterior import Posterior
+from ..program.arguments import check_not_traced, check_posterior
+from ..program.program import tracing
+from .names import NEW, Named, named, names_before
+from .prepared import CALL, Prepared, prepared
+from .search import Asked, search
+
+
+@tracing
+def infer_codes(
+    posterior: Posterior,
+    data: Mapping[str, Any],
+    *,
+    plate: str,
+    key: PRNGKeyArray,
+    names: Iterable[Any] | None = None,
+    known: Iterable[Any] | None = None,
+    new: str = "infer",
+    population: bool = False,
+    starts: str = "codes",
+    num_starts: int = 8,
+    num_generators: int | None = None,
+    num_samples: int = 1024,
+    reweight: bool = False,
+    allow_nan: tuple[str, ...] = (),
+) -> Posterior:
+    r"""Infer the latent sites of a plate for new members, from their own observations.
+
+    A code of a task, a station's effect and a random intercept are latent sites in a plate. For
+    the members that `data` speak of, these are drawn anew: from $p(z_t \mid y_t, \theta_s)$ where
+    a member has observations, from $p(z_t \mid \theta_s)$ where it has none. All else, $\theta_s$,
+    stays as each draw of the posterior has it: it learns nothing from the new data, which is called
+    a *cut* posterior.
+
+    Given all else the members are independent, which is checked by the program's derivatives: each
+    observation may depend on one member. Where the codes are linear with Gaussian noise and priors
+    the result is exact. Elsewhere each member has a mixture about the modes that several climbs
+    have found, and its draws are weighted to the posterior.
+
+    Args:
+        posterior: Of any engine but `Laplace`, whose predictions are linear about its modes.
+        data: The arguments of the program for the new members and their observations. Members are
+            numbered from 0, and may have any number of rows.
+        plate: The name of the plate whose members are new.
+        key: Draws the codes. The same key gives the same codes.
+        names: A name for each member. One that the fit knows keeps the codes of the fit at each
+            draw, whatever `data` say of it; a new one has a code of its own; None (or NaN) stands
+            for one of the fit's, drawn by how well it explains the member's observations.
+        known: The names of the fit's members; by default those of `posterior` if `infer_codes`
+            gave it any, or else their numbers, from 0.
+        new: What to do with a name that is not known: "infer" its code, or raise an "error".
+        population: Whether every member takes the mean of the codes' prior at each draw, and
+            `data` and `names` say nothing of its code: a prediction without codes.
+        starts: Where climbs begin: at the fit's own "codes", the best for each member, with half
+            as many draws from the prior; or at draws from the "prior" alone, which needs far more.
+        num_starts: How many climbs begin so, for each member.
+        num_generators: At how many draws of all else codes are inferred, evenly spaced. By default
+            as many as `num_samples` where the result is exact, or else a few, as each costs a
+            search for modes; all where the posterior has fewer.
+        num_samples: Draws in the result, in equal parts for each of these.
+        reweight: Whether draws of all else count by the evidence of the new data. This moves the
+            result towards the full posterior only where there are very many of them: with few, one
+            of them takes all of the weight and bands are too narrow.
+        allow_nan: Names of the arguments that may hold NaN or infinity.
+
+    Returns:
+        A posterior of the same program on the new members, with one chain. `predict`, `score`,
+        `to_datatree`, `save` and `diagnose` take it as any other. Its `stats`, by draw and member:
+        `log_evidence`, $\log p(y_t \mid \theta_s)$, which is low for a member out of the range of
+        the fit; `share_at_best`, the share of the starts that reached the best mode;
+        `halves_log_ratio` and `halves_apart`, how far two halves of the starts disagree on the
+        evidence (in nats) and the mean (in sds); `ess`, the effective number of weighted draws.
+        A member that keeps a code of the fit has NaN.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        IndexError: `data` number a member that is not in the plate.
+        ValueError: `plate` is none, or holds observations only; an observation depends on two
+            members; the posterior is by `Laplace`; a name is new where `new="error"`; another
+            plate with latent values changed its size.
+
+    Warns:
+        ConvergenceWarning: Two halves of the starts disagree on the codes of a member.
+
+    References:
+        Plummer, Cuts in Bayesian graphical models, Statistics and Computing 2015.
+        Owen and Zhou, Safe and effective importance sampling, JASA 2000: the even share.
+
+    Examples:
+        >>> from bayesfield.inference import infer_codes
+        >>> few = {"group": group, "num_groups": 2, "y": y}  # doctest: +SKIP
+        >>> infer_codes(posterior, few, plate="group", key=key)  # doctest: +SKIP
+    """
+    check_posterior(CALL, posterior)
+    check_not_traced(CALL, data, key)
+    key = check_key(CALL, key)
+    check_one_of(CALL, "new", new, ("infer", "error"))
+    check_one_of(CALL, "starts", starts, ("codes", "prior"))
+    check_size(CALL, "num_starts", num_starts, least=2)
+    check_size(CALL, "num_samples", num_samples)
+    if num_generators is not None:
+        check_size(CALL, "num_generators", num_generators)
+    flags = (("population", population), ("reweight", reweight))
+    population, reweight = (check_flag(CALL, name, value) for name, value in flags)
+    ready = prepared(posterior, data, plate, check_texts(CALL, "allow_nan", allow_nan))
+    who = named(
+        CALL,
+        plate,
+        None if population else names,
+        names_before(posterior.settings, plate) if known is None else known,
+        num_members=ready.bound.sites.plates[plate][0],
+        num_known=ready.num_known,
+        new=new,
+    )
+    _check_alike(plate, ready, who)
+    asked = Asked(plate, population, starts, num_starts, num_generators, num_samples, reweight)
+    fitted = search(posterior, ready, who, asked, key)
+    found = [one for one in code_findings(fitted) if one is not None]
+    said = {f"{kind}s": [str(one) for one in ordered(found, kind)] for kind in ("warning", "note")}
+    if said["warnings"]:
+        warn(text_of(ordered(found, "warning")), ConvergenceWarning)
+    fitted = fitted._replace(settings=fitted.said | {"judged": said})
+    return Posterior.of(ready.bound, fitted)
+
+
+def _check_alike(plate: str, ready: Prepared, who: Named) -> None:
+    """Refuse to take codes of the fit where a member has another shape now."""
+    if (who.place != NEW).any() and not ready.alike:
+        raise ValueError(
+            f"`{CALL}` expected members of `{plate}` with codes of the shape that they had in the "
+            "fit, as some names are of the fit; got another. Leave `names` out."
+        )

@@ -1,0 +1,104 @@
+"""Which members of a plate are known by name, which are new, and which have no name."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bayesfield.checks import close_match, described
+
+MISSING = "(missing)"
+NEW, UNNAMED = -1, -2
+
+
+class Named(NamedTuple):
+    """The members of the plate by name.
+
+    Attributes:
+        labels: A name for each member; None without `names`.
+        place: `(member,)`: the member's number in the fit, `NEW` or `UNNAMED`.
+    """
+
+    labels: list[Any] | None
+    place: np.ndarray
+
+
+def named(
+    call: str,
+    plate: str,
+    names: Iterable[Any] | None,
+    known: Iterable[Any] | None,
+    *,
+    num_members: int,
+    num_known: int,
+    new: str,
+) -> Named:
+    """Read the names of the new members, and find those that the fit knows.
+
+    Args:
+        call: The public call, for errors.
+        plate: The plate.
+        names: A name for each member of the new plate, None for one without; None where all of
+            them are new.
+        known: The names of the fit's members; by default their numbers.
+        num_members: The size of the new plate.
+        num_known: The size of the plate in the fit.
+        new: "infer", or "error" to refuse a name that is not known.
+
+    Raises:
+        ValueError: There are not as many names as members; a name stands twice; one is new where
+            `new="error"`.
+    """
+    if names is None:
+        return Named(None, np.full(num_members, NEW))
+    labels = [_plain(name) for name in _as_list(call, "names", names, num_members, plate)]
+    before = [*range(num_known)] if known is None else known
+    before = [_plain(name) for name in _as_list(call, "known", before, num_known, plate)]
+    for argument, given in (("names", labels), ("known", before)):
+        seen = [name for name in given if name is not None]
+        twice = next((name for i, name in enumerate(seen) if name in seen[:i]), None)
+        if twice is not None:
+            raise ValueError(
+                f"`{call}` expected `{argument}` with each name once, as all rows of a name share "
+                f"a member of `{plate}`; got {twice!r} twice."
+            )
+    at = {name: i for i, name in enumerate(before) if name is not None}
+    place = np.array([UNNAMED if name is None else at.get(name, NEW) for name in labels])
+    if new == "error" and (place == NEW).any():
+        name = labels[int(np.argmax(place == NEW))]
+        close = close_match(str(name), [str(one) for one in before])
+        raise ValueError(
+            f"`{call}` expected `names` among those of the fit, as `new='error'`; got {name!r}."
+            f"{close} `new='infer'` gives it a code from the population."
+        )
+    return Named([MISSING if name is None else name for name in labels], place)
+
+
+def names_before(settings: dict[str, Any], plate: str) -> list[Any] | None:
+    """Return the names that an earlier `infer_codes` gave the members of a plate, if any."""
+    codes = settings.get("codes") or {}
+    if codes.get("plate") != plate or not codes.get("names"):
+        return None
+    return [None if name == MISSING else name for name in codes["names"]]
+
+
+def _as_list(call: str, argument: str, given: Any, number: int, plate: str) -> list[Any]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"`{call}` expected `{argument}` to be a list of names; got {described(given)}."
+        )
+    names = [*given]
+    if len(names) != number:
+        raise ValueError(
+            f"`{call}` expected `{argument}` to hold a name for each of the {number} members of "
+            f"`{plate}`; got {len(names)}."
+        )
+    return names
+
+
+def _plain(name: Any) -> Any:
+    """Return a name as a string or an int, which a file can hold; None where it is missing."""
+    name = name.item() if isinstance(name, np.generic) else name
+    if name is None or name != name:  # NaN, and pandas' NaT
+        return None
+    return name if isinstance(name, int | str) else str(name)

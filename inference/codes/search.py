@@ -1,0 +1,146 @@
+"""The search for the codes of all members, from what was asked to the result."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ..engines.drive import Stopwatch
+from ..engines.fitted import Fitted
+from ..engines.replicates import with_replicates
+from ..posterior.posterior import Posterior
+from ..predicting.labels import end_to_end
+from ..predicting.replays import probed
+from ..program.program import TRACING
+from ..program.sites import Values
+from .assembled import assembled, chosen, code_values, settings_of, told_of
+from .density import Target
+from .layout import Layout, axis_in, layout_of
+from .names import UNNAMED, Named
+from .owners import owners_of
+from .prepared import Prepared
+from .quadratic import is_quadratic
+from .run import Generators, Setup, infer
+
+NUM_GENERATORS = 16
+MOST_CODES = 128  # of the fit's own, that are tried on the new members
+FEW_NUMBERS = 4  # of a code: with no more of them, weighted draws of the mixture are enough
+MOST_DRAWS = 256  # at a generator, where the result is shared out by evidence
+
+
+class Asked(NamedTuple):
+    """The arguments of `infer_codes` that say how to search."""
+
+    plate: str
+    population: bool
+    starts: str
+    num_starts: int
+    num_generators: int | None
+    num_samples: int
+    reweight: bool
+
+
+class Found(NamedTuple):
+    """What is known before the search.
+
+    Attributes:
+        layout: The sites of the plate.
+        owner: `(event,)`: the member that each event depends on, or -1.
+        has_data: `(member,)`.
+        quadratic: Whether the posterior of the codes is a Gaussian.
+    """
+
+    layout: Layout
+    owner: np.ndarray
+    has_data: np.ndarray
+    quadratic: bool
+
+
+def search(
+    posterior: Posterior, ready: Prepared, who: Named, asked: Asked, key: PRNGKeyArray
+) -> Fitted:
+    """Infer the codes at a number of draws of all else, and put the result together."""
+    watch = Stopwatch.started()
+    key_owner, key_run, key_rest = jax.random.split(key, 3)
+    found = _looked_at(posterior, ready, asked, key_owner)
+    simple = found.quadratic or asked.population or not found.has_data.any()
+    number = asked.num_generators or (asked.num_samples if simple else NUM_GENERATORS)
+    which = probed(posterior.trunk.size, min(number, asked.num_samples))
+    setup = _setup(ready, who, asked, found, len(which))
+    own = _own_codes(posterior, ready, asked.plate, which)
+    tried = {}
+    if ready.alike and (setup.unnamed or asked.starts == "codes"):
+        most = ready.num_known if setup.unnamed else MOST_CODES
+        at = probed(ready.num_known, most)
+        tried = {name: jnp.asarray(value[:, at]) for name, value in own.items()}
+    generators = Generators(
+        {n: jnp.asarray(end_to_end(posterior.draws[n])[which]) for n in ready.held},
+        jnp.asarray(posterior.trunk.reshape(-1)[which]),
+        {n: jnp.asarray(value) for n, value in posterior.params.items()},
+        tried,
+    )
+    keys = jax.random.split(key_run, len(which))
+    at = ready.bound.program, ready.bound.data
+    with TRACING:
+        inferred = watch.clock.call(infer, *at, generators, jnp.asarray(found.owner), keys, setup)
+    told = told_of(inferred, who, found.has_data)
+    size = min(asked.num_samples, len(which) * setup.num_draws)
+    take = chosen(told, len(which), setup.num_draws, size, asked.reweight)
+    values = code_values(inferred, own, who, _axes(ready, asked.plate), take)
+    stats = {name: value[take.generator] for name, value in told.items()}
+    fitted = assembled(posterior, ready, who, asked.plate, which[take.generator], values, stats)
+    fitted = with_replicates(*at, ready.bound.sites, fitted, key_rest)
+    settings = settings_of(posterior, asked._asdict(), watch) | {"report": fitted.report}
+    settings["codes"] = {"plate": asked.plate, "names": who.labels}
+    return fitted._replace(settings=settings)
+
+
+def _looked_at(posterior: Posterior, ready: Prepared, asked: Asked, key: PRNGKeyArray) -> Found:
+    """Find out at one draw what depends on what."""
+    program, data = ready.bound.program, ready.bound.data
+    held = {name: jnp.asarray(posterior.draws[name][0, 0]) for name in ready.held}
+    first = posterior.trunk[0, 0]
+    held |= {name: jnp.asarray(value[first]) for name, value in posterior.params.items()}
+    layout = layout_of(ready.bound, asked.plate, ready.codes, held)
+    owner = np.full(0, -1)
+    if not asked.population:
+        owner = owners_of(program, data, held, layout, asked.plate, key)
+    has_data = np.isin(np.arange(layout.num_members), owner)
+    target = Target(program, data, held, layout)
+    quadratic = has_data.any() and is_quadratic(target, jnp.asarray(owner))
+    return Found(layout, owner, has_data, bool(quadratic))
+
+
+def _setup(ready: Prepared, who: Named, asked: Asked, found: Found, num: int) -> Setup:
+    """Say what is fixed when the search is compiled."""
+    by_codes = asked.starts == "codes" and ready.alike
+    share = max(1, asked.num_samples // num)
+    if asked.reweight and not found.quadratic:
+        share = min(MOST_DRAWS, asked.num_samples)
+    return Setup(
+        layout=found.layout,
+        quadratic=found.quadratic,
+        num_codes=asked.num_starts if by_codes else 0,
+        num_prior=-(-asked.num_starts // 2) if by_codes else asked.num_starts,
+        num_draws=share,
+        seen=bool((found.has_data & (who.place != UNNAMED) & (who.place < 0)).any()),
+        unnamed=bool((who.place == UNNAMED).any()),
+        population=asked.population,
+        moves=found.layout.size > FEW_NUMBERS,
+    )
+
+
+def _axes(ready: Prepared, plate: str) -> dict[str, int]:
+    """Return which axis of each of the plate's sites is the plate's."""
+    axes = {s.name: axis_in(s, plate) for s in ready.bound.sites.latent if s.name in ready.codes}
+    return {name: axis for name, axis in axes.items() if axis is not None}
+
+
+def _own_codes(posterior: Posterior, ready: Prepared, plate: str, which: np.ndarray) -> Values:
+    """Return the fit's own codes at some of its draws, `(draw, code, ...)`."""
+    return {
+        name: np.moveaxis(end_to_end(posterior.draws[name])[which], axis + 1, 1)
+        for name, axis in _axes(ready, plate).items()
+    }
