@@ -13,6 +13,8 @@ from scipy.special import expit
 
 import bayesfield as bf
 from bayesfield.inference import EnsembleMAP, fit_posterior
+from bayesfield.inference.engines.laplace.roles import check_information, points_of
+from bayesfield.inference.program.binding import bind
 from cases import LIKELIHOODS
 
 N = 6
@@ -201,6 +203,35 @@ def test_a_known_scale_at_the_call_takes_the_place_of_any_other():
         fn, _, sites = outcome(noise, X, Z, REAL, scale)
         np.testing.assert_array_equal(fn.scale, scale)
         assert not [n for n in names(sites) if n.startswith(("sigma", "scale"))]
+
+
+# What Laplace holds at a point; the zero-inflated are for other engines
+
+POINTS = {
+    "Gaussian": {"sigma"},
+    "StudentT": {"sigma", "df"},
+    "NegativeBinomial": {"concentration"},
+    "Beta": {"concentration"},
+    "MultivariateGaussian": {"sigma", "correlation"},
+}
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_laplace_knows_its_information_or_says_that_it_does_not(name):
+    _, covariates, y, *_ = LAWS.get(name, (None, {}, REAL))
+    several = name == "MultivariateGaussian"
+    model = bf.regression(wide(3) if several else FIELD, LIKELIHOODS[name]())
+    y = np.stack([y] * 3, -1) if several else y
+    _, _, sites = bind(model, {"x": X, "z": Z, "y": y} | covariates)
+    points = points_of(sites)
+    if name.startswith("Zero"):
+        with pytest.raises(
+            ValueError, match=f"`Laplace` has no Fisher information for `y`.*{name[:12]}"
+        ):
+            check_information(sites, points)
+        return
+    assert set(points) == POINTS.get(name, set())
+    check_information(sites, points)
 
 
 # One's own
