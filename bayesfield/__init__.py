@@ -5,6 +5,9 @@
   `LowRankHyperLinear`.
 - Fields, `(x, z) -> y`: `ConditionedINR`, `HyperSIREN`, `HyperFourierFeatures`,
   `ConditionedRFFNet`.
+- Features, `x -> features`, and what reads them: `SeasonalHarmonics`, `DyadicFourierFeatures`,
+  `SphereFeatures`, `Coordinates`, `ConcatenatedFeatures`; `with_features` (`FieldWithFeatures`,
+  `NetworkWithFeatures`).
 - Priors: `with_prior`, `freeze`, `Prior`, `prior_scales`, `check_prior`.
 - Programs: `random_field`, `realise`, `regression`.
 - Likelihoods: `Gaussian`, `StudentT`, `MultivariateGaussian`, `Poisson`, `NegativeBinomial`,
@@ -27,12 +30,22 @@ from .conditioners import (
     HyperLinear,
     LowRankHyperLinear,
 )
+from .features import (
+    ConcatenatedFeatures,
+    Coordinates,
+    DyadicFourierFeatures,
+    SeasonalHarmonics,
+    SphereFeatures,
+)
 from .fields import (
     AbstractField,
     ConditionedINR,
     ConditionedRFFNet,
+    FieldWithFeatures,
     HyperFourierFeatures,
     HyperSIREN,
+    NetworkWithFeatures,
+    with_features,
 )
 from .generators import Generator
 from .models import (
@@ -85,9 +98,13 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "ConcatConditioner",
+    "ConcatenatedFeatures",
     "ConditionedINR",
     "ConditionedRFFNet",
+    "Coordinates",
+    "DyadicFourierFeatures",
     "FiLM",
+    "FieldWithFeatures",
     "Frozen",
     "Gaussian",
     "Generator",
@@ -98,6 +115,7 @@ __all__ = [
     "LowRankHyperLinear",
     "MultivariateGaussian",
     "NegativeBinomial",
+    "NetworkWithFeatures",
     "Ordinal",
     "Poisson",
     "Prior",
@@ -105,7 +123,9 @@ __all__ = [
     "RBFFourierFeatures",
     "RandomKitchenSinks",
     "Regression",
+    "SeasonalHarmonics",
     "SirenDense",
+    "SphereFeatures",
     "StudentT",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
@@ -115,5 +135,6 @@ __all__ = [
     "random_field",
     "realise",
     "regression",
+    "with_features",
     "with_prior",
 ]
