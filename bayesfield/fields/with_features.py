@@ -1,5 +1,7 @@
 """A field or a network that sees features of its coordinates."""
 
+from typing import Any
+
 import equinox as eqx
 from jaxtyping import Array, Float
 
@@ -92,7 +94,12 @@ def with_features(
             f"`{call}` expected `inner` with in_features {features.out_features}, which "
             f"`{type(features).__name__}` has as out_features; got {inner.in_features}."
         )
-    widths = features.in_features, inner.out_features
+    front: dict[str, Any] = {
+        "features": features,
+        "inner": inner,
+        "in_features": features.in_features,
+        "out_features": inner.out_features,
+    }
     if isinstance(inner, AbstractField):
-        return FieldWithFeatures(features, inner, *widths, inner.cond_dim)
-    return NetworkWithFeatures(features, inner, *widths)
+        return FieldWithFeatures(**front, cond_dim=inner.cond_dim)
+    return NetworkWithFeatures(**front)
