@@ -5,8 +5,13 @@
   `LowRankHyperLinear`.
 - Fields, `(x, z) -> y`: `ConditionedINR`, `HyperSIREN`, `HyperFourierFeatures`,
   `ConditionedRFFNet`.
+- Features, `x -> features`, and what reads them: `SeasonalHarmonics`, `DyadicFourierFeatures`,
+  `SphereFeatures`, `Coordinates`, `ConcatenatedFeatures`; `with_features` (`FieldWithFeatures`,
+  `NetworkWithFeatures`).
 - Priors: `with_prior`, `freeze`, `Prior`, `prior_scales`, `check_prior`.
-- Programs: `random_field`, `realise`, `regression` with `Gaussian`.
+- Programs: `random_field`, `realise`, `regression`.
+- Likelihoods: `Gaussian`, `StudentT`, `MultivariateGaussian`, `Poisson`, `NegativeBinomial`,
+  `ZeroInflatedPoisson`, `ZeroInflatedNegativeBinomial`, `Bernoulli`, `Ordinal`, `Beta`.
 
 Fitting lives in `bayesfield.inference`.
 """
@@ -25,15 +30,39 @@ from .conditioners import (
     HyperLinear,
     LowRankHyperLinear,
 )
+from .features import (
+    ConcatenatedFeatures,
+    Coordinates,
+    DyadicFourierFeatures,
+    SeasonalHarmonics,
+    SphereFeatures,
+)
 from .fields import (
     AbstractField,
     ConditionedINR,
     ConditionedRFFNet,
+    FieldWithFeatures,
     HyperFourierFeatures,
     HyperSIREN,
+    NetworkWithFeatures,
+    with_features,
 )
 from .generators import Generator
-from .models import Gaussian, Regression, regression
+from .models import (
+    AbstractLikelihood,
+    Bernoulli,
+    Beta,
+    Gaussian,
+    MultivariateGaussian,
+    NegativeBinomial,
+    Ordinal,
+    Poisson,
+    Regression,
+    StudentT,
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedPoisson,
+    regression,
+)
 from .networks import (
     SIREN,
     AbstractNetwork,
@@ -60,15 +89,22 @@ __all__ = [
     "SIREN",
     "AbstractConditioner",
     "AbstractField",
+    "AbstractLikelihood",
     "AbstractNetwork",
     "AffineModulation",
     "BayesianAffineModulation",
     "BayesianConcatConditioner",
     "BayesianHyperLinear",
+    "Bernoulli",
+    "Beta",
     "ConcatConditioner",
+    "ConcatenatedFeatures",
     "ConditionedINR",
     "ConditionedRFFNet",
+    "Coordinates",
+    "DyadicFourierFeatures",
     "FiLM",
+    "FieldWithFeatures",
     "Frozen",
     "Gaussian",
     "Generator",
@@ -77,17 +113,28 @@ __all__ = [
     "HyperSIREN",
     "Linear",
     "LowRankHyperLinear",
+    "MultivariateGaussian",
+    "NegativeBinomial",
+    "NetworkWithFeatures",
+    "Ordinal",
+    "Poisson",
     "Prior",
     "PriorCheck",
     "RBFFourierFeatures",
     "RandomKitchenSinks",
     "Regression",
+    "SeasonalHarmonics",
     "SirenDense",
+    "SphereFeatures",
+    "StudentT",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
     "check_prior",
     "freeze",
     "prior_scales",
     "random_field",
     "realise",
     "regression",
+    "with_features",
     "with_prior",
 ]

@@ -1,5 +1,6 @@
 """The names of a plate's members as coordinates, where `infer_codes` was given any."""
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, Any
 
 from ..engines.fitted import Fitted
@@ -20,11 +21,11 @@ def member_names(fitted: Fitted) -> dict[str, list[Any]]:
     return {plate: [*names]} if plate is not None and names else {}
 
 
-def with_names(result: "xr.Dataset", fitted: Fitted) -> "xr.Dataset":
-    """Return a Dataset with the names of the members as coordinates of their axis."""
+def with_names(result: "xr.Dataset", fitted: Fitted, but: Container[str] = ()) -> "xr.Dataset":
+    """Return a Dataset with the names of the members on their axis, `but` on those with others."""
     names = {
         axis: labels
         for axis, labels in member_names(fitted).items()
-        if result.sizes.get(axis) == len(labels)
+        if result.sizes.get(axis) == len(labels) and axis not in but
     }
     return result.assign_coords(names)
