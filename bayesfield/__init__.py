@@ -6,7 +6,7 @@
 - Fields, `(x, z) -> y`: `ConditionedINR`, `HyperSIREN`, `HyperFourierFeatures`,
   `ConditionedRFFNet`.
 - Priors: `with_prior`, `freeze`, `Prior`, `prior_scales`, `check_prior`.
-- Programs: `random_field`, `realise`, `regression` with `Gaussian`.
+- Programs: `random_field`, `realise`, `regression` with `Gaussian`, `latent_codes`.
 
 Fitting lives in `bayesfield.inference`.
 """
@@ -33,7 +33,7 @@ from .fields import (
     HyperSIREN,
 )
 from .generators import Generator
-from .models import Gaussian, Regression, regression
+from .models import Gaussian, Regression, latent_codes, regression
 from .networks import (
     SIREN,
     AbstractNetwork,
@@ -85,6 +85,7 @@ __all__ = [
     "SirenDense",
     "check_prior",
     "freeze",
+    "latent_codes",
     "prior_scales",
     "random_field",
     "realise",
