@@ -6,7 +6,8 @@
 - Fields, `(x, z) -> y`: `ConditionedINR`, `HyperSIREN`, `HyperFourierFeatures`,
   `ConditionedRFFNet`.
 - Priors: `with_prior`, `freeze`, `Prior`, `prior_scales`, `check_prior`.
-- Programs: `random_field`, `realise`, `regression` with `Gaussian`, `latent_codes`.
+- Programs: `random_field`, `realise`, `regression` with `Gaussian`.
+- Tasks: `latent_codes`, `LatentCodes`, `GaussianProcessResidual`, `pad_tasks`.
 
 Fitting lives in `bayesfield.inference`.
 """
@@ -33,7 +34,16 @@ from .fields import (
     HyperSIREN,
 )
 from .generators import Generator
-from .models import Gaussian, Regression, latent_codes, regression
+from .models import (
+    Gaussian,
+    GaussianProcessResidual,
+    LatentCodes,
+    Regression,
+    TaskRegression,
+    latent_codes,
+    pad_tasks,
+    regression,
+)
 from .networks import (
     SIREN,
     AbstractNetwork,
@@ -71,10 +81,12 @@ __all__ = [
     "FiLM",
     "Frozen",
     "Gaussian",
+    "GaussianProcessResidual",
     "Generator",
     "HyperFourierFeatures",
     "HyperLinear",
     "HyperSIREN",
+    "LatentCodes",
     "Linear",
     "LowRankHyperLinear",
     "Prior",
@@ -83,9 +95,11 @@ __all__ = [
     "RandomKitchenSinks",
     "Regression",
     "SirenDense",
+    "TaskRegression",
     "check_prior",
     "freeze",
     "latent_codes",
+    "pad_tasks",
     "prior_scales",
     "random_field",
     "realise",

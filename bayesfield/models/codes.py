@@ -95,15 +95,37 @@ def latent_codes(
     centred = check_flag(call, "centred", centred)
     known = None if covariates is None else _known(call, covariates, num_tasks)
     rows = None if task is None else check_task(call, task)
-    population = population_of(call, name, cond_dim, names, scale, concentration)
+    check_names_of_codes(call, cond_dim, names, scale)
+    population = draw_population(name, cond_dim, names, scale, concentration)
     with numpyro.plate(plate, num_tasks, dim=-1):
-        z = _drawn(name, cond_dim, population, centred=centred)
+        z = draw_codes(name, cond_dim, population, centred=centred)
     z = z if known is None else jnp.concatenate([z, known], axis=-1)
     return z if rows is None else z[rows]
 
 
-def population_of(
-    call: str,
+def check_names_of_codes(
+    call: str, cond_dim: int, names: Sequence[str] | None, scale: dist.Distribution | None
+) -> None:
+    """Refuse names that are not one for each entry of a code, and a scale of codes without any."""
+    if scale is not None:
+        check_positive_prior(call, "scale", scale)
+    if names is None and scale is not None:
+        raise ValueError(
+            f"`{call}` expected `scale` to be given for named codes only; got {described(scale)} "
+            "and no `names`. The scale of codes without names is that of the generator's prior: "
+            "`with_prior(field, scale=...)`."
+        )
+    if names is None:
+        return
+    given = check_texts(call, "names", names)
+    if len(given) != cond_dim or len({*given}) != cond_dim:
+        raise ValueError(
+            f"`{call}` expected `names` to hold {cond_dim} different names, one for each entry of "
+            f"a code; got {given}."
+        )
+
+
+def draw_population(
     name: str,
     cond_dim: int,
     names: Sequence[str] | None,
@@ -112,20 +134,8 @@ def population_of(
 ) -> Population | None:
     """Draw the mean and the covariance of named codes; None where codes are standard normal."""
     if names is None:
-        if scale is not None:
-            raise ValueError(
-                f"`{call}` expected `scale` to be given for named codes only; got "
-                f"{described(scale)} and no `names`. The scale of codes without names is that of "
-                "the generator's prior: `with_prior(field, scale=...)`."
-            )
         return None
-    names = check_texts(call, "names", names)
-    if len(names) != cond_dim or len({*names}) != cond_dim:
-        raise ValueError(
-            f"`{call}` expected `names` to hold {cond_dim} different names, one for each entry of "
-            f"a code; got {names}."
-        )
-    prior = dist.HalfNormal(1.0) if scale is None else check_positive_prior(call, "scale", scale)
+    prior = dist.HalfNormal(1.0) if scale is None else scale
     loc = numpyro.sample(f"{name}_loc", dist.Normal().expand([cond_dim]).to_event(1))
     sd = numpyro.sample(f"{name}_scale", prior.expand([cond_dim]).to_event(1))
     tril = jnp.eye(1)  # of one code there is no correlation
@@ -134,8 +144,8 @@ def population_of(
     return Population(jnp.asarray(loc), jnp.asarray(sd)[:, None] * jnp.asarray(tril))
 
 
-def _drawn(name: str, cond_dim: int, population: Population | None, *, centred: bool) -> Array:
-    """Draw the codes of a plate's members."""
+def draw_codes(name: str, cond_dim: int, population: Population | None, *, centred: bool) -> Array:
+    """Draw the codes of the members of the plate around, `(T, K)`."""
     standard = dist.Normal().expand([cond_dim]).to_event(1)
     if population is None:
         return jnp.asarray(numpyro.sample(name, standard))
