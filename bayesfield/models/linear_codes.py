@@ -21,14 +21,18 @@ def linear_in_codes(
         cond_dim: K, the width of a code.
         known: Observed covariates `(tasks, P)`, which stand behind the code.
     """
-    contexts = jnp.concatenate([jnp.zeros((1, cond_dim)), jnp.eye(cond_dim)])
+    context = jnp.zeros((*x.shape[:-1], cond_dim))
     if known is not None:
-        lead = (len(known), cond_dim + 1)
-        codes = jnp.broadcast_to(contexts, (*lead, cond_dim))
-        beside = jnp.broadcast_to(known[:, None, :], (*lead, known.shape[-1]))
-        contexts = jnp.concatenate([codes, beside], -1)[:, None]
-    values = field(x[..., None, :], contexts)[..., 0]
-    return values[..., 0], values[..., 1:] - values[..., :1]
+        batch = jnp.broadcast_shapes(x.shape[:-1], (len(known), 1))
+        context = jnp.zeros((*batch, cond_dim))
+        known = jnp.broadcast_to(known[:, None], (*batch, known.shape[-1]))
+
+    def at(code: Array) -> Array:
+        return field(x, code if known is None else jnp.concatenate([code, known], -1))[..., 0]
+
+    # Each point has a code of its own, so that one pass backward gives the slope at each.
+    loc, backward = jax.vjp(at, context)
+    return loc, backward(jnp.ones_like(loc))[0]
 
 
 def check_linear(call: str, field: AbstractField, cond_dim: int) -> None:
