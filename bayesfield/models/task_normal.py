@@ -49,7 +49,7 @@ class TaskNormal(dist.Distribution):
 
     arg_constraints: ClassVar = {"loc": constraints.real_vector}
     support: Any = constraints.real_vector
-    reparametrized_params: ClassVar = ["loc", "spread", "factor"]
+    reparametrized_params: ClassVar = ["loc"]
     pytree_data_fields = ("loc", "spread", "factor", "seen")
     pytree_aux_fields = ("dense",)
 
