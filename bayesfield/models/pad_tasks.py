@@ -30,7 +30,7 @@ def pad_tasks(
 
     Examples:
         >>> import bayesfield as bf, numpy as np
-        >>> padded = bf.pad_tasks([0, 1, 1], y=[1.0, 2.0, 3.0])
+        >>> padded = bf.pad_tasks(np.array([0, 1, 1]), y=np.array([1.0, 2.0, 3.0]))
         >>> padded["y"].tolist(), padded["seen"].tolist()
         ([[1.0, 0.0], [2.0, 3.0]], [[True, False], [True, True]])
     """

@@ -46,8 +46,8 @@ class SVI(AbstractEngine):
         num_samples: The number of draws, of all these restarts together.
         num_particles: Draws of the guide in each estimate of the ELBO.
         init_scale: The sd, unconstrained, that a guide given by name starts with.
-        points: Names of sites that a guide given by name holds at a mode, the others keeping their
-            spread: the weights, beside the codes that they act on. Sites on the real line alone.
+        points: Names of sites on the real line that a guide given by name holds at a mode while
+            the others have a spread. Weights, say, beside the codes that they act on.
         batch_size: How many restarts run in one batch; None for as many as fit in the CPU's cache.
         init_strategy: Where guides start without `init`.
     """
