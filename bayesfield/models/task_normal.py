@@ -1,6 +1,7 @@
 r"""The joint distribution of a task's observations once what they share is integrated out."""
 
-from typing import Any, ClassVar, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,9 +48,9 @@ class TaskNormal(dist.Distribution):
         dense: Whether `spread` is a matrix.
     """
 
-    arg_constraints: ClassVar = {"loc": constraints.real_vector}
+    arg_constraints: Any = MappingProxyType({"loc": constraints.real_vector})
     support: Any = constraints.real_vector
-    reparametrized_params: ClassVar = ["loc"]
+    reparametrized_params: Any = ("loc",)
     pytree_data_fields = ("loc", "spread", "factor", "seen")
     pytree_aux_fields = ("dense",)
 
@@ -94,8 +95,9 @@ class TaskNormal(dist.Distribution):
             noise = jnp.sqrt(self.spread) * noise
         return self.loc + (self.factor @ code[..., None])[..., 0] + noise
 
-    def log_prob(self, value: Any) -> Array:
+    def log_prob(self, value: Any, intermediates: Any = None) -> Array:
         """Return the log density of what is seen, `(*tasks,)`: the evidence of each task."""
+        del intermediates
         at = self.solve(value)
         square = jnp.sum(at.rest * times(at.precision, at.rest, dense=self.dense), -1)
         square = square + jnp.sum(jnp.square(at.loc), -1)

@@ -110,7 +110,9 @@ class GaussianClimb(AbstractClimb):
             unravel(gaussian.mean),
             # what is held has no spread, and a sampler that starts here needs one
             unravel(jnp.where(gaussian.variance > 0, jnp.sqrt(gaussian.variance), self.init_scale)),
-            _distance(program, data, params, jax.vmap(unravel)(flat), keys, self.points),
+            _distance(
+                program, data, params, jax.vmap(unravel)(jnp.asarray(flat)), keys, self.points
+            ),
         )
 
     def _guide(self, template: Values) -> AbstractGaussian:

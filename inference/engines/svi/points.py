@@ -5,7 +5,8 @@ the prior, as each of the two is known only given the other. With the weights at
 and the scales keep their spread.
 """
 
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +30,9 @@ class PartlyHeld(dist.Distribution):
         where: Which entries are held.
     """
 
-    arg_constraints: ClassVar = {"held": constraints.real_vector}
+    arg_constraints: Any = MappingProxyType({"held": constraints.real_vector})
     support: Any = constraints.real_vector
-    reparametrized_params: ClassVar = ["held"]
+    reparametrized_params: Any = ("held",)
     pytree_data_fields = ("held", "free")
     pytree_aux_fields = ("where",)
 
@@ -45,8 +46,9 @@ class PartlyHeld(dist.Distribution):
         drawn = self.free.rsample(key, sample_shape)
         return self._whole(jnp.broadcast_to(self.held, (*sample_shape, *self.held.shape)), drawn)
 
-    def log_prob(self, value: Any) -> Array:
+    def log_prob(self, value: Any, intermediates: Any = None) -> Array:
         """Return the density of the free entries."""
+        del intermediates
         return self.free.log_prob(value[..., ~np.asarray(self.where)])
 
     @property
