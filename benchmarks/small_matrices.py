@@ -53,9 +53,9 @@ def cost(run):
 
 def main():
     print("milliseconds")
-    print(
-        f"{'tasks':>6}{'points':>8}{'factors, CPU':>14}{'clock':>8}{'sweeps, CPU':>13}{'clock':>8}"
-    )
+    heads = (("tasks", 6), ("points", 8), ("factors, CPU", 14), ("clock", 8))
+    heads += (("sweeps, CPU", 13), ("clock", 8))
+    print("".join(f"{head:>{width}}" for head, width in heads))
     for tasks, points in SHAPES:
         squares, r = problem(tasks, points)
         runs = [gradient(density, squares, r) for density in (by_factors, by_inverses)]
