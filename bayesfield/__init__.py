@@ -12,6 +12,7 @@
 - Programs: `random_field`, `realise`, `regression`.
 - Likelihoods: `Gaussian`, `StudentT`, `MultivariateGaussian`, `Poisson`, `NegativeBinomial`,
   `ZeroInflatedPoisson`, `ZeroInflatedNegativeBinomial`, `Bernoulli`, `Ordinal`, `Beta`.
+- Tasks: `latent_codes`, `LatentCodes`, `GaussianProcessResidual`, `pad_tasks`.
 
 Fitting lives in `bayesfield.inference`.
 """
@@ -53,14 +54,19 @@ from .models import (
     Bernoulli,
     Beta,
     Gaussian,
+    GaussianProcessResidual,
+    LatentCodes,
     MultivariateGaussian,
     NegativeBinomial,
     Ordinal,
     Poisson,
     Regression,
     StudentT,
+    TaskRegression,
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
+    latent_codes,
+    pad_tasks,
     regression,
 )
 from .networks import (
@@ -107,10 +113,12 @@ __all__ = [
     "FieldWithFeatures",
     "Frozen",
     "Gaussian",
+    "GaussianProcessResidual",
     "Generator",
     "HyperFourierFeatures",
     "HyperLinear",
     "HyperSIREN",
+    "LatentCodes",
     "Linear",
     "LowRankHyperLinear",
     "MultivariateGaussian",
@@ -127,10 +135,13 @@ __all__ = [
     "SirenDense",
     "SphereFeatures",
     "StudentT",
+    "TaskRegression",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
     "check_prior",
     "freeze",
+    "latent_codes",
+    "pad_tasks",
     "prior_scales",
     "random_field",
     "realise",

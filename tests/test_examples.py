@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import math
 import sys
 import warnings
@@ -10,6 +11,7 @@ from pathlib import Path
 import jax.random as jr
 import numpy as np
 import pytest
+from scipy.io import netcdf_file
 
 from bayesfield.inference import ConvergenceWarning, diagnose
 
@@ -69,7 +71,7 @@ def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_pat
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_every_script_imports_and_has_a_main(script, name):
     example = script(name)
-    if name in ("sinusoid_family", "el_nino", "own_model"):
+    if name in ("sinusoid_family", "el_nino", "own_model", "pacific_sst"):
         assert dataclasses.is_dataclass(example.Settings())
         assert callable(example.main)
 
@@ -109,6 +111,49 @@ def test_own_model_draws_its_figure(script, tmp_path):
     found = example.main(example.Settings(num_steps=40, num_restarts=1, out=tmp_path))
     assert all(math.isfinite(value) for value in found.values())
     assert (tmp_path / "own_model.png").exists()
+
+
+def winters(path, num_winters=8, shape=(6, 9)):
+    """Write winters that are a multiple of one pattern, and noise, in the form of the data."""
+    rng = np.random.default_rng(0)
+    pattern = np.sin(np.linspace(0.0, 3.0, shape[0] * shape[1])).reshape(shape)
+    sst = rng.normal(size=(num_winters, 1, 1)) * pattern + 0.1 * rng.normal(size=(1, *shape))
+    sst[:, 0, 0] = 1e20  # land
+    axes = {"time": np.arange(num_winters), "latitude": np.linspace(-20, 60, shape[0])}
+    axes["longitude"] = np.linspace(120, 260, shape[1])
+    with netcdf_file(path, "w") as file:
+        for name, values in axes.items():
+            file.createDimension(name, len(values))
+            file.createVariable(name, "d", (name,))[:] = values
+        file.createVariable("sst", "d", tuple(axes))[:] = sst
+    return path
+
+
+@pytest.mark.slow
+def test_pacific_sst_writes_its_table_and_its_figure(script, tmp_path):
+    example = script("pacific_sst")
+    data, table = winters(tmp_path / "winters.nc"), tmp_path / "table.json"
+    small = {"cond_dim": 2, "width": 8, "num_members": 2, "num_steps": 20}
+    found = example.main(example.Settings(data=data, json=table, out=tmp_path, **small))
+    assert set(found) == {"climatology", "PPCA", "GP", "PPCA, GP residual", "field"}
+    assert all(math.isfinite(value) for value in numbers(found))
+    assert json.loads(table.read_text()) == found
+    assert (tmp_path / "pacific_sst.png").exists()
+
+
+def test_the_data_of_pacific_sst_are_in_the_package(script):
+    sst, places = script("pacific_sst").load()
+    assert sst.shape == (50, 450)
+    assert places.shape == (450, 2)
+    assert np.abs(sst).max() < 10
+
+
+def test_a_baseline_conditions_on_what_is_seen(script):
+    """Two cells that are one, but for noise: the second follows the first."""
+    normal = script("gappy_baselines").Normal(np.zeros(2), np.ones((2, 2)), 0.1)
+    mean, sd = normal.given(np.array([0]), np.array([1.0]))
+    np.testing.assert_allclose(mean, 1 / 1.01)
+    np.testing.assert_allclose(sd, np.sqrt(1 - 1 / 1.01 + 0.01))
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Models: NumPyro programs around a field."""
 
+from .codes import latent_codes
+from .codes_settings import LatentCodes
 from .likelihoods import (
     AbstractLikelihood,
     Bernoulli,
@@ -13,20 +15,28 @@ from .likelihoods import (
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
 )
+from .pad_tasks import pad_tasks
 from .regression import Regression, regression
+from .residuals import GaussianProcessResidual
+from .task_regression import TaskRegression
 
 __all__ = [
     "AbstractLikelihood",
     "Bernoulli",
     "Beta",
     "Gaussian",
+    "GaussianProcessResidual",
+    "LatentCodes",
     "MultivariateGaussian",
     "NegativeBinomial",
     "Ordinal",
     "Poisson",
     "Regression",
     "StudentT",
+    "TaskRegression",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
+    "latent_codes",
+    "pad_tasks",
     "regression",
 ]

@@ -15,7 +15,10 @@ from bayesfield.conditioners import AbstractConditioner
 from bayesfield.fields import AbstractField
 from bayesfield.random_field import random_field
 
+from .codes_settings import LatentCodes
 from .likelihoods.by_name import METHODS, check_likelihood, check_taken, with_named
+from .residuals import GaussianProcessResidual
+from .task_regression import TaskRegression
 
 PLATES = ("points", "tasks")
 
@@ -88,15 +91,22 @@ class Regression(eqx.Module):
 
 
 def regression(
-    field: AbstractField | Callable[[PRNGKeyArray], AbstractField], likelihood: Any
-) -> Regression:
-    """Return the program for a field and a likelihood.
+    field: AbstractField | Callable[[PRNGKeyArray], AbstractField],
+    likelihood: Any,
+    *,
+    codes: LatentCodes | None = None,
+    residual: GaussianProcessResidual | None = None,
+) -> Regression | TaskRegression:
+    """Return the program for a field and a likelihood, and for tasks with codes or a residual.
 
     Args:
         field: A lifted field (`with_prior`), or a function `key -> field`, so that each restart
             starts from its own.
         likelihood: `Gaussian(HalfNormal(0.5))`, say; any of this package, or an object of your own
             with the two methods of `AbstractLikelihood`.
+        codes: A latent code for each task, `LatentCodes(4)` say. Tasks are then the leading axis
+            of the arguments; see `TaskRegression`.
+        residual: A smooth part of each task that no code explains.
 
     Raises:
         TypeError: `field` is no field, or `likelihood` has not the two methods.
@@ -112,7 +122,10 @@ def regression(
             "`regression` expected a field or a function `key -> field`; got "
             f"{described(field)}. `ConditionedINR.init(...)` makes a field of a network."
         )
-    return Regression(field, likelihood)
+    plain = Regression(field, likelihood)
+    if codes is None and residual is None:
+        return plain
+    return TaskRegression(plain, codes, residual)
 
 
 def _task(task: ArrayLike | None, batch: tuple[int, ...]) -> dict[str, ArrayLike]:

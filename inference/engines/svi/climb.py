@@ -20,6 +20,7 @@ from ..arrival import distance_of_guide, distance_to_mode
 from ..optimizers import build_optimizer
 from .guides import GUIDES, AbstractGaussian
 from .numpyro_guides import is_point, model_of, rebuilt
+from .points import holding
 
 PEAK = 2e-2  # the highest learning rate, where none is given
 JUDGED = 200  # draws from which a guide's distance from the best of its family is estimated
@@ -56,6 +57,7 @@ class AbstractClimb(AbstractPhase):
     learning_rate: float | Callable | None = eqx.field(static=True)
     num_particles: int = eqx.field(static=True)
     init_scale: float = eqx.field(static=True)
+    points: tuple[str, ...] = eqx.field(static=True, default=())
 
     def draws(self, program: Program, data: Data, state: Any, keys: Array) -> Drawn:
         """Draw from the guide, once for each key."""
@@ -76,7 +78,7 @@ class GaussianClimb(AbstractClimb):
         """Start the guide at the lane's position."""
         del key
         centre, _ = ravel_pytree(lane.position)
-        guide = self._guide().init(centre, self.init_scale)
+        guide = self._guide(lane.position).init(centre, self.init_scale)
         point = (program.free_params(data, lane.params), guide)
         return point, self._optimizer().init(point), lane.position
 
@@ -94,7 +96,7 @@ class GaussianClimb(AbstractClimb):
         (free, guide), _, template = state
         params = program.bound_params(data, free)
         _, unravel = ravel_pytree(template)
-        gaussian = self._guide().distribution(guide)
+        gaussian = self._guide(template).distribution(guide)
         flat = jax.vmap(gaussian.sample)(keys)
         values = jax.vmap(lambda z: program.constrain(data, params, unravel(z)))(flat)
 
@@ -106,12 +108,15 @@ class GaussianClimb(AbstractClimb):
             values,
             jax.lax.map(log_weight, flat, batch_size=16),
             unravel(gaussian.mean),
-            unravel(jnp.sqrt(gaussian.variance)),
-            _distance(program, data, params, jax.vmap(unravel)(jnp.asarray(flat)), keys),
+            # what is held has no spread, and a sampler that starts here needs one
+            unravel(jnp.where(gaussian.variance > 0, jnp.sqrt(gaussian.variance), self.init_scale)),
+            _distance(
+                program, data, params, jax.vmap(unravel)(jnp.asarray(flat)), keys, self.points
+            ),
         )
 
-    def _guide(self) -> AbstractGaussian:
-        return GUIDES[str(self.guide)]
+    def _guide(self, template: Values) -> AbstractGaussian:
+        return holding(GUIDES[str(self.guide)], self.points, template)
 
     def _loss(self, point, program: Program, data: Data, template, key: PRNGKeyArray) -> Array:
         free, guide = point
@@ -120,7 +125,7 @@ class GaussianClimb(AbstractClimb):
 
         def gap(key: PRNGKeyArray) -> Array:
             key_guide, key_model = jax.random.split(key)
-            flat, log_q = self._guide().draw(guide, key_guide)
+            flat, log_q = self._guide(template).draw(guide, key_guide)
             return log_q - program.log_density(data, params, unravel(flat), key=key_model)
 
         if self.num_particles == 1:
@@ -182,15 +187,24 @@ class NumPyroClimb(AbstractClimb):
         return svi.SVI(model_of(program, data), guide, climb, loss)
 
 
-def _distance(program: Program, data: Data, params: Values, position: Values, keys: Array) -> Array:
+def _distance(
+    program: Program,
+    data: Data,
+    params: Values,
+    position: Values,
+    keys: Array,
+    points: tuple[str, ...] = (),
+) -> Array:
     """Return how far a guide with these draws `(draw, *shape)` is from the best of its family."""
     if not position:  # a program of params alone
         return jnp.zeros(())
+    held = {name: value[0] for name, value in position.items() if name in points}
+    position = {name: value for name, value in position.items() if name not in points}
 
     def slope(drawn: tuple[Values, PRNGKeyArray]) -> tuple[Array, Array]:
         flat, unravel = ravel_pytree(drawn[0])
         gradient = jax.grad(
-            lambda at: program.log_density(data, params, unravel(at), key=drawn[1])
+            lambda at: program.log_density(data, params, unravel(at) | held, key=drawn[1])
         )(flat)
         return flat, gradient
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_median
 from numpyro.infer.autoguide import AutoGuide
 
-from bayesfield.checks import check_callable, check_positive, check_size
+from bayesfield.checks import check_callable, check_positive, check_size, check_texts
 
 from ...program.described import Keyed
 from ...program.program import Data, Program, Sites
@@ -23,6 +23,7 @@ from ..optimizers import check_optimizer
 from .climb import AbstractClimb, Drawn, GaussianClimb, NumPyroClimb
 from .guides import GUIDES
 from .numpyro_guides import check_covers, check_guide, fresh, is_point
+from .points import check_points
 
 
 class SVI(AbstractEngine):
@@ -45,6 +46,8 @@ class SVI(AbstractEngine):
         num_samples: The number of draws, of all these restarts together.
         num_particles: Draws of the guide in each estimate of the ELBO.
         init_scale: The sd, unconstrained, that a guide given by name starts with.
+        points: Names of sites on the real line that a guide given by name holds at a mode while
+            the others have a spread. Weights, say, beside the codes that they act on.
         batch_size: How many restarts run in one batch; None for as many as fit in the CPU's cache.
         init_strategy: Where guides start without `init`.
     """
@@ -60,6 +63,7 @@ class SVI(AbstractEngine):
     num_samples: int = eqx.field(static=True, default=1000)
     num_particles: int = eqx.field(static=True, default=1)
     init_scale: float = eqx.field(static=True, default=0.01)
+    points: tuple[str, ...] = eqx.field(static=True, default=())
     batch_size: int | None = eqx.field(static=True, default=None)
     init_strategy: Callable = eqx.field(static=True, default=init_to_median)
 
@@ -84,10 +88,16 @@ class SVI(AbstractEngine):
                 f"`SVI` expected `guide` to be one of {[*GUIDES]}; got {self.guide!r}."
             )
         check_optimizer("SVI", self.optimizer, self.learning_rate)
+        if check_texts("SVI", "points", self.points) and not isinstance(self.guide, str):
+            raise ValueError(
+                f"`SVI` expected `points` with a guide of {[*GUIDES]}; got a guide of NumPyro's. "
+                "Its own may hold sites at a point: `AutoGuideList` with `AutoDelta`."
+            )
 
     def resolved(self, program: Program, data: Data, sites: Sites) -> "SVI":
         """Take the start from an AutoGuide that has one; refuse a guide of other sites."""
         if isinstance(self.guide, str):
+            check_points("SVI", self.points, sites)
             return self
         check_covers("SVI", self.guide, program, data, sites)
         own = getattr(self.guide, "init_loc_fn", None)
@@ -125,6 +135,7 @@ class SVI(AbstractEngine):
             learning_rate=self.learning_rate,
             num_particles=self.num_particles,
             init_scale=self.init_scale,
+            points=self.points,
         )
         return (climb,)
 
