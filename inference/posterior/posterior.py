@@ -18,6 +18,7 @@ from ..program.program import Program, tracing
 from ..program.sites import Data, Sites, Values
 from ..storage.as_fitted import check_as_fitted
 from ..storage.files import load, save
+from ..storage.records import Records, checked
 from .datatree import build
 from .extend import extend
 from .predictions import log_likelihoods, predicted
@@ -36,19 +37,18 @@ class Posterior:
         program: The program, bound to the static arguments in `data`.
         data: The arrays that it was fitted to; None if it was loaded without them.
         sites: The sites of the program.
-        draws: The latent sites, `(chain, draw, *shape)`. SVI has one chain; an ensemble has one
-            chain in which each draw is a member.
+        draws: The latent sites, `(chain, draw, *shape)`; SVI and ensembles have one chain.
         params: Values of the params, `(trunk, *shape)`; a trunk is a distinct set of them.
         trunk: `(chain, draw)`: the index in `params` of each draw.
         stats: What the engine reports of each draw, `(chain, draw)`, by ArviZ's names.
         losses: `(member, step)`; None if the engine has none.
         members: Restarts, members or chains, the best first, from which another fit can start.
         settings: Engine, resolved settings, versions, seconds, whether it was cut short.
-        modes: Expansion points of a linearised posterior (Laplace), unconstrained, `(start,
-            *shape)`. Each draw is predicted about that of its own start, `stats["start"]`. Empty
-            for engines whose predictions run the program itself.
+        modes: Where a linearised posterior (Laplace) is expanded, unconstrained, `(start, *shape)`;
+            each draw about the mode of its own start, `stats["start"]`. Empty for other engines.
         record: Shapes and digest of the data, by which it is saved again if `data` is None.
         run: The last states of the chains, for `extend`; None if there are none.
+        records: What `save` was given to keep with it, by name, such as a `Table`'s record.
     """
 
     program: Program
@@ -64,6 +64,7 @@ class Posterior:
     modes: Values = dataclasses.field(default_factory=dict)
     record: dict[str, Any] | None = None
     run: Run | None = None
+    records: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def bound(self) -> BoundProgram:
@@ -83,14 +84,15 @@ class Posterior:
         fitted: Fitted,
         record: dict[str, Any] | None = None,
         run: Run | None = None,
+        records: Records = None,
     ) -> "Posterior":
         """Make a posterior of a bound program and the result of an engine."""
         parts = {name: part for name, part in fitted._asdict().items() if name != "report"}
         parts |= {"modes": fitted.modes or {}, "settings": fitted.said}
-        return cls(**bound._asdict(), **parts, record=record, run=run)
+        return cls(**bound._asdict(), **parts, record=record, run=run, records=records or {})
 
     def _with(self, fitted: Fitted, run: Run | None) -> "Posterior":
-        return Posterior.of(self.bound, fitted, self.record, run)
+        return Posterior.of(self.bound, fitted, self.record, run, self.records)
 
     @property
     def predictive(self) -> Program:
@@ -233,22 +235,23 @@ class Posterior:
         own = self.bound, self.fitted, self.run, self.record
         return self._with(*extend(*own, num_samples, progress=progress))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, records: Records = None) -> None:
         """Write everything but the training data and the program's code to one file.
 
-        The file is a NumPy archive under any name, with a JSON header and no pickle. It holds
-        draws, params, statistics, losses, members, settings and the static arguments, but only the
-        shapes and a digest of the data's arrays. An interrupt leaves the old file as it was.
+        The file is a NumPy archive with a JSON header and no pickle. Of the data's arrays it holds
+        only the shapes and a digest. An interrupt leaves the old file as it was.
 
         Args:
             path: The file; one that exists is replaced.
+            records: Values of JSON's types by name, to be found in `records` after `load`.
 
         Raises:
             FileNotFoundError: The directory does not exist.
             TypeError: An argument is no array, int, bool, string, None, dict, list or tuple.
         """
         check_path("save", "path", path)
-        save(path, self.bound, self.fitted, self.record, self.run)
+        own = self.bound, self.fitted, self.record, self.run
+        save(path, *own, {**self.records, **checked(records)})
 
     @classmethod
     def load(
