@@ -7,6 +7,7 @@
   `ConditionedRFFNet`.
 - Priors: `with_prior`, `freeze`, `Prior`, `prior_scales`, `check_prior`.
 - Programs: `random_field`, `realise`, `regression` with `Gaussian`.
+- Frames, by role and in their own units: `Table`.
 
 Fitting lives in `bayesfield.inference`.
 """
@@ -46,6 +47,7 @@ from .prior_check import PriorCheck, check_prior
 from .prior_scales import prior_scales
 from .priors import Frozen, Prior, freeze, with_prior
 from .random_field import random_field, realise
+from .tables import Table
 
 if not (_Path(__file__).parent / "inference").is_dir():
     raise ImportError(
@@ -83,6 +85,7 @@ __all__ = [
     "RandomKitchenSinks",
     "Regression",
     "SirenDense",
+    "Table",
     "check_prior",
     "freeze",
     "prior_scales",

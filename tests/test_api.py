@@ -31,7 +31,7 @@ KINDS = {
     bf.AbstractField: FIELDS,
 }
 # Prior and Frozen stand in trees of these kinds, Generator inside; the others are no modules of x.
-OF_NO_KIND = {"Frozen", "Gaussian", "Generator", "Prior", "PriorCheck", "Regression"}
+OF_NO_KIND = {"Frozen", "Gaussian", "Generator", "Prior", "PriorCheck", "Regression", "Table"}
 
 
 def classes():
@@ -122,7 +122,7 @@ def test_the_public_names_are_those_of_the_package():
     assert sorted(bf.__all__) == sorted(set(bf.__all__))
     names = {n for n, v in vars(bf).items() if not n.startswith("_") and not inspect.ismodule(v)}
     assert names == set(bf.__all__)
-    for name in ("networks", "conditioners", "fields", "models"):
+    for name in ("networks", "conditioners", "fields", "models", "tables"):
         folder = importlib.import_module(f"bayesfield.{name}")
         assert set(folder.__all__) <= set(bf.__all__)
     summary = bf.__doc__
@@ -164,6 +164,7 @@ ROOMS = [
     "conditioners",
     "fields",
     "models",
+    "tables",
 ]
 MAY_NOT = {
     "generators": {"priors", "prior_scales"},
@@ -400,6 +401,7 @@ def imported_by(statement, names):
 
 def test_a_plain_import_brings_no_engine_and_no_arviz():
     heavy = ["arviz", "arviz_stats", "arviz_plots", "xarray", "blackjax", "optax", "matplotlib"]
+    heavy += ["narwhals", "pandas"]
     assert imported_by("import bayesfield", [*heavy, "numpyro"]) == ["numpyro"]
 
 
