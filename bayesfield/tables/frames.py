@@ -29,7 +29,7 @@ class Frame:
             ) from None
         index = nw.maybe_get_index(self.frame)
         if index is not None and index.has_duplicates:
-            twice = index[index.duplicated()][0]
+            twice = index[index.duplicated()].tolist()[0]
             raise ValueError(
                 f"`{call}` expected the index of `frame` to tell its rows apart; got {twice!r} "
                 "twice. Make it a column: `frame.reset_index()`."
@@ -86,7 +86,7 @@ class Grid:
         for dim in self.sizes:
             index = native.indexes.get(dim)
             if index is not None and index.has_duplicates:
-                twice = index[index.duplicated()][0]
+                twice = index[index.duplicated()].tolist()[0]
                 raise ValueError(
                     f"`{call}` expected the coordinate {dim!r} to tell its entries apart; got "
                     f"{twice} twice. Drop one: `frame.drop_duplicates({dim!r})`."
