@@ -9,7 +9,8 @@ from bayesfield.checks import listed
 
 from .column import Column
 
-UNITS = ("W", "D", "h", "m", "s")  # NumPy's letters; a month and a year have no one length
+# Seconds of each unit, by NumPy's letters; a month and a year have no one length.
+UNITS = {"W": 604_800, "D": 86_400, "h": 3600, "m": 60, "s": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Dates:
 
     def since(self, values: np.ndarray) -> np.ndarray:
         """Return how many units each date lies after the origin."""
-        return (values - np.datetime64(self.origin, "us")) / np.timedelta64(1, self.unit)
+        return (values - np.datetime64(self.origin, "us")) / np.timedelta64(UNITS[self.unit], "s")
 
     def numbers(self, call: str, column: Column) -> np.ndarray:
         """Return the column's scaled numbers, `(rows, 1)`."""
