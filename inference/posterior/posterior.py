@@ -205,12 +205,12 @@ class Posterior:
             coords: From an axis's name to its coordinates.
 
         Returns:
-            Settings as attrs, and these groups: posterior (with deterministic sites), sample_stats
-            (with the `trunk` of each draw if there are params), log_likelihood and observed_data
-            of every observed site, log_prior, constant_data, and on request posterior_predictive
-            of the outputs. log_likelihood leaves out values that are masked or NaN, as `az.loo`
-            needs it; its axis, or of several `<site>_seen`, has the indices of the rest. Without
-            the data there are posterior (latent sites alone), sample_stats and the prior.
+            Settings as attrs, and the groups posterior (with deterministic sites), sample_stats,
+            log_likelihood and observed_data of every observed site, log_prior, constant_data, and
+            on request posterior_predictive of the outputs. log_likelihood leaves out values that
+            are masked or NaN, as `az.loo` needs it; its axis, or of several `<site>_seen`, has the
+            indices of the rest. Without the data there are posterior (latent sites alone),
+            sample_stats and the prior.
         """
         self.check_unchanged("to_datatree")
         fitted = self.fitted if trunk is None else self.only_trunk(trunk).fitted
@@ -238,8 +238,8 @@ class Posterior:
     def save(self, path: str | os.PathLike[str], *, records: Records = None) -> None:
         """Write everything but the training data and the program's code to one file.
 
-        The file is a NumPy archive with a JSON header and no pickle. Of the data's arrays it holds
-        only the shapes and a digest. An interrupt leaves the old file as it was.
+        The file is a NumPy archive with a JSON header and no pickle. It holds all but the data's
+        arrays, of which it has shapes and a digest. An interrupt leaves the old file as it was.
 
         Args:
             path: The file; one that exists is replaced.
@@ -267,15 +267,13 @@ class Posterior:
 
         Args:
             path: The file.
-            model: The program of the fit, as code is not in the file. It is refused if its sites,
-                supports, plates, params, fixed arrays (a frozen trunk) or numbers differ.
+            model: The program of the fit, as code is not in the file; another one is refused.
             data: The training data, checked against the digest in the file.
 
         Raises:
             FileNotFoundError: There is no such file.
             TypeError: `model` is not callable; `data` is not a mapping.
-            ValueError: The file is damaged, of another kind or of a newer version; or it is of
-                another program, other data or another precision than this process works in.
+            ValueError: The file is damaged, or of another kind, program, data or precision.
 
         Warns:
             UserWarning: Versions differ: whether the program computes the same is not known.
@@ -289,9 +287,6 @@ class Posterior:
         check_as_fitted(call, self.bound, self.record)
 
     def only_trunk(self, trunk: int) -> "Posterior":
-        """Return the draws of one trunk: its chains, or its share of one chain.
-
-        Losses stay those of the whole fit, and `extend` cannot continue one trunk of several.
-        """
+        """Return the draws of one trunk alone; `extend` cannot continue one of several."""
         alone = of_trunk(self.fitted, trunk)
         return self if alone is None else self._with(alone, None)
