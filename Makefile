@@ -4,7 +4,8 @@
 VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-DEMOS := examples/sinusoid_family.py examples/el_nino.py examples/own_model.py examples/pacific_sst.py
+DEMOS := examples/sinusoid_family.py examples/el_nino.py examples/own_model.py \
+  examples/pacific_sst.py examples/stations.py
 # A process for each core; a file stays in one of them, as its tests share fits.
 PARALLEL := -n auto --dist loadfile
 

@@ -13,6 +13,7 @@
 - Likelihoods: `Gaussian`, `StudentT`, `MultivariateGaussian`, `Poisson`, `NegativeBinomial`,
   `ZeroInflatedPoisson`, `ZeroInflatedNegativeBinomial`, `Bernoulli`, `Ordinal`, `Beta`.
 - Tasks: `latent_codes`, `LatentCodes`, `GaussianProcessResidual`, `pad_tasks`.
+- Frames, by role and in their own units: `Table`.
 
 Fitting lives in `bayesfield.inference`.
 """
@@ -81,6 +82,7 @@ from .prior_check import PriorCheck, check_prior
 from .prior_scales import prior_scales
 from .priors import Frozen, Prior, freeze, with_prior
 from .random_field import random_field, realise
+from .tables import Table
 
 if not (_Path(__file__).parent / "inference").is_dir():
     raise ImportError(
@@ -135,6 +137,7 @@ __all__ = [
     "SirenDense",
     "SphereFeatures",
     "StudentT",
+    "Table",
     "TaskRegression",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",

@@ -40,6 +40,7 @@ OF_NO_KIND = {
     "Prior",
     "PriorCheck",
     "Regression",
+    "Table",
     "TaskRegression",
 }
 
@@ -133,7 +134,7 @@ def test_the_public_names_are_those_of_the_package():
     assert sorted(bf.__all__) == sorted(set(bf.__all__))
     names = {n for n, v in vars(bf).items() if not n.startswith("_") and not inspect.ismodule(v)}
     assert names == set(bf.__all__)
-    for name in ("networks", "conditioners", "features", "fields", "models"):
+    for name in ("networks", "conditioners", "features", "fields", "models", "tables"):
         folder = importlib.import_module(f"bayesfield.{name}")
         assert set(folder.__all__) <= set(bf.__all__)
     summary = bf.__doc__
@@ -177,6 +178,7 @@ ROOMS = [
     "features",
     "fields",
     "models",
+    "tables",
 ]
 MAY_NOT = {
     "generators": {"priors", "prior_scales"},
@@ -414,6 +416,7 @@ def imported_by(statement, names):
 
 def test_a_plain_import_brings_no_engine_and_no_arviz():
     heavy = ["arviz", "arviz_stats", "arviz_plots", "xarray", "blackjax", "optax", "matplotlib"]
+    heavy += ["narwhals", "pandas"]
     assert imported_by("import bayesfield", [*heavy, "numpyro"]) == ["numpyro"]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax.random as jr
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.io import netcdf_file
 
@@ -71,7 +72,7 @@ def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_pat
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_every_script_imports_and_has_a_main(script, name):
     example = script(name)
-    if name in ("sinusoid_family", "el_nino", "own_model", "pacific_sst"):
+    if name in ("sinusoid_family", "el_nino", "own_model", "pacific_sst", "stations"):
         assert dataclasses.is_dataclass(example.Settings())
         assert callable(example.main)
 
@@ -154,6 +155,30 @@ def test_a_baseline_conditions_on_what_is_seen(script):
     mean, sd = normal.given(np.array([0]), np.array([1.0]))
     np.testing.assert_allclose(mean, 1 / 1.01)
     np.testing.assert_allclose(sd, np.sqrt(1 - 1 / 1.01 + 0.01))
+
+
+def test_the_stations_file_has_gaps_and_its_parts_share_no_row(script, tmp_path):
+    example = script("stations")
+    settings = example.Settings(stations=4, days=100)
+    example.write_csv(tmp_path / "stations.csv", settings)
+    frame = pd.read_csv(tmp_path / "stations.csv", parse_dates=["date"])
+    parts = example.split(frame, settings)
+    assert sorted(np.concatenate([part.index for part in parts])) == [*range(400)]
+    train, station, ahead = parts
+    assert frame["temperature"].isna().sum() >= 4 * 45
+    assert station["station"].nunique() == 1
+    assert ahead["date"].min() > train["date"].max()
+    assert {*station["station"]}.isdisjoint({*train["station"]} | {*ahead["station"]})
+
+
+@pytest.mark.slow
+def test_stations_cover_one_held_out_and_sixty_days_ahead(script, tmp_path):
+    example = script("stations")
+    table = example.main(example.Settings(seed=3, out=tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"stations.csv", "stations.png"}
+    for part in ("held out", "ahead"):
+        assert table["field"][f"{part} coverage"] >= 0.85
+        assert table["field"][f"{part} rmse"] < table["climatology"][f"{part} rmse"]
 
 
 @pytest.mark.slow

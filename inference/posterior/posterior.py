@@ -18,6 +18,7 @@ from ..program.program import Program, tracing
 from ..program.sites import Data, Sites, Values
 from ..storage.as_fitted import check_as_fitted
 from ..storage.files import load, save
+from ..storage.records import Records, checked
 from .datatree import build
 from .extend import extend
 from .predictions import log_likelihoods, predicted
@@ -36,19 +37,18 @@ class Posterior:
         program: The program, bound to the static arguments in `data`.
         data: The arrays that it was fitted to; None if it was loaded without them.
         sites: The sites of the program.
-        draws: The latent sites, `(chain, draw, *shape)`. SVI has one chain; an ensemble has one
-            chain in which each draw is a member.
+        draws: The latent sites, `(chain, draw, *shape)`; SVI and ensembles have one chain.
         params: Values of the params, `(trunk, *shape)`; a trunk is a distinct set of them.
         trunk: `(chain, draw)`: the index in `params` of each draw.
         stats: What the engine reports of each draw, `(chain, draw)`, by ArviZ's names.
         losses: `(member, step)`; None if the engine has none.
         members: Restarts, members or chains, the best first, from which another fit can start.
         settings: Engine, resolved settings, versions, seconds, whether it was cut short.
-        modes: Expansion points of a linearised posterior (Laplace), unconstrained, `(start,
-            *shape)`. Each draw is predicted about that of its own start, `stats["start"]`. Empty
-            for engines whose predictions run the program itself.
+        modes: Where a linearised posterior (Laplace) is expanded, unconstrained, `(start, *shape)`;
+            each draw about the mode of its own start, `stats["start"]`. Empty for other engines.
         record: Shapes and digest of the data, by which it is saved again if `data` is None.
         run: The last states of the chains, for `extend`; None if there are none.
+        records: What `save` was given to keep with it, by name, such as a `Table`'s record.
     """
 
     program: Program
@@ -64,6 +64,7 @@ class Posterior:
     modes: Values = dataclasses.field(default_factory=dict)
     record: dict[str, Any] | None = None
     run: Run | None = None
+    records: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def bound(self) -> BoundProgram:
@@ -83,14 +84,15 @@ class Posterior:
         fitted: Fitted,
         record: dict[str, Any] | None = None,
         run: Run | None = None,
+        records: Records = None,
     ) -> "Posterior":
         """Make a posterior of a bound program and the result of an engine."""
         parts = {name: part for name, part in fitted._asdict().items() if name != "report"}
         parts |= {"modes": fitted.modes or {}, "settings": fitted.said}
-        return cls(**bound._asdict(), **parts, record=record, run=run)
+        return cls(**bound._asdict(), **parts, record=record, run=run, records=records or {})
 
     def _with(self, fitted: Fitted, run: Run | None) -> "Posterior":
-        return Posterior.of(self.bound, fitted, self.record, run)
+        return Posterior.of(self.bound, fitted, self.record, run, self.records)
 
     @property
     def predictive(self) -> Program:
@@ -209,12 +211,12 @@ class Posterior:
             coords: From an axis's name to its coordinates.
 
         Returns:
-            Settings as attrs, and these groups: posterior (with deterministic sites), sample_stats
-            (with the `trunk` of each draw if there are params), log_likelihood and observed_data
-            of every observed site, log_prior, constant_data, and on request posterior_predictive
-            of the outputs. log_likelihood leaves out values that are masked or NaN, as `az.loo`
-            needs it; its axis, or of several `<site>_seen`, has the indices of the rest. Without
-            the data there are posterior (latent sites alone), sample_stats and the prior.
+            Settings as attrs, and the groups posterior (with deterministic sites), sample_stats,
+            log_likelihood and observed_data of every observed site, log_prior, constant_data, and
+            on request posterior_predictive of the outputs. log_likelihood leaves out values that
+            are masked or NaN, as `az.loo` needs it; its axis, or of several `<site>_seen`, has the
+            indices of the rest. Without the data there are posterior (latent sites alone),
+            sample_stats and the prior.
         """
         self.check_unchanged("to_datatree")
         fitted = self.fitted if trunk is None else self.only_trunk(trunk).fitted
@@ -239,7 +241,7 @@ class Posterior:
         own = self.bound, self.fitted, self.run, self.record
         return self._with(*extend(*own, num_samples, progress=progress))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, records: Records = None) -> None:
         """Write everything but the training data and the program's code to one file.
 
         The file is a NumPy archive with a JSON header and no pickle. It holds all but the data's
@@ -247,13 +249,15 @@ class Posterior:
 
         Args:
             path: The file; one that exists is replaced.
+            records: Values of JSON's types by name, to be found in `records` after `load`.
 
         Raises:
             FileNotFoundError: The directory does not exist.
             TypeError: An argument is no array, int, bool, string, None, dict, list or tuple.
         """
         check_path("save", "path", path)
-        save(path, self.bound, self.fitted, self.record, self.run)
+        own = self.bound, self.fitted, self.record, self.run
+        save(path, *own, {**self.records, **checked(records)})
 
     @classmethod
     def load(
@@ -269,15 +273,13 @@ class Posterior:
 
         Args:
             path: The file.
-            model: The program of the fit, as code is not in the file. It is refused if its sites,
-                supports, plates, params, fixed arrays (a frozen trunk) or numbers differ.
+            model: The program of the fit, as code is not in the file; another one is refused.
             data: The training data, checked against the digest in the file.
 
         Raises:
             FileNotFoundError: There is no such file.
             TypeError: `model` is not callable; `data` is not a mapping.
-            ValueError: The file is damaged, of another kind or of a newer version; or it is of
-                another program, other data or another precision than this process works in.
+            ValueError: The file is damaged, or of another kind, program, data or precision.
 
         Warns:
             UserWarning: Versions differ: whether the program computes the same is not known.
@@ -291,9 +293,6 @@ class Posterior:
         check_as_fitted(call, self.bound, self.record)
 
     def only_trunk(self, trunk: int) -> "Posterior":
-        """Return the draws of one trunk: its chains, or its share of one chain.
-
-        Losses stay those of the whole fit, and `extend` cannot continue one trunk of several.
-        """
+        """Return the draws of one trunk alone; `extend` cannot continue one of several."""
         alone = of_trunk(self.fitted, trunk)
         return self if alone is None else self._with(alone, None)

@@ -31,6 +31,7 @@ def save(
     fitted: Fitted,
     record: dict[str, Any] | None,
     run: Run | None,
+    records: Mapping[str, Any],
 ) -> None:
     """Write a posterior to a file; see `Posterior.save`."""
     start = fitted.members.start
@@ -65,6 +66,7 @@ def save(
         "data": record,
         "program": described,
         "run": end,
+        "records": dict(records),
     }
     archive.write(path, header, arrays)
 
@@ -72,7 +74,7 @@ def save(
 @tracing
 def load(
     path: str | os.PathLike[str], model: Callable[..., Any], data: Mapping[str, Any] | None
-) -> tuple[BoundProgram, Fitted, dict[str, Any] | None, Run | None]:
+) -> tuple[BoundProgram, Fitted, dict[str, Any] | None, Run | None, dict[str, Any]]:
     """Read a file, and return what `Posterior.of` takes; see `Posterior.load`."""
     if not callable(model):
         raise TypeError(
@@ -113,7 +115,8 @@ def load(
         modes=arrays["modes"],
         settings=settings | {"cut_short": None if cut is None else tuple(cut)},
     )
-    return BoundProgram(program, given, sites), fitted, record if data is None else None, run
+    bound, record = BoundProgram(program, given, sites), record if data is None else None
+    return bound, fitted, record, run, header.get("records", {})
 
 
 def _parts(path: Any, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -131,6 +134,7 @@ def _parts(path: Any, header: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
             raise refused(path, f"`{name}` in its header with {[*keys]}", f"none of {missing}")
     if "run" not in header:
         raise refused(path, "`run` in its header", f"{[*header]}")
+    check_is(path, "records", header.get("records", {}), dict, "a JSON object")
     record, settings = header["data"], header["settings"]
     if record["precision"] not in ("float32", "float64"):
         raise refused(path, "the precision float32 or float64", repr(record["precision"]))

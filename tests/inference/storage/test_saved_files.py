@@ -188,6 +188,7 @@ HEADERS = {
     "setting": (lambda h, _: h["run"]["engine"].update(num_chains=-2), "cannot be read"),
     "done": (nested("run", done="all"), "`done` of its run that is a number"),
     "graves": (nested("run", graves=[1]), "cannot be read"),
+    "records": (put(records=[]), "`records` that is a JSON object; got a list"),
 }
 
 

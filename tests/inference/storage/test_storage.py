@@ -123,6 +123,30 @@ def test_what_an_engine_returns_comes_back_whole(name, tmp_path):
     assert eqx.tree_equal(given.data, posterior.data)
 
 
+def test_records_come_back_by_name_and_stay_with_the_posterior(lines, tmp_path):
+    path, records = tmp_path / "fit.bf", {"table": {"x": [1, 0.5, None]}, "note": "first"}
+    lines.save(path, records=records)
+    loaded = Posterior.load(path, line)
+    assert loaded.records == records
+    loaded.only_trunk(0).save(path, records={"note": "second"})
+    assert Posterior.load(path, line).records == records | {"note": "second"}
+    assert lines.records == {}
+
+
+@pytest.mark.parametrize(
+    ("records", "text"),
+    [
+        (["a"], "`save` expected `records` to map names to values of JSON; got list"),
+        ({1: "a"}, "`save` expected `records` to map names to values of JSON; got dict"),
+        ({"a": {1, 2}}, "to hold values of JSON; got set for 'a'"),
+        ({"a": [float("nan")]}, "to hold values of JSON; got list for 'a'"),
+    ],
+)
+def test_records_that_json_cannot_hold_are_refused(lines, tmp_path, records, text, unchecked):
+    with pytest.raises((TypeError, ValueError), match=text):
+        lines.save(tmp_path / "fit.bf", records=records)
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_comes_back(name, tmp_path):
     model, data = PROGRAMS[name]()
