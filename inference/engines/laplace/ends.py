@@ -16,9 +16,16 @@ TRIED = 64  # draws of a start from which the spread of its log weights is estim
 
 
 def gaussians_of(
-    program: Program, data: Data, states: Climb, alive: np.ndarray
+    call: str, program: Program, data: Data, states: Climb, alive: np.ndarray
 ) -> dict[int, Gaussian]:
     """Return the Gaussian of each start whose curvature is positive definite.
+
+    Args:
+        call: The engine, for its error.
+        program: The program.
+        data: Its arrays.
+        states: The final state of every start.
+        alive: `(start,)`: which of them stayed finite.
 
     Raises:
         FloatingPointError: The curvature of no start is positive definite.
@@ -29,7 +36,7 @@ def gaussians_of(
     if not gaussians:
         least = {lane: f"{value:.3g}" for lane, value in tried.items()}
         raise FloatingPointError(
-            "`Laplace` expected the curvature to be positive definite at one mode at least; got "
+            f"`{call}` expected the curvature to be positive definite at one mode at least; got "
             f"smallest eigenvalues, by start, of {least}. Give the sites proper or stronger "
             "priors, or more steps (`num_steps`)."
         )
@@ -61,7 +68,12 @@ def log_weights(
 
 
 def complete(
-    program: Program, data: Data, states: Climb, flat: np.ndarray, lane_of: np.ndarray
+    program: Program,
+    data: Data,
+    states: Climb,
+    flat: np.ndarray,
+    lane_of: np.ndarray,
+    hyper: Values | None = None,
 ) -> tuple[Values, Values, Values]:
     """Return each start's params and unconstrained centre, and draws of all latent sites.
 
@@ -71,8 +83,12 @@ def complete(
         states: The final state of every start.
         flat: Draws, `(draw, d)`.
         lane_of: `(draw,)`, the start of each.
+        hyper: Draws of the hyper sites, unconstrained; None for their points.
     """
-    made = _complete(program, data, states, jnp.asarray(flat), jnp.asarray(lane_of))
+    if hyper is None:
+        hyper = {name: np.asarray(value)[lane_of] for name, value in states.hyper.items()}
+    arrays = jax.tree.map(jnp.asarray, (flat, lane_of, hyper))
+    made = _complete(program, data, states, arrays)
     return jax.tree.map(np.asarray, made)
 
 
@@ -111,7 +127,9 @@ def _log_density(program: Program, data: Data, states: Climb, flat: Array) -> Ar
 
 
 @eqx.filter_jit
-def _complete(program: Program, data: Data, states: Climb, flat: Array, lane_of: Array):
+def _complete(
+    program: Program, data: Data, states: Climb, drawn: tuple[Array, Array, Values]
+) -> tuple[Values, Values, Values]:
     """Return each start's params and unconstrained centre, and draws of all latent sites."""
 
     def end(state: Climb) -> tuple[Values, Values]:
@@ -120,9 +138,9 @@ def _complete(program: Program, data: Data, states: Climb, flat: Array, lane_of:
     params, centre = jax.vmap(end)(states)
     _, unravel = ravel_pytree(jax.tree.map(lambda value: value[0], states.point[1]))
 
-    def draw(drawn: tuple[Array, Array]) -> Values:
-        flat, lane = drawn
-        own, hyper = jax.tree.map(lambda value: value[lane], (params, states.hyper))
+    def draw(drawn: tuple[Array, Array, Values]) -> Values:
+        flat, lane, hyper = drawn
+        own = {name: value[lane] for name, value in params.items()}
         return program.constrain(data, own, hyper | unravel(flat))
 
-    return params, centre, jax.lax.map(draw, (flat, lane_of), batch_size=64)
+    return params, centre, jax.lax.map(draw, drawn, batch_size=64)

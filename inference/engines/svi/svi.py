@@ -17,12 +17,31 @@ from bayesfield.checks import check_callable, check_positive, check_size
 from ...program.described import Keyed
 from ...program.program import Data, Program, Sites
 from ...running.loop import Outcome
+from ...running.phase import AbstractPhase
 from ..engine import AbstractEngine
-from ..fitted import Fitted, Start, best_first
+from ..fitted import Fitted, Members, Start, best_first
+from ..laplace.climb import Alternation
+from ..laplace.climb import Climb as Settled
+from ..laplace.laplace import init_scalars_to_median
+from ..laplace.roles import check_hyper, check_linear, points_of
 from ..optimizers import check_optimizer
 from .climb import AbstractClimb, Drawn, GaussianClimb, NumPyroClimb
 from .guides import GUIDES
+from .linearised import drawn_linear, gains
 from .numpyro_guides import check_covers, check_guide, fresh, is_point
+from .settle import CLIMBED, Settle
+
+LINEARISED = "linearised"
+NAMES = (LINEARISED, *GUIDES)
+COUNTS = (
+    *("num_steps", "num_restarts", "num_trunks", "num_samples", "num_particles"),
+    "num_updates",
+)
+
+
+def init_by_guide(site: dict | None = None) -> Any:
+    """Start sites at their prior's median; `SVI` replaces it where its guide asks for another."""
+    return init_by_guide if site is None else init_to_median(site)
 
 
 class SVI(AbstractEngine):
@@ -32,8 +51,9 @@ class SVI(AbstractEngine):
     another fit; the draws come from the `num_trunks` best, in equal shares.
 
     Attributes:
-        guide: `"normal"` (mean field), `"low_rank"`, `"multivariate_normal"` (full covariance);
-            a NumPyro AutoGuide as a class, an instance, `AutoNormal(model)`, or a partial; or a
+        guide: `"linearised"`, `"normal"` (mean field), `"low_rank"`, `"multivariate_normal"` (full
+            covariance); None for the first where values are many and rows few; a NumPyro AutoGuide
+            as a class, an instance, `AutoNormal(model)`, or a partial; or a
             guide function of the model's arguments. Of an instance the settings are used and
             not what it has learnt; it starts where its `init_loc_fn` says, on this program.
         num_steps: Optimiser steps.
@@ -45,12 +65,15 @@ class SVI(AbstractEngine):
         num_samples: The number of draws, of all these restarts together.
         num_particles: Draws of the guide in each estimate of the ELBO.
         init_scale: The sd, unconstrained, that a guide given by name starts with.
+        num_updates: Updates of the linearised guide, after the climb.
+        hyper: Names of the sites that are scales, whose spread the linearised guide takes from the
+            evidence; None for those that `Laplace` finds.
         batch_size: How many restarts run in one batch; None for as many as fit in the CPU's cache.
         init_strategy: Where guides start without `init`.
     """
 
-    guide: str | type | Callable | AutoGuide = eqx.field(
-        static=True, default="normal", converter=fresh
+    guide: str | type | Callable | AutoGuide | None = eqx.field(
+        static=True, default=None, converter=fresh
     )
     num_steps: int = eqx.field(static=True, default=4000)
     optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
@@ -60,15 +83,16 @@ class SVI(AbstractEngine):
     num_samples: int = eqx.field(static=True, default=1000)
     num_particles: int = eqx.field(static=True, default=1)
     init_scale: float = eqx.field(static=True, default=0.01)
+    num_updates: int = eqx.field(static=True, default=10)
+    hyper: tuple[str, ...] | None = eqx.field(static=True, default=None)
     batch_size: int | None = eqx.field(static=True, default=None)
-    init_strategy: Callable = eqx.field(static=True, default=init_to_median)
+    init_strategy: Callable = eqx.field(static=True, default=init_by_guide)
 
     def __check_init__(self) -> None:
         """Check the settings."""
         if self.batch_size is not None:
             check_size("SVI", "batch_size", self.batch_size)
-        counts = ("num_steps", "num_restarts", "num_trunks", "num_samples", "num_particles")
-        for name in counts:
+        for name in COUNTS:
             check_size("SVI", name, getattr(self, name))
         if self.num_trunks > self.num_restarts:
             raise ValueError(
@@ -77,21 +101,34 @@ class SVI(AbstractEngine):
             )
         check_positive("SVI", "init_scale", self.init_scale)
         check_callable("SVI", "init_strategy", self.init_strategy, "a NumPyro init strategy")
-        if not isinstance(self.guide, str):
+        if isinstance(self.guide, str) and self.guide not in NAMES:
+            raise ValueError(f"`SVI` expected `guide` to be one of {[*NAMES]}; got {self.guide!r}.")
+        if not isinstance(self.guide, str | None):
             check_guide("SVI", self.guide)
-        elif self.guide not in GUIDES:
-            raise ValueError(
-                f"`SVI` expected `guide` to be one of {[*GUIDES]}; got {self.guide!r}."
-            )
+        check_hyper("SVI", self.hyper)
         check_optimizer("SVI", self.optimizer, self.learning_rate)
 
+    def check(self, sites: Sites, members: Members | None) -> None:
+        """Refuse a linearised guide for a program that has no Gauss-Newton curvature."""
+        del members
+        if self.guide == LINEARISED:
+            check_linear("SVI", sites, self.hyper)
+
     def resolved(self, program: Program, data: Data, sites: Sites) -> "SVI":
-        """Take the start from an AutoGuide that has one; refuse a guide of other sites."""
-        if isinstance(self.guide, str):
-            return self
-        check_covers("SVI", self.guide, program, data, sites)
-        own = getattr(self.guide, "init_loc_fn", None)
-        return self if own is None else dataclasses.replace(self, init_strategy=own)
+        """Name the guide, the scales of a linearised one, and where it starts."""
+        guide, hyper, strategy = self.guide, self.hyper, self.init_strategy
+        if guide is None:
+            guide = LINEARISED if gains(sites, hyper) else CLIMBED
+        linear = guide == LINEARISED
+        if not isinstance(guide, str):
+            check_covers("SVI", guide, program, data, sites)
+            strategy = getattr(guide, "init_loc_fn", None) or strategy
+        if linear and hyper is None:
+            hyper = points_of(sites)
+        if strategy is init_by_guide:
+            at_a_point = linear and not sites.params
+            strategy = init_scalars_to_median if at_a_point else init_to_median
+        return dataclasses.replace(self, guide=guide, hyper=hyper, init_strategy=strategy)
 
     @property
     def params_fit(self) -> str:
@@ -112,21 +149,39 @@ class SVI(AbstractEngine):
         """As `batch_size` says."""
         return self.batch_size
 
-    def phases(self, program: Program) -> tuple[AbstractClimb]:
-        """Return the one phase: the optimisation of the ELBO."""
-        del program
-        kind = GaussianClimb if isinstance(self.guide, str) else NumPyroClimb
-        climb = kind(
+    def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
+        """Return the optimisation of the ELBO, and the updates of a linearised guide."""
+        if self.guide != LINEARISED:
+            return (self._climb(self.guide),)
+        if program.code.params:
+            settle = Settle("svi, noise", self.num_updates, 0, self.hyper or ())
+            return self._climb(CLIMBED), settle
+        among = self.num_updates // 2
+        climb = Alternation(
+            name="svi",
+            num_steps=self.num_steps + self.num_updates - among,
+            num_discarded=0,
+            num_climbing=self.num_steps,
+            num_among=among,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            hyper=self.hyper or (),
+            hold_params=False,
+        )
+        return (climb,)
+
+    def _climb(self, guide: Any) -> AbstractClimb:
+        kind = GaussianClimb if isinstance(guide, str) else NumPyroClimb
+        return kind(
             name="svi",
             num_steps=self.num_steps,
             num_discarded=0,
-            guide=self.guide,
+            guide=guide,
             optimizer=self.optimizer,
             learning_rate=self.learning_rate,
             num_particles=self.num_particles,
             init_scale=self.init_scale,
         )
-        return (climb,)
 
     def result(
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
@@ -135,9 +190,19 @@ class SVI(AbstractEngine):
         del start
         losses = outcome.kept["svi"]["loss"]
         tail = losses[:, -max(1, losses.shape[1] // 20) :].mean(1)
+        if isinstance(outcome.states, Settled):  # else an interrupt has left the climb's own guide
+            return drawn_linear(
+                program,
+                data,
+                outcome,
+                tail,
+                num_trunks=self.num_trunks,
+                num_samples=self.num_samples,
+                key=key,
+            )
         keys = jax.random.split(key, self.num_restarts)
         share = -(-self.num_samples // self.num_trunks)
-        (phase,) = self.phases(program)
+        phase = self.phases(program)[0]
         drawn = _draw(Keyed(phase), program, data, outcome.states, keys, max(share, 200))
         drawn = Drawn(*jax.tree.map(np.asarray, drawn))
         ends = Start(drawn.params, drawn.centre, drawn.spread)
