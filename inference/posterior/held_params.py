@@ -78,14 +78,14 @@ def _between(fitted: Fitted, result: "xr.Dataset") -> Finding | None:
     share = max(0.0, float(np.nanmean(shares)) - 1 / draws)
     if share < 0.01:
         return None
-    mixed = narrower(share / (fitted.num_trunks - 1))
+    lacking = share / (fitted.num_trunks - 1)  # of the variance of what the user has, the mixture
     return finding(
         f"{share:.0%} of the variance of the function lies between {fitted.num_trunks} trunks",
         share,
-        expected=f"at most {WARNED:.0%}",
-        share=share,
+        expected=f"at most {WARNED * (fitted.num_trunks - 1):.0%}",
+        share=lacking,
         effect=f"the trunk is uncertain, bands of one trunk are {narrower(share)} too narrow and "
-        f"those of these {fitted.num_trunks} about {mixed}",
+        f"those of these {fitted.num_trunks} about {narrower(lacking)}",
         change='Make it random (`with_prior(field, where="all")`), or mix more trunks '
         "(`num_trunks`).",
     )

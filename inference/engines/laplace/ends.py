@@ -9,28 +9,24 @@ from jaxtyping import Array
 
 from ...program.program import Data, Program, Values
 from .climb import Climb, loss_at
-from .curvature import curvature_at
+from .curvature import Curvature, curvature_at
 from .gaussian import Found, Gaussian, factorise
 
 TRIED = 64  # draws of a start from which the spread of its log weights is estimated
 
 
-def gaussians_of(
-    call: str, program: Program, data: Data, states: Climb, alive: np.ndarray
-) -> dict[int, Gaussian]:
+def gaussians_of(call: str, found: Found, alive: np.ndarray) -> dict[int, Gaussian]:
     """Return the Gaussian of each start whose curvature is positive definite.
 
     Args:
         call: The engine, for its error.
-        program: The program.
-        data: Its arrays.
-        states: The final state of every start.
+        found: The end of every start.
         alive: `(start,)`: which of them stayed finite.
 
     Raises:
         FloatingPointError: The curvature of no start is positive definite.
     """
-    found = jax.tree.map(np.asarray, _at_the_end(program, data, states))
+    found = jax.tree.map(np.asarray, found)
     tried = {int(lane): factorise(found, int(lane)) for lane in np.flatnonzero(alive)}
     gaussians = {lane: one for lane, one in tried.items() if isinstance(one, Gaussian)}
     if not gaussians:
@@ -93,20 +89,21 @@ def complete(
 
 
 @eqx.filter_jit
-def _at_the_end(program: Program, data: Data, states: Climb) -> Found:
-    def one(state: Climb) -> Found:
-        free_params, position = state.point
-        params = state.params(program, data)
-        flat, unravel = ravel_pytree(position)
-        loss, slope = jax.value_and_grad(
-            lambda flat: loss_at(
-                (free_params, unravel(flat)), program, data, state.held, state.hyper
-            )
-        )(flat)
-        curvature = curvature_at(program, data, params, state.hyper, position)
-        return Found(flat, curvature.whitened, curvature.prior, -loss, -slope)
+def ends_of(program: Program, data: Data, states: Climb) -> Found:
+    """Return mode and curvature of every start."""
+    return jax.vmap(lambda state: end_of(program, data, state)[0])(states)
 
-    return jax.vmap(one)(states)
+
+def end_of(program: Program, data: Data, state: Climb) -> tuple[Found, Curvature]:
+    """Return mode and curvature of one start."""
+    free_params, position = state.point
+    params = state.params(program, data)
+    flat, unravel = ravel_pytree(position)
+    loss, slope = jax.value_and_grad(
+        lambda flat: loss_at((free_params, unravel(flat)), program, data, state.held, state.hyper)
+    )(flat)
+    curvature = curvature_at(program, data, params, state.hyper, position)
+    return Found(flat, curvature.whitened, curvature.prior, -loss, -slope), curvature
 
 
 @eqx.filter_jit

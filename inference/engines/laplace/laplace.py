@@ -21,7 +21,7 @@ from ..fitted import Fitted, Members, Start, best_first
 from ..optimizers import check_optimizer
 from ..shares import counts, spread_of, weigh
 from .climb import Alternation
-from .ends import complete, gaussians_of, log_weights
+from .ends import complete, ends_of, gaussians_of, log_weights
 from .roles import check_hyper, check_linear, points_of
 
 
@@ -169,7 +169,8 @@ class Laplace(AbstractEngine):
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
     ) -> Fitted:
         """Draw from the Gaussians of starts that reached a mode, weighted by their evidences."""
-        gaussians = gaussians_of("Laplace", program, data, outcome.states, outcome.alive)
+        found = ends_of(program, data, outcome.states)
+        gaussians = gaussians_of("Laplace", found, outcome.alive)
         number = len(outcome.alive)
         evidence, distance = np.full(number, np.nan), np.full(number, np.inf)
         for lane, gaussian in gaussians.items():

@@ -14,8 +14,8 @@ from ...program.sites import FEW, Sites
 from ...running.loop import Outcome
 from ..fitted import Fitted, Start, best_first
 from ..laplace.climb import Climb
-from ..laplace.curvature import curvature_at
-from ..laplace.ends import complete, gaussians_of
+from ..laplace.ends import complete, end_of, gaussians_of
+from ..laplace.gaussian import Found
 from ..laplace.roles import check_linear
 from ..laplace.scales import gaussian_of_scales
 
@@ -42,14 +42,16 @@ def gains(sites: Sites, hyper: tuple[str, ...] | None) -> bool:
 
 
 class Ends(NamedTuple):
-    """What is known of each restart beside its Gaussian; the first axis is the restart.
+    """What is known of each restart; the first axis is the restart.
 
     Attributes:
+        found: Mode and curvature, from which its Gaussian is made.
         mean: The hyper sites' mean, unconstrained, `(h,)`.
         covariance: Their covariance, `(h, h)`.
         spread: The sd that the best guide without correlations has, of every site.
     """
 
+    found: Found
     mean: Array
     covariance: Array
     spread: Values
@@ -77,8 +79,8 @@ def drawn_linear(
         key: The key for the draws.
     """
     states = outcome.states
-    gaussians = gaussians_of("SVI", program, data, states, outcome.alive)
     ends = jax.tree.map(np.asarray, _ends(program, data, states))
+    gaussians = gaussians_of("SVI", ends.found, outcome.alive)
     usable = np.isin(np.arange(len(score)), [*gaussians])
     best = np.argsort(np.where(usable, score, np.inf), kind="stable")
     best = best[: min(num_trunks, len(gaussians))]
@@ -119,17 +121,17 @@ def _scales(
 def _ends(program: Program, data: Data, states: Climb) -> Ends:
     def one(state: Climb) -> Ends:
         position, hyper, params = state.point[1], state.hyper, state.params(program, data)
-        curvature = curvature_at(program, data, params, hyper, position)
+        found, curvature = end_of(program, data, state)
         prior = curvature.prior if curvature.prior.ndim == 1 else jnp.diag(curvature.prior)
         _, unravel = ravel_pytree(position)
         spread = unravel((jnp.sum(curvature.whitened**2, 0) + prior) ** -0.5)
         if not hyper:
-            return Ends(jnp.zeros(0), jnp.zeros((0, 0)), spread)
+            return Ends(found, jnp.zeros(0), jnp.zeros((0, 0)), spread)
         mean, covariance = gaussian_of_scales(
             program, data, params, hyper, position, curvature.jacobians
         )
         sd = jnp.sqrt(jnp.diag(covariance))
         _, unravel = ravel_pytree(hyper)
-        return Ends(mean, covariance, spread | unravel(jnp.where(sd > 0, sd, 1.0)))
+        return Ends(found, mean, covariance, spread | unravel(jnp.where(sd > 0, sd, 1.0)))
 
     return jax.lax.map(one, states)

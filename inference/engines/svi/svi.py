@@ -83,7 +83,7 @@ class SVI(AbstractEngine):
     num_samples: int = eqx.field(static=True, default=1000)
     num_particles: int = eqx.field(static=True, default=1)
     init_scale: float = eqx.field(static=True, default=0.01)
-    num_updates: int = eqx.field(static=True, default=10)
+    num_updates: int = eqx.field(static=True, default=5)
     hyper: tuple[str, ...] | None = eqx.field(static=True, default=None)
     batch_size: int | None = eqx.field(static=True, default=None)
     init_strategy: Callable = eqx.field(static=True, default=init_by_guide)
