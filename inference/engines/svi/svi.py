@@ -1,4 +1,4 @@
-"""Stochastic variational inference with NumPyro's guides, several restarts side by side."""
+"""Stochastic variational inference, several restarts side by side."""
 
 import dataclasses
 from collections.abc import Callable
@@ -50,12 +50,23 @@ class SVI(AbstractEngine):
     Restarts run side by side, each with its own trunk, guide and losses. All are kept as starts of
     another fit; the draws come from the `num_trunks` best, in equal shares.
 
+    A guide without correlations inflates the noise scale of a network, and with it all bands,
+    where values are about as many as rows: each value keeps a spread of its own, and their sum
+    looks like noise. The linearised guide does not. It climbs as that one does; then the params
+    are held, and the Gaussian about the guide's mean is that of the program made linear in its
+    sites there, as in `Laplace`, with the noise scale that belongs to it. Predictions are linear in
+    the sites, as there, and `diagnose` has no k-hat, since the draws are not for the program
+    itself; it has the distance from the mode. Scales have the spread that the evidence gives them.
+    Without params there is nothing to fit to a spread, and the mean climbs as a point, as in
+    `Laplace`, from a draw of the prior.
+
     Attributes:
         guide: `"linearised"`, `"normal"` (mean field), `"low_rank"`, `"multivariate_normal"` (full
-            covariance); None for the first where values are many and rows few; a NumPyro AutoGuide
-            as a class, an instance, `AutoNormal(model)`, or a partial; or a
-            guide function of the model's arguments. Of an instance the settings are used and
-            not what it has learnt; it starts where its `init_loc_fn` says, on this program.
+            covariance); None for `"linearised"` where the latent values are many, rows are few
+            beside them and the likelihood is one that `Laplace` knows, else for `"normal"`; a
+            NumPyro AutoGuide as a class, an instance, `AutoNormal(model)`, or a partial; or a guide
+            function of the model's arguments. Of an instance the settings are used and not what it
+            has learnt; it starts where its `init_loc_fn` says, on this program.
         num_steps: Optimiser steps.
         optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
         learning_rate: A constant rate, or a schedule; None for a cosine one-cycle with its peak at
@@ -65,11 +76,20 @@ class SVI(AbstractEngine):
         num_samples: The number of draws, of all these restarts together.
         num_particles: Draws of the guide in each estimate of the ELBO.
         init_scale: The sd, unconstrained, that a guide given by name starts with.
-        num_updates: Updates of the linearised guide, after the climb.
-        hyper: Names of the sites that are scales, whose spread the linearised guide takes from the
+        num_updates: Updates of the linearised guide's mean and scales, after the climb.
+        hyper: Names of the sites that the linearised guide takes for scales, and fits by the
             evidence; None for those that `Laplace` finds.
         batch_size: How many restarts run in one batch; None for as many as fit in the CPU's cache.
-        init_strategy: Where guides start without `init`.
+        init_strategy: Where guides start without `init`; by default at the prior's median, and as
+            `Laplace` does where the mean climbs as a point.
+
+    Examples:
+        >>> from bayesfield.inference import SVI, fit_posterior
+        >>> fit_posterior(model, data, SVI(num_restarts=4, num_trunks=4), key=key)  # doctest: +SKIP
+
+    References:
+        Immer, Korzepa, Bauer, Improving predictions of Bayesian neural nets via local
+        linearization, AISTATS 2021. https://arxiv.org/abs/2008.08400
     """
 
     guide: str | type | Callable | AutoGuide | None = eqx.field(

@@ -326,6 +326,7 @@ def test_an_uncertain_trunk_is_named_and_one_that_is_known_is_not(trunks):
     findings = diagnose(between(trunks, apart=5.0)).attrs["findings"]
     (found,) = [t for t in findings if "trunk is uncertain" in t.effect]
     assert 'where="all"' in found.change
+    assert found.severity == "warning"  # two trunks lack as much as lies between them
     agreeing = diagnose(between(trunks, apart=0.0))
     assert not any("trunk is uncertain" in str(t) for t in agreeing.attrs["findings"])
     assert (
