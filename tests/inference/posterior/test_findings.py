@@ -249,8 +249,9 @@ def test_many_values_share_what_the_loss_falls_by(fitted, fall, severity):
     (found,) = said(reported(many, distance=[3.0]), "The loss still falls")
     assert found.severity == severity
     np.testing.assert_allclose(found.share, 2 * fall / (ROWS + 2 * fall))
-    (alone,) = said(dataclasses.replace(fitted, losses=losses, settings=many.settings), "its mode")
-    assert alone.severity == "warning"  # of one value the distance is sure
+    alone = reported(dataclasses.replace(fitted, losses=losses), distance=[3.0])
+    (found,) = said(alone, "its mode")
+    assert found.severity == "warning"  # of one value the distance is sure
 
 
 def test_a_member_far_from_its_mode_is_warned_of_and_its_being_a_mode_is_not():
