@@ -47,6 +47,17 @@ def _as_a_scale(family: str, parameters: set[str]) -> bool:
     return parameters <= scales
 
 
+def has_funnels(sites: Sites, points: tuple[str, ...]) -> bool:
+    """Whether the prior of a latent site has a scale that is integrated over, not one for all."""
+    free = {site.name for site in sites.latent} - set(points)
+    return any(
+        free & set(names)
+        for site in sites.latent
+        for spelt, names in sites.reads.get(site.name, {}).items()
+        if spelt.rsplit(".", 1)[-1] in SPREADS
+    )
+
+
 def check_hyper(call: str, hyper: object) -> None:
     """Refuse what is neither None nor a tuple of names."""
     if hyper is not None and not (

@@ -16,23 +16,28 @@ from ..fitted import Fitted, Start, best_first
 from ..laplace.climb import Climb
 from ..laplace.ends import complete, end_of, gaussians_of
 from ..laplace.gaussian import Found
-from ..laplace.roles import check_linear
+from ..laplace.roles import check_linear, has_funnels, points_of
 from ..laplace.scales import gaussian_of_scales
 
 ROWS = 4  # to a value: from there on the noise of a guide without correlations is right
-LARGE = 10_000_000  # entries of a Jacobian of rows by values
+LARGE = 10_000_000  # entries of a Jacobian of rows by values, as for "auto"
+FLAT = "ImproperUniform"  # a prior without curvature: rows alone may leave a direction free
 
 
 def gains(sites: Sites, hyper: tuple[str, ...] | None) -> bool:
     """Whether a guide without correlations would be misled, and this one can be had.
 
     By the number of values: few have a guide whose noise is right, and whose density is known. By
-    rows: many of them leave no room for what each value adds to the noise.
+    rows: many of them leave no room for what each value adds to the noise. No Gaussian is close to
+    values whose prior is flat, or has scales that are many themselves.
     """
     values, rows = (
         sum(int(np.prod(site.shape)) for site in part) for part in (sites.latent, sites.observed)
     )
     if values <= FEW or rows > ROWS * values or rows * values > LARGE:
+        return False
+    points = points_of(sites) if hyper is None else hyper
+    if any(site.family == FLAT for site in sites.latent) or has_funnels(sites, points):
         return False
     try:
         check_linear("SVI", sites, hyper)

@@ -9,6 +9,8 @@ and of that Gaussian's spread. So `Laplace`'s update is made, some times, with t
 """
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
@@ -43,13 +45,15 @@ class Settle(AbstractPhase):
         return Climb(point, (), loss_at(point, program, data, params, hyper), params, hyper)
 
     def step(self, program: Program, data: Data, state: Climb, index: Array, key: PRNGKeyArray):
-        """Make an update."""
+        """Make an update; one that is not finite leaves the restart as it is."""
         del index, key
         position, hyper, loss = evidence_update(
             program, data, state.held, state.hyper, state.point[1]
         )
         new = state._replace(point=({}, position), loss=loss, hyper=hyper)
-        return new, Step({"loss": loss}, all_finite(loss, position, hyper))
+        finite = all_finite(loss, position, hyper)
+        state = jax.tree.map(lambda now, before: jnp.where(finite, now, before), new, state)
+        return state, Step({"loss": state.loss}, all_finite(state.loss))
 
     def status(self, chunk: dict[str, np.ndarray]) -> str:
         """Return the best restart's loss, for the progress bar."""

@@ -105,11 +105,20 @@ def gumbel(x, y=None):
     wide(x, y, dist.Gumbel)
 
 
+def funnels(x, y=None):
+    """A scale for each weight."""
+    scale = numpyro.sample("scale", dist.HalfNormal(1.0).expand([200]).to_event(1))
+    weights = numpyro.sample("weights", dist.Normal(0, scale).to_event(1))
+    mean = jnp.sin(x[:, None] * jnp.arange(200)) @ weights
+    numpyro.sample("y", dist.Normal(mean, 0.1), obs=y)
+
+
 @pytest.mark.parametrize(
     ("model", "rows", "guide", "hyper"),
     [
         (wide, 150, "linearised", ("sigma",)),
         (wide, 2000, "normal", None),  # each value adds little to the noise
+        (funnels, 150, "normal", None),
         (gumbel, 150, "normal", None),  # no Fisher information
         (PROGRAMS["line"]()[0], 50, "normal", None),  # few values
     ],
