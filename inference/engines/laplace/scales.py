@@ -10,6 +10,8 @@ from ...program.program import Data, Program, Values
 from ..differentiate import hessian
 from .curvature import log_joint, outputs_of, prior_precision, read
 
+LEAST = 0.5  # of the precision of the logarithm of a scale: that of half an observation
+
 
 def gaussian_of_scales(
     program: Program,
@@ -22,7 +24,8 @@ def gaussian_of_scales(
     """Return mean `(h,)` and covariance `(h, h)` of the hyper sites, unconstrained.
 
     It is Laplace's approximation of their density, all other sites integrated out of the program
-    that is linear about `position`. Directions in which that density has no mode have no spread.
+    that is linear about `position`. A direction of which nothing is known has the spread that half
+    an observation leaves it.
 
     Args:
         program: The program.
@@ -56,11 +59,12 @@ def gaussian_of_scales(
         return value + 0.5 * (gain - log_det) + scale
 
     slope, curve = jax.grad(log_evidence)(centre), hessian(log_evidence, centre)
+    usable = jnp.isfinite(slope).all() & jnp.isfinite(curve).all()
+    slope, curve = jnp.where(usable, slope, 0.0), jnp.where(usable, curve, 0.0)
     values, vectors = jnp.linalg.eigh(-curve)
-    tiny = jnp.finfo(centre.dtype).eps * jnp.max(jnp.abs(values))
-    inverse = jnp.where(values > tiny, 1 / jnp.maximum(values, tiny), 0.0)
-    covariance = (vectors * inverse) @ vectors.T
-    return centre + jnp.clip(covariance @ slope, -1, 1), covariance
+    covariance = (vectors / jnp.maximum(values, LEAST)) @ vectors.T
+    known = (vectors * jnp.where(values > LEAST, 1 / values, 0.0)) @ vectors.T
+    return centre + jnp.clip(known @ slope, -1, 1), covariance
 
 
 def _gain_and_log_det(rows: Array, prior: Array, slope: Array) -> tuple[Array, Array]:

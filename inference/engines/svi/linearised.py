@@ -96,7 +96,6 @@ def drawn_linear(
     hyper = {name: np.concatenate([one[name] for one in scales]) for name in states.hyper}
     place = np.repeat(np.arange(len(best)), share)
     params, centre, draws = complete(program, data, states, flat, best[place], hyper)
-    still = [name for name, value in hyper.items() if not np.ptp(value[place == 0], axis=0).any()]
     evidence = np.array([gaussians[lane].log_evidence for lane in best])
     return Fitted(
         draws={name: value[None] for name, value in draws.items()},
@@ -106,7 +105,7 @@ def drawn_linear(
         losses=outcome.kept["svi"]["loss"],
         members=best_first(Start(params, centre, ends.spread), score, usable),
         modes={name: centre[name][best] for name in states.point[1]},
-        report={"points": still, "distance": [gaussians[lane].distance for lane in best]},
+        report={"distance": [gaussians[lane].distance for lane in best]},
     )
 
 
@@ -135,8 +134,7 @@ def _ends(program: Program, data: Data, states: Climb) -> Ends:
         mean, covariance = gaussian_of_scales(
             program, data, params, hyper, position, curvature.jacobians
         )
-        sd = jnp.sqrt(jnp.diag(covariance))
         _, unravel = ravel_pytree(hyper)
-        return Ends(found, mean, covariance, spread | unravel(jnp.where(sd > 0, sd, 1.0)))
+        return Ends(found, mean, covariance, spread | unravel(jnp.sqrt(jnp.diag(covariance))))
 
     return jax.lax.map(one, states)
