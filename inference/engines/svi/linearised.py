@@ -77,7 +77,7 @@ def drawn_linear(
     Args:
         program: The program.
         data: Its arrays.
-        outcome: The end of the loop; its states are of `Settle`.
+        outcome: The end of the loop; its states are those of a `Laplace`.
         score: `(restart,)`, by which restarts are ordered, the lowest first.
         num_trunks: How many restarts give draws.
         num_samples: How many draws, in all.
