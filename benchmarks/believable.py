@@ -66,7 +66,7 @@ METHODS = {
         MODELS["generators"], data, NUTS(num_trunks=4), init=SVI(num_restarts=4), key=key
     ),
     "svi": lambda data, key: fit_posterior(
-        MODELS["generators"], data, SVI(num_restarts=4, num_trunks=4), key=key
+        MODELS["generators"], data, SVI("normal", num_restarts=4, num_trunks=4), key=key
     ),
     "long": lambda data, key: fit_posterior(
         MODELS["all"], data, NUTS(num_samples=1000), init=EnsembleMAP(), key=key

@@ -77,7 +77,7 @@ def svi(num_steps=2000, n=256):
     """The two `SVI`s, mean field, the same optimiser, the draws of the posterior left out."""
 
     def library(seed):
-        engine = SVI(num_steps=num_steps, learning_rate=1e-2, num_samples=1)
+        engine = SVI("normal", num_steps=num_steps, learning_rate=1e-2, num_samples=1)
         fit = fit_posterior(bayesian, data_of(seed, n), engine, key=jr.key(seed), progress=False)
         return fit.losses
 

@@ -64,7 +64,7 @@ def main():
     data = sinusoids(256)
     trunk = fit_posterior(model, data, SVI(num_steps=500), key=jr.key(0), progress=False)
     cases = {
-        "SVI": (lambda n: SVI(num_steps=n), 2000, None),
+        "SVI": (lambda n: SVI("normal", num_steps=n), 2000, None),
         "EnsembleMAP, 8 members": (lambda n: EnsembleMAP(num_steps=n), 1000, None),
         "NUTS, 2 chains, depth 5": (
             lambda n: NUTS(num_chains=2, num_warmup=n // 2, num_samples=n // 2, max_tree_depth=5),

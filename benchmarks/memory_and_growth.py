@@ -64,7 +64,7 @@ def shared_contexts(tasks=64, points=256, width=32, cond_dim=4):
 
 def predictions(n=10000, num_draws=200):
     """`predict` against a jitted vmap of the network by hand over draws and points."""
-    engine = SVI(num_steps=50, num_samples=num_draws)
+    engine = SVI("normal", num_steps=50, num_samples=num_draws)
     fit = fit_posterior(bayesian, data_of(0, 256), engine, key=jr.key(0), progress=False)
     grid = {k: v for k, v in data_of(1, n).items() if k != "y"}
     params = jax.vmap(by_hand.film_siren)(jr.split(jr.key(0), num_draws))

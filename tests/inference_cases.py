@@ -104,6 +104,9 @@ class _Walk(AbstractPhase):
 ENGINES = {
     "SVI": lambda: SVI(num_steps=50, num_restarts=2, num_trunks=2, num_samples=12),
     "SVI-low_rank": lambda: SVI(guide="low_rank", num_steps=50, num_samples=12),
+    "SVI-linearised": lambda: SVI(
+        "linearised", num_steps=50, num_restarts=2, num_trunks=2, num_updates=4, num_samples=12
+    ),
     "EnsembleMAP": lambda: EnsembleMAP(num_members=3, num_steps=50),
     # no point sites: what the battery asks of every site is that its draws differ
     "Laplace": lambda: Laplace(num_steps=50, num_updates=4, hyper=(), num_samples=12),
@@ -118,6 +121,7 @@ HOLDS_PARAMS = ("NUTS", "MCLMC")  # at the values that `init` gives
 LEADS = {
     "SVI": (1, 12),
     "SVI-low_rank": (1, 12),
+    "SVI-linearised": (1, 12),
     "EnsembleMAP": (1, 3),
     "Laplace": (1, 12),
     "NUTS": (2, 10),

@@ -3,14 +3,14 @@
 For each finding, what it looks like, its cause, and what it does to the bands:
 
 - *A loss that still falls*, by `d` nats from one twentieth of the steps to the next and last one:
-  the climb has not converged. `d` nats may mean a shift of one quantity by `sqrt(2 d)` sds.
+  the climb has not converged. `d` nats may mean a shift of one quantity by `sqrt(2 d)` sds; in a
+  network they are of all the directions that the data inform together.
 - *A loss that is NaN, or far above that of a constant prediction*: the climb has failed.
 - *A climb that ended away from its mode*: the engine reports the distance in posterior sds. It
   counts more than the loss, which is flat anywhere once the learning rate has gone to zero.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -38,9 +38,11 @@ def loss_findings(
     lost = {int(lane) for lane in fitted.said.get("lost", {})}
     kept = [lane for lane in range(len(fitted.losses)) if lane not in lost]
     losses = fitted.losses[kept]
-    distance = (fitted.report or {}).get("distance")
-    # a learning rate that ends at zero flattens any loss, so a known distance counts instead
-    unfinished = _falling(losses) if distance is None else _distant(bound, fitted, losses, distance)
+    unfinished = _distant(bound, fitted)
+    # a learning rate that ends at zero flattens any loss, so a distance that is sure counts alone
+    if unfinished is None or unfinished.severity == "note":
+        sure = "distance" in (fitted.report or {}) and _is_sure(bound, fitted)
+        unfinished = (None if sure else _falling(bound, losses)) or unfinished
     return [_broken(losses) or unfinished or _huge(bound, losses, seen)]
 
 
@@ -100,40 +102,46 @@ def _huge(bound: BoundProgram, losses: np.ndarray, seen: Mapping[str, Explained]
     )
 
 
-def _distant(
-    bound: BoundProgram, fitted: Fitted, losses: np.ndarray, distance: Any
-) -> Finding | None:
-    far = np.atleast_1d(np.asarray(distance, float))
+def _is_sure(bound: BoundProgram, fitted: Fitted) -> bool:
+    """Whether a distance from the mode says how far off bands are.
+
+    Along many directions of a network's weights no mode is near, and nothing of the function
+    changes. A Gaussian of the linear program counts only the directions that the data inform.
+    """
+    return bound.sites.size <= FEW or "log_evidence" in fitted.stats
+
+
+def _distant(bound: BoundProgram, fitted: Fitted) -> Finding | None:
+    far = np.atleast_1d(np.asarray((fitted.report or {}).get("distance", ()), float))
     if not far.size:
         return None
     worst = float(np.nanmax(far)) if np.isfinite(far).any() else np.inf
     share = worst**2 / (1 + worst**2) if np.isfinite(worst) else 1.0
     if share < 0.01:
         return None
-    falls = loss_trend(losses) > TREND
-    # Along many directions of a network's weights no mode is near: there a distance alone is a
-    # note, except for `Laplace`, whose Gaussian it concerns.
-    sure = bound.sites.size <= FEW or "log_evidence" in fitted.stats or falls.any()
+    sure = _is_sure(bound, fitted)
     guide = ", then another `guide`" if fitted.said["engine"] == "SVI" else ""
+    off = f"bands are off by as much as if they were {narrower(share)} too narrow"
     return finding(
         f"The climb ended {worst:.2g} posterior sds from its mode",
         worst,
         expected=f"at most {FAR:.0f}",
         share=share,
         warned=(worst > FAR and sure) or not np.isfinite(worst),
-        effect=f"it has not converged, and bands are off by as much as if they were "
-        f"{narrower(share)} too narrow",
+        effect=f"it has not converged, and {off}"
+        if sure
+        else "of so many values most may move without the function, so this alone says little",
         change=f"{FIRST}{guide}.",
     )
 
 
-def _falling(losses: np.ndarray) -> Finding | None:
+def _falling(bound: BoundProgram, losses: np.ndarray) -> Finding | None:
     trend = loss_trend(losses)
     worst = float(np.nanmax(trend)) if np.isfinite(trend).any() else 0.0
     if worst <= TREND:
         return None
     before, last, _ = _ends(losses)
-    fall = float(np.nanmax(before - last))
+    fall = float(np.nanmax(before - last)) / _informed(bound)
     share = 2 * fall / (1 + 2 * fall)
     return finding(
         f"The loss still falls: by {worst:.0f} standard errors over the last twentieth of the "
@@ -141,6 +149,13 @@ def _falling(losses: np.ndarray) -> Finding | None:
         worst,
         expected=f"at most {TREND:.0f}",
         share=share,
-        effect=f"a fall by {fall:.2g} nats may mean bands that are {narrower(share)} too narrow",
+        effect=f"a fall by {np.nanmax(before - last):.2g} nats may mean bands that are "
+        f"{narrower(share)} too narrow",
         change="Raise `num_steps`, or let the learning rate end low (`cosine_cycles`).",
     )
+
+
+def _informed(bound: BoundProgram) -> int:
+    """Return how many directions share a fall: one of few values, all that rows tell of many."""
+    rows = sum(int(np.prod(site.shape)) for site in bound.sites.observed)
+    return 1 if bound.sites.size <= FEW else max(1, min(rows, bound.sites.size))

@@ -9,27 +9,30 @@ from jaxtyping import Array
 
 from ...program.program import Data, Program, Values
 from .climb import Climb, loss_at
-from .curvature import curvature_at
+from .curvature import Curvature, curvature_at
 from .gaussian import Found, Gaussian, factorise
 
 TRIED = 64  # draws of a start from which the spread of its log weights is estimated
 
 
-def gaussians_of(
-    program: Program, data: Data, states: Climb, alive: np.ndarray
-) -> dict[int, Gaussian]:
+def gaussians_of(call: str, found: Found, alive: np.ndarray) -> dict[int, Gaussian]:
     """Return the Gaussian of each start whose curvature is positive definite.
+
+    Args:
+        call: The engine, for its error.
+        found: The end of every start.
+        alive: `(start,)`: which of them stayed finite.
 
     Raises:
         FloatingPointError: The curvature of no start is positive definite.
     """
-    found = jax.tree.map(np.asarray, _at_the_end(program, data, states))
+    found = jax.tree.map(np.asarray, found)
     tried = {int(lane): factorise(found, int(lane)) for lane in np.flatnonzero(alive)}
     gaussians = {lane: one for lane, one in tried.items() if isinstance(one, Gaussian)}
     if not gaussians:
         least = {lane: f"{value:.3g}" for lane, value in tried.items()}
         raise FloatingPointError(
-            "`Laplace` expected the curvature to be positive definite at one mode at least; got "
+            f"`{call}` expected the curvature to be positive definite at one mode at least; got "
             f"smallest eigenvalues, by start, of {least}. Give the sites proper or stronger "
             "priors, or more steps (`num_steps`)."
         )
@@ -61,7 +64,12 @@ def log_weights(
 
 
 def complete(
-    program: Program, data: Data, states: Climb, flat: np.ndarray, lane_of: np.ndarray
+    program: Program,
+    data: Data,
+    states: Climb,
+    flat: np.ndarray,
+    lane_of: np.ndarray,
+    hyper: Values | None = None,
 ) -> tuple[Values, Values, Values]:
     """Return each start's params and unconstrained centre, and draws of all latent sites.
 
@@ -71,26 +79,31 @@ def complete(
         states: The final state of every start.
         flat: Draws, `(draw, d)`.
         lane_of: `(draw,)`, the start of each.
+        hyper: Draws of the hyper sites, unconstrained; None for their points.
     """
-    made = _complete(program, data, states, jnp.asarray(flat), jnp.asarray(lane_of))
+    if hyper is None:
+        hyper = {name: np.asarray(value)[lane_of] for name, value in states.hyper.items()}
+    arrays = jax.tree.map(jnp.asarray, (flat, lane_of, hyper))
+    made = _complete(program, data, states, arrays)
     return jax.tree.map(np.asarray, made)
 
 
 @eqx.filter_jit
-def _at_the_end(program: Program, data: Data, states: Climb) -> Found:
-    def one(state: Climb) -> Found:
-        free_params, position = state.point
-        params = state.params(program, data)
-        flat, unravel = ravel_pytree(position)
-        loss, slope = jax.value_and_grad(
-            lambda flat: loss_at(
-                (free_params, unravel(flat)), program, data, state.held, state.hyper
-            )
-        )(flat)
-        curvature = curvature_at(program, data, params, state.hyper, position)
-        return Found(flat, curvature.whitened, curvature.prior, -loss, -slope)
+def ends_of(program: Program, data: Data, states: Climb) -> Found:
+    """Return mode and curvature of every start."""
+    return jax.vmap(lambda state: end_of(program, data, state)[0])(states)
 
-    return jax.vmap(one)(states)
+
+def end_of(program: Program, data: Data, state: Climb) -> tuple[Found, Curvature]:
+    """Return mode and curvature of one start."""
+    free_params, position = state.point
+    params = state.params(program, data)
+    flat, unravel = ravel_pytree(position)
+    loss, slope = jax.value_and_grad(
+        lambda flat: loss_at((free_params, unravel(flat)), program, data, state.held, state.hyper)
+    )(flat)
+    curvature = curvature_at(program, data, params, state.hyper, position)
+    return Found(flat, curvature.whitened, curvature.prior, -loss, -slope), curvature
 
 
 @eqx.filter_jit
@@ -111,7 +124,9 @@ def _log_density(program: Program, data: Data, states: Climb, flat: Array) -> Ar
 
 
 @eqx.filter_jit
-def _complete(program: Program, data: Data, states: Climb, flat: Array, lane_of: Array):
+def _complete(
+    program: Program, data: Data, states: Climb, drawn: tuple[Array, Array, Values]
+) -> tuple[Values, Values, Values]:
     """Return each start's params and unconstrained centre, and draws of all latent sites."""
 
     def end(state: Climb) -> tuple[Values, Values]:
@@ -120,9 +135,9 @@ def _complete(program: Program, data: Data, states: Climb, flat: Array, lane_of:
     params, centre = jax.vmap(end)(states)
     _, unravel = ravel_pytree(jax.tree.map(lambda value: value[0], states.point[1]))
 
-    def draw(drawn: tuple[Array, Array]) -> Values:
-        flat, lane = drawn
-        own, hyper = jax.tree.map(lambda value: value[lane], (params, states.hyper))
+    def draw(drawn: tuple[Array, Array, Values]) -> Values:
+        flat, lane, hyper = drawn
+        own = {name: value[lane] for name, value in params.items()}
         return program.constrain(data, own, hyper | unravel(flat))
 
-    return params, centre, jax.lax.map(draw, (flat, lane_of), batch_size=64)
+    return params, centre, jax.lax.map(draw, drawn, batch_size=64)

@@ -21,8 +21,8 @@ from ..fitted import Fitted, Members, Start, best_first
 from ..optimizers import check_optimizer
 from ..shares import counts, spread_of, weigh
 from .climb import Alternation
-from .ends import complete, gaussians_of, log_weights
-from .roles import check_information, integrated, points_of
+from .ends import complete, ends_of, gaussians_of, log_weights
+from .roles import check_hyper, check_linear, points_of
 
 
 def init_scalars_to_median(site: dict | None = None) -> Any:
@@ -113,42 +113,11 @@ class Laplace(AbstractEngine):
             check_flag("Laplace", name, getattr(self, name))
         check_callable("Laplace", "init_strategy", self.init_strategy, "a NumPyro init strategy")
         check_optimizer("Laplace", self.optimizer, self.learning_rate)
-        names = self.hyper
-        if names is not None and not (
-            isinstance(names, tuple) and all(isinstance(name, str) for name in names)
-        ):
-            raise TypeError(
-                f"`Laplace` expected `hyper` to be a tuple of names, ('sigma',); got {names!r}."
-            )
+        check_hyper("Laplace", self.hyper)
 
     def check(self, sites: Sites, members: Members | None) -> None:
         """Refuse sites without a Fisher information, unknown names, and params without values."""
-        if sites.factors:
-            raise ValueError(
-                "`Laplace` expected `model` to have no factors, whose curvature it does not know; "
-                f"got {list(sites.factors)}. Write them as observed sites, or use NUTS or SVI."
-            )
-        if sites.subsampled:
-            raise ValueError(
-                "`Laplace` expected `model` to use all of its data, which the curvature needs; got "
-                f"subsampling in the plates {sites.subsampled}. Leave `subsample_size` out, or fit "
-                "with SVI."
-            )
-        latent = [site.name for site in sites.latent]
-        unknown = [name for name in self.hyper or () if name not in latent]
-        if unknown:
-            raise ValueError(
-                f"`Laplace` expected `hyper` to name latent sites, among {latent}; got {unknown}."
-            )
-        points = self._points(sites)
-        if not integrated(sites, points):
-            raise ValueError(
-                "`Laplace` expected `model` to have a latent site that is not in `hyper`, to "
-                f"integrate over; got the latent sites {latent}, all of them points. Set `hyper` "
-                "to fewer names, `hyper=()` for none; without a latent site fit the params with "
-                "SVI or EnsembleMAP."
-            )
-        check_information(sites, points)
+        check_linear("Laplace", sites, self.hyper)
         if self.hold_params:
             check_held("`hold_params=True`", sites, members, "num_starts", self.num_starts)
 
@@ -200,7 +169,8 @@ class Laplace(AbstractEngine):
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
     ) -> Fitted:
         """Draw from the Gaussians of starts that reached a mode, weighted by their evidences."""
-        gaussians = gaussians_of(program, data, outcome.states, outcome.alive)
+        found = ends_of(program, data, outcome.states)
+        gaussians = gaussians_of("Laplace", found, outcome.alive)
         number = len(outcome.alive)
         evidence, distance = np.full(number, np.nan), np.full(number, np.inf)
         for lane, gaussian in gaussians.items():

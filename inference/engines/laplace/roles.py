@@ -1,4 +1,4 @@
-"""Which latent sites Laplace integrates over, and which it holds at a point.
+"""Which latent sites Laplace integrates over, which it holds at a point, and what it refuses.
 
 A Gaussian is a poor approximation for a scale: the joint density of a scale and what it scales has
 its mode at the wrong place, or none. So scales are held at the point where the evidence is highest.
@@ -7,7 +7,7 @@ A rate, a slope or a coefficient is integrated over, whatever its support.
 
 from bayesfield.checks import listed
 
-from ...program.program import Site, Sites
+from ...program.program import Sites
 from .fisher import FAMILIES
 
 SPREADS = {"scale", "scale_tril", "covariance_matrix", "precision_matrix", "df", "cov_diag"}
@@ -71,12 +71,69 @@ def _as_a_scale(family: str, parameters: set[str]) -> bool:
     return parameters <= scales
 
 
-def check_information(sites: Sites, points: tuple[str, ...]) -> None:
-    """Refuse a distribution without a known Fisher information that depends on integrated sites.
+def has_funnels(sites: Sites, points: tuple[str, ...]) -> bool:
+    """Whether the prior of a latent site has a scale that is integrated over, not one for all."""
+    free = {site.name for site in sites.latent} - set(points)
+    return any(
+        free & set(names)
+        for site in sites.latent
+        for spelt, names in sites.reads.get(site.name, {}).items()
+        if spelt.rsplit(".", 1)[-1] in SPREADS
+    )
+
+
+def check_hyper(call: str, hyper: object) -> None:
+    """Refuse what is neither None nor a tuple of names."""
+    if hyper is not None and not (
+        isinstance(hyper, tuple) and all(isinstance(name, str) for name in hyper)
+    ):
+        raise TypeError(
+            f"`{call}` expected `hyper` to be a tuple of names, ('sigma',); got {hyper!r}."
+        )
+
+
+def check_linear(call: str, sites: Sites, hyper: tuple[str, ...] | None) -> None:
+    """Refuse a program that has no Gauss-Newton curvature, or names in `hyper` that it has not.
+
+    Args:
+        call: The engine, for its error.
+        sites: The program's sites.
+        hyper: The sites that are points; None for those of `points_of`.
 
     Raises:
-        ValueError: There is such a distribution, or one with such a parameter.
+        ValueError: Factors, subsampling, unknown names, nothing to integrate over, or a
+            distribution without a known Fisher information.
     """
+    if sites.factors:
+        raise ValueError(
+            f"`{call}` expected `model` to have no factors, whose curvature it does not know; "
+            f"got {list(sites.factors)}. Write them as observed sites, or use NUTS or SVI."
+        )
+    if sites.subsampled:
+        raise ValueError(
+            f"`{call}` expected `model` to use all of its data, which the curvature needs; got "
+            f"subsampling in the plates {sites.subsampled}. Leave `subsample_size` out, or fit "
+            "with SVI."
+        )
+    latent = [site.name for site in sites.latent]
+    unknown = [name for name in hyper or () if name not in latent]
+    if unknown:
+        raise ValueError(
+            f"`{call}` expected `hyper` to name latent sites, among {latent}; got {unknown}."
+        )
+    points = points_of(sites) if hyper is None else hyper
+    if not any(name not in points for name in latent):
+        raise ValueError(
+            f"`{call}` expected `model` to have a latent site that is not in `hyper`, to "
+            f"integrate over; got the latent sites {latent}, all of them points. Set `hyper` "
+            "to fewer names, `hyper=()` for none; without a latent site fit the params with "
+            "SVI or EnsembleMAP."
+        )
+    _check_information(call, sites, points)
+
+
+def _check_information(call: str, sites: Sites, points: tuple[str, ...]) -> None:
+    """Refuse a distribution without a known Fisher information that depends on integrated sites."""
     free = {site.name for site in sites.latent} - set(points)
     for site in sites.observed:
         reads = sites.reads.get(site.name, {})
@@ -85,7 +142,7 @@ def check_information(sites: Sites, points: tuple[str, ...]) -> None:
             continue  # a site that depends on no free site carries no information about them
         if site.family not in FAMILIES:
             raise ValueError(
-                f"`Laplace` expected `{site.name}` to have a distribution whose Fisher information "
+                f"`{call}` expected `{site.name}` to have a distribution whose Fisher information "
                 f"it knows, of {', '.join(FAMILIES)}; got {site.family}. Use NUTS or SVI."
             )
         for parameter in FAMILIES[site.family].fixed:
@@ -93,13 +150,8 @@ def check_information(sites: Sites, points: tuple[str, ...]) -> None:
                 names = [f"`{name}`" for name in depends[parameter]]
                 hyper = tuple(sorted({*points, *depends[parameter]}))
                 raise ValueError(
-                    f"`Laplace` expected the {parameter} of `{site.name}`, a {site.family}, to "
+                    f"`{call}` expected the {parameter} of `{site.name}`, a {site.family}, to "
                     "depend on no site that is integrated over, since it knows no Fisher "
                     f"information for it; got one that depends on {listed(names)}. Name them in "
                     f"`hyper`, `hyper={hyper!r}`, or use NUTS or SVI."
                 )
-
-
-def integrated(sites: Sites, points: tuple[str, ...]) -> list[Site]:
-    """Return the latent sites that are not points."""
-    return [site for site in sites.latent if site.name not in points]

@@ -46,6 +46,14 @@ class Drawn(NamedTuple):
     distance: Array
 
 
+class Climbed(NamedTuple):
+    """The state of a lane: the point (free params and the guide), and a position of the sites."""
+
+    point: Any
+    memory: Any
+    template: Values
+
+
 class AbstractClimb(AbstractPhase):
     """The phase that maximises the ELBO; its settings are those of `SVI`."""
 
@@ -80,7 +88,7 @@ class GaussianClimb(AbstractClimb):
         centre, _ = ravel_pytree(lane.position)
         guide = self._guide(lane.position).init(centre, self.init_scale)
         point = (program.free_params(data, lane.params), guide)
-        return point, self._optimizer().init(point), lane.position
+        return Climbed(point, self._optimizer().init(point), lane.position)
 
     def step(self, program: Program, data: Data, state: Any, index: Array, key: PRNGKeyArray):
         """Take a step of the optimiser."""
@@ -89,7 +97,7 @@ class GaussianClimb(AbstractClimb):
         loss, gradient = jax.value_and_grad(self._loss)(point, program, data, template, key)
         updates, memory = self._optimizer().update(gradient, memory, point)
         point = optax.apply_updates(point, updates)
-        return (point, memory, template), Step({"loss": loss}, all_finite(loss, point))
+        return Climbed(point, memory, template), Step({"loss": loss}, all_finite(loss, point))
 
     def draws(self, program: Program, data: Data, state: Any, keys: Array) -> Drawn:
         """Draw from the guide, once for each key."""

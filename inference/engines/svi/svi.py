@@ -1,4 +1,4 @@
-"""Stochastic variational inference with NumPyro's guides, several restarts side by side."""
+"""Stochastic variational inference, several restarts side by side."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,18 +12,37 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_median
 from numpyro.infer.autoguide import AutoGuide
 
-from bayesfield.checks import check_callable, check_positive, check_size, check_texts
+from bayesfield.checks import check_callable, check_positive, check_size, check_texts, described
 
 from ...program.described import Keyed
 from ...program.program import Data, Program, Sites
 from ...running.loop import Outcome
+from ...running.phase import AbstractPhase
 from ..engine import AbstractEngine
-from ..fitted import Fitted, Start, best_first
+from ..fitted import Fitted, Members, Start, best_first
+from ..laplace.climb import Alternation
+from ..laplace.climb import Climb as Settled
+from ..laplace.laplace import init_scalars_to_median
+from ..laplace.roles import check_hyper, check_linear, points_of
 from ..optimizers import check_optimizer
 from .climb import AbstractClimb, Drawn, GaussianClimb, NumPyroClimb
 from .guides import GUIDES
+from .linearised import drawn_linear, gains
 from .numpyro_guides import check_covers, check_guide, fresh, is_point
 from .points import check_points
+from .settle import CLIMBED, Settle
+
+LINEARISED = "linearised"
+NAMES = (LINEARISED, *GUIDES)
+COUNTS = (
+    *("num_steps", "num_restarts", "num_trunks", "num_samples", "num_particles"),
+    "num_updates",
+)
+
+
+def init_by_guide(site: dict | None = None) -> Any:
+    """Start sites at their prior's median; `SVI` replaces it where its guide asks for another."""
+    return init_by_guide if site is None else init_to_median(site)
 
 
 class SVI(AbstractEngine):
@@ -32,11 +51,23 @@ class SVI(AbstractEngine):
     Restarts run side by side, each with its own trunk, guide and losses. All are kept as starts of
     another fit; the draws come from the `num_trunks` best, in equal shares.
 
+    A guide without correlations inflates the noise scale of a network, and with it all bands,
+    where values are about as many as rows: each value keeps a spread of its own, and their sum
+    looks like noise. The linearised guide does not. It climbs as that one does; then the params
+    are held, and the Gaussian about the guide's mean is that of the program made linear in its
+    sites there, as in `Laplace`, with the noise scale that belongs to it. Predictions are linear in
+    the sites, as there, and `diagnose` has no k-hat, since the draws are not for the program
+    itself; it has the distance from the mode. Scales have the spread that the evidence gives them.
+    Without params there is nothing to fit to a spread, and the mean climbs as a point, as in
+    `Laplace`, from a draw of the prior.
+
     Attributes:
-        guide: `"normal"` (mean field), `"low_rank"`, `"multivariate_normal"` (full covariance);
-            a NumPyro AutoGuide as a class, an instance, `AutoNormal(model)`, or a partial; or a
-            guide function of the model's arguments. Of an instance the settings are used and
-            not what it has learnt; it starts where its `init_loc_fn` says, on this program.
+        guide: `"linearised"`, `"normal"` (mean field), `"low_rank"`, `"multivariate_normal"` (full
+            covariance); None for `"linearised"` where the latent values are many, rows are few
+            beside them and the likelihood is one that `Laplace` knows, else for `"normal"`; a
+            NumPyro AutoGuide as a class, an instance, `AutoNormal(model)`, or a partial; or a guide
+            function of the model's arguments. Of an instance the settings are used and not what it
+            has learnt; it starts where its `init_loc_fn` says, on this program.
         num_steps: Optimiser steps.
         optimizer: An optax constructor, called with `learning_rate`; or an optax transformation.
         learning_rate: A constant rate, or a schedule; None for a cosine one-cycle with its peak at
@@ -48,12 +79,24 @@ class SVI(AbstractEngine):
         init_scale: The sd, unconstrained, that a guide given by name starts with.
         points: Names of sites on the real line that a guide given by name holds at a mode while
             the others have a spread. Weights, say, beside the codes that they act on.
+        num_updates: Updates of the linearised guide's mean and scales, after the climb.
+        hyper: Names of the sites that the linearised guide takes for scales, and fits by the
+            evidence; None for those that `Laplace` finds.
         batch_size: How many restarts run in one batch; None for as many as fit in the CPU's cache.
-        init_strategy: Where guides start without `init`.
+        init_strategy: Where guides start without `init`; by default at the prior's median, and as
+            `Laplace` does where the mean climbs as a point.
+
+    Examples:
+        >>> from bayesfield.inference import SVI, fit_posterior
+        >>> fit_posterior(model, data, SVI(num_restarts=4, num_trunks=4), key=key)  # doctest: +SKIP
+
+    References:
+        Immer, Korzepa, Bauer, Improving predictions of Bayesian neural nets via local
+        linearization, AISTATS 2021. https://arxiv.org/abs/2008.08400
     """
 
-    guide: str | type | Callable | AutoGuide = eqx.field(
-        static=True, default="normal", converter=fresh
+    guide: str | type | Callable | AutoGuide | None = eqx.field(
+        static=True, default=None, converter=fresh
     )
     num_steps: int = eqx.field(static=True, default=4000)
     optimizer: Callable | optax.GradientTransformation = eqx.field(static=True, default=optax.adam)
@@ -64,15 +107,16 @@ class SVI(AbstractEngine):
     num_particles: int = eqx.field(static=True, default=1)
     init_scale: float = eqx.field(static=True, default=0.01)
     points: tuple[str, ...] = eqx.field(static=True, default=())
+    num_updates: int = eqx.field(static=True, default=5)
+    hyper: tuple[str, ...] | None = eqx.field(static=True, default=None)
     batch_size: int | None = eqx.field(static=True, default=None)
-    init_strategy: Callable = eqx.field(static=True, default=init_to_median)
+    init_strategy: Callable = eqx.field(static=True, default=init_by_guide)
 
     def __check_init__(self) -> None:
         """Check the settings."""
         if self.batch_size is not None:
             check_size("SVI", "batch_size", self.batch_size)
-        counts = ("num_steps", "num_restarts", "num_trunks", "num_samples", "num_particles")
-        for name in counts:
+        for name in COUNTS:
             check_size("SVI", name, getattr(self, name))
         if self.num_trunks > self.num_restarts:
             raise ValueError(
@@ -81,27 +125,42 @@ class SVI(AbstractEngine):
             )
         check_positive("SVI", "init_scale", self.init_scale)
         check_callable("SVI", "init_strategy", self.init_strategy, "a NumPyro init strategy")
-        if not isinstance(self.guide, str):
+        if isinstance(self.guide, str) and self.guide not in NAMES:
+            raise ValueError(f"`SVI` expected `guide` to be one of {[*NAMES]}; got {self.guide!r}.")
+        if not isinstance(self.guide, str | None):
             check_guide("SVI", self.guide)
-        elif self.guide not in GUIDES:
-            raise ValueError(
-                f"`SVI` expected `guide` to be one of {[*GUIDES]}; got {self.guide!r}."
-            )
+        check_hyper("SVI", self.hyper)
         check_optimizer("SVI", self.optimizer, self.learning_rate)
-        if check_texts("SVI", "points", self.points) and not isinstance(self.guide, str):
+        fits = self.guide is None or (isinstance(self.guide, str) and self.guide != LINEARISED)
+        if check_texts("SVI", "points", self.points) and not fits:
             raise ValueError(
-                f"`SVI` expected `points` with a guide of {[*GUIDES]}; got a guide of NumPyro's. "
-                "Its own may hold sites at a point: `AutoGuideList` with `AutoDelta`."
+                f"`SVI` expected `points` with a guide of {[*GUIDES]}; got {described(self.guide)}."
+                " NumPyro's own may hold sites at a point: `AutoGuideList` with `AutoDelta`."
             )
 
+    def check(self, sites: Sites, members: Members | None) -> None:
+        """Refuse a linearised guide for a program that has no Gauss-Newton curvature."""
+        del members
+        if self.guide == LINEARISED:
+            check_linear("SVI", sites, self.hyper)
+
     def resolved(self, program: Program, data: Data, sites: Sites) -> "SVI":
-        """Take the start from an AutoGuide that has one; refuse a guide of other sites."""
-        if isinstance(self.guide, str):
+        """Name the guide, the scales of a linearised one, and where it starts."""
+        guide, hyper, strategy = self.guide, self.hyper, self.init_strategy
+        if guide is None:
+            guide = LINEARISED if not self.points and gains(sites, hyper) else CLIMBED
+        linear = guide == LINEARISED
+        if isinstance(guide, str):
             check_points("SVI", self.points, sites)
-            return self
-        check_covers("SVI", self.guide, program, data, sites)
-        own = getattr(self.guide, "init_loc_fn", None)
-        return self if own is None else dataclasses.replace(self, init_strategy=own)
+        else:
+            check_covers("SVI", guide, program, data, sites)
+            strategy = getattr(guide, "init_loc_fn", None) or strategy
+        if linear and hyper is None:
+            hyper = points_of(sites)
+        if strategy is init_by_guide:
+            at_a_point = linear and not sites.params
+            strategy = init_scalars_to_median if at_a_point else init_to_median
+        return dataclasses.replace(self, guide=guide, hyper=hyper, init_strategy=strategy)
 
     @property
     def params_fit(self) -> str:
@@ -122,22 +181,40 @@ class SVI(AbstractEngine):
         """As `batch_size` says."""
         return self.batch_size
 
-    def phases(self, program: Program) -> tuple[AbstractClimb]:
-        """Return the one phase: the optimisation of the ELBO."""
-        del program
-        kind = GaussianClimb if isinstance(self.guide, str) else NumPyroClimb
-        climb = kind(
+    def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
+        """Return the optimisation of the ELBO, and the updates of a linearised guide."""
+        if self.guide != LINEARISED:
+            return (self._climb(self.guide),)
+        if program.code.params:
+            settle = Settle("svi, noise", self.num_updates, 0, self.hyper or ())
+            return self._climb(CLIMBED), settle
+        among = self.num_updates // 2
+        climb = Alternation(
+            name="svi",
+            num_steps=self.num_steps + self.num_updates - among,
+            num_discarded=0,
+            num_climbing=self.num_steps,
+            num_among=among,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            hyper=self.hyper or (),
+            hold_params=False,
+        )
+        return (climb,)
+
+    def _climb(self, guide: Any) -> AbstractClimb:
+        kind = GaussianClimb if isinstance(guide, str) else NumPyroClimb
+        return kind(
             name="svi",
             num_steps=self.num_steps,
             num_discarded=0,
-            guide=self.guide,
+            guide=guide,
             optimizer=self.optimizer,
             learning_rate=self.learning_rate,
             num_particles=self.num_particles,
             init_scale=self.init_scale,
             points=self.points,
         )
-        return (climb,)
 
     def result(
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
@@ -146,9 +223,19 @@ class SVI(AbstractEngine):
         del start
         losses = outcome.kept["svi"]["loss"]
         tail = losses[:, -max(1, losses.shape[1] // 20) :].mean(1)
+        if isinstance(outcome.states, Settled):  # else an interrupt has left the climb's own guide
+            return drawn_linear(
+                program,
+                data,
+                outcome,
+                tail,
+                num_trunks=self.num_trunks,
+                num_samples=self.num_samples,
+                key=key,
+            )
         keys = jax.random.split(key, self.num_restarts)
         share = -(-self.num_samples // self.num_trunks)
-        (phase,) = self.phases(program)
+        phase = self.phases(program)[0]
         drawn = _draw(Keyed(phase), program, data, outcome.states, keys, max(share, 200))
         drawn = Drawn(*jax.tree.map(np.asarray, drawn))
         ends = Start(drawn.params, drawn.centre, drawn.spread)

@@ -334,6 +334,7 @@ def test_an_uncertain_trunk_is_named_and_one_that_is_known_is_not(trunks):
     assert "at least" in chains.effect
     assert "at least" not in sample.effect
     assert "Laplace(hold_params=True)" in chains.change
+    assert sample.severity == "warning"  # two trunks lack as much as lies between them
     agreeing = diagnose(between(trunks, apart=0.0))
     assert not any("trunk is uncertain" in str(t) for t in agreeing.attrs["findings"])
     assert (

@@ -223,6 +223,37 @@ def test_a_climb_that_did_not_arrive_is_called_so_however_flat_the_loss(fitted, 
         assert order == sorted(order)
 
 
+def with_many_values(posterior):
+    """The posterior as if its program had 500 latent values more."""
+    (site,) = posterior.sites.latent
+    wide = posterior.sites._replace(latent=(site, site._replace(name="w", shape=(500,))))
+    many = posterior.draws | {"w": np.zeros((*posterior.trunk.shape, 500))}
+    return dataclasses.replace(posterior, sites=wide, draws=many)
+
+
+def test_of_many_values_a_distance_alone_is_a_note_that_says_so(fitted):
+    flat = dataclasses.replace(with_many_values(fitted), losses=np.full((1, 600), 3.0))
+    (found,) = said(reported(flat, distance=[33.0]), "from its mode")
+    assert found.severity == "note"
+    assert "this alone says little" in found.effect
+    # the Gaussian of a linear program counts only the directions that the data inform
+    linear = flat.stats | {"log_evidence": np.zeros(flat.trunk.shape)}
+    (found,) = said(reported(dataclasses.replace(flat, stats=linear), distance=[33.0]), "its mode")
+    assert found.severity == "warning"
+
+
+@pytest.mark.parametrize(("fall", "severity"), [(5.0, "note"), (100.0, "warning")])
+def test_many_values_share_what_the_loss_falls_by(fitted, fall, severity):
+    losses = np.concatenate([np.full((1, 570), fall), np.zeros((1, 30))], 1)
+    many = dataclasses.replace(with_many_values(fitted), losses=losses)
+    (found,) = said(reported(many, distance=[3.0]), "The loss still falls")
+    assert found.severity == severity
+    np.testing.assert_allclose(found.share, 2 * fall / (ROWS + 2 * fall))
+    alone = reported(dataclasses.replace(fitted, losses=losses), distance=[3.0])
+    (found,) = said(alone, "its mode")
+    assert found.severity == "warning"  # of one value the distance is sure
+
+
 def test_a_member_far_from_its_mode_is_warned_of_and_its_being_a_mode_is_not():
     model, data = PROGRAMS["line"]()
     ensemble = fit_posterior(model, data, LINES, key=jr.key(0))

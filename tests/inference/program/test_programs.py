@@ -32,6 +32,7 @@ FAST = {
     ("SVI", "line"),
     ("SVI", "field"),
     ("SVI-low_rank", "mixture"),
+    ("SVI-linearised", "field"),
     ("EnsembleMAP", "params_only"),
     ("EnsembleMAP", "masked"),
     ("EnsembleMAP", "random_walk"),
@@ -47,12 +48,13 @@ FAST = {
     ("Metropolis", "nested"),
     ("Metropolis", "field"),
 }
+LINEAR = ("Laplace", "SVI-linearised")
 PAIRS = [
     pytest.param(engine, program, marks=() if (engine, program) in FAST else pytest.mark.slow)
     for engine in ENGINES
     for program in PROGRAMS
-    if program not in NO_LATENT or engine not in (*HOLDS_PARAMS, "Metropolis", "Laplace")
-    if (engine, program) != ("Laplace", "mixture")  # whose likelihood it refuses by name
+    if program not in NO_LATENT or engine not in (*HOLDS_PARAMS, "Metropolis", *LINEAR)
+    if engine not in LINEAR or program != "mixture"  # whose likelihood they refuse by name
 ]
 pairs = pytest.mark.parametrize(("engine", "program"), PAIRS)
 

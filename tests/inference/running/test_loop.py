@@ -369,6 +369,17 @@ def test_an_interrupted_fit_is_a_posterior_marked_as_cut_short(monkeypatch, name
         assert posterior.losses.shape[1] == 20
 
 
+@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+def test_a_linearised_guide_cut_short_in_its_climb_is_the_one_that_climbed(monkeypatch):
+    model, data = PROGRAMS["with_params"]()
+    interrupted_chunk(monkeypatch, 11)
+    engine = SVI("linearised", num_steps=50, num_samples=12)
+    posterior = fit_posterior(model, data, engine, key=jr.key(0), progress=False)
+    assert posterior.settings["cut_short"] == ("svi", 20)
+    assert "log_weight" in posterior.stats
+    assert not posterior.modes
+
+
 def test_a_fit_that_ran_to_its_end_is_not_marked():
     model, data = PROGRAMS["line"]()
     posterior = fit_posterior(model, data, ENGINES_THAT_STOP["SVI"][0](), key=jr.key(0))
