@@ -89,6 +89,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--program", nargs="+", default=[*PROGRAMS])
     parser.add_argument("--seed", nargs="+", type=int, default=[0, 1, 2, 3])
+    parser.add_argument("--start", nargs="+", help="last words of those to run; else all")
     asked = parser.parse_args()
     print("| program | start | seed | least ESS | per 1,000 gradients | divergences | R-hat |")
     print("|---|---|---|---|---|---|---|")
@@ -100,6 +101,8 @@ def main():
                 model, data, SVI(num_steps=2000, learning_rate=1e-2), key=jr.key(seed)
             )
             for start, (init, settings) in starts(svi, jr.key(100 + seed)).items():
+                if asked.start and start.split()[-1] not in asked.start:
+                    continue
                 engine = NUTS(num_chains=4, max_tree_depth=7, **settings)
                 fit = fit_posterior(model, data, engine, init=init, key=jr.key(seed + 50))
                 values = quantities(fit.bound, fit.fitted)[0]["y_mean"] if data else fit.draws["y"]

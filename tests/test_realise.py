@@ -130,7 +130,7 @@ BAD = {
     "unknown": (
         FIELD,
         draws() | {"field.trunk.layers.9.weight": 0.0},
-        r"no leaf of the field for the values \['field\.trunk\.layers\.9\.weight'\]",
+        r"name leaves of the field.*got \['field\.trunk\.layers\.9\.weight'\]",
     ),
     "wrong shape": (
         FIELD,

@@ -197,10 +197,6 @@ def _saturated(fitted: Fitted) -> Finding | None:
     if deep is None or not deep.mean() > SATURATED:
         return None
     share = float(deep.mean())
-    # a chain that started from a fit has its scales already
-    init = fitted.said.get("init")
-    first = isinstance(init, dict) or init == "Posterior"
-    start = "" if first else ", or start from an SVI fit (`init=SVI()`), whose scales help"
     return finding(
         f"{share:.0%} of draws reached the maximal tree depth",
         share,
@@ -208,7 +204,7 @@ def _saturated(fitted: Fitted) -> Finding | None:
         share=0.0,
         effect="trajectories were cut before they turned: the draws are right, but worth less",
         change=f"Trajectories were cut short ({share:.0%} of draws reached the maximal tree "
-        f"depth): raise `max_tree_depth` (10), raise `num_warmup`{start}. ",
+        "depth): raise `max_tree_depth` (10), or raise `num_warmup`. ",
     )
 
 

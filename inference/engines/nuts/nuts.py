@@ -42,7 +42,8 @@ class NUTS(AbstractChainEngine):
             `"site"`, one scale for each site from the curvature at the start, as `MCLMC` has it,
             which is not estimated.
         guide_weight: Where `init` is an SVI fit, how many draws its scales count for when a window
-            of the warm-up estimates the metric; 0 forgets them after the first window.
+            of the warm-up estimates the metric; 0 forgets them after the first window. A guide is
+            too narrow where values correlate, and many draws for it make short trajectories.
         integrate: The scale of Gaussian noise that is integrated out, and drawn given all else:
             True for the one there is, if there is one; a name; or False. See `MCLMC`.
         batch_size: How many chains run in one batch; None for all of them on an accelerator and
@@ -61,7 +62,7 @@ class NUTS(AbstractChainEngine):
     target_accept_prob: float = eqx.field(static=True, default=0.8)
     max_tree_depth: int = eqx.field(static=True, default=8)
     metric: Literal["diagonal", "dense", "site"] = eqx.field(static=True, default="diagonal")
-    guide_weight: float = eqx.field(static=True, default=1000.0)
+    guide_weight: float = eqx.field(static=True, default=50.0)
     integrate: bool | str = eqx.field(static=True, default=False)
     batch_size: int | None = eqx.field(static=True, default=None)
     init_strategy: Callable = eqx.field(static=True, default=init_to_uniform)

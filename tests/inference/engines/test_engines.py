@@ -333,6 +333,16 @@ def test_nuts_from_svi_begins_at_a_draw_of_the_guide_with_its_scales_as_metric(m
     np.testing.assert_allclose(at, [-0.5, 0.3])
 
 
+def test_the_guides_scales_count_for_some_draws_and_the_draws_for_more():
+    _, data = PROGRAMS["line"]()
+    (phase,) = NUTS().phases(bind(line, data)[0])
+    narrow, draws = jnp.full(2, 0.1), 3.0 * jr.normal(jr.key(0), (80, 2))
+    core, *_ = phase._adaptation(narrow, seeded=True)
+    state, _ = jax.lax.scan(lambda at, x: (core.update(at, x, x), None), core.init(2), draws)
+    found, told = core.final(state).inverse_mass_matrix, draws.var(0, ddof=1)
+    np.testing.assert_allclose(found, (80 * told + 50 * 0.1**2) / (80 + 5 + 50), rtol=1e-3)
+
+
 def test_nuts_from_chains_that_stood_still_or_are_short_can_move(restarts):
     """A scale of zero would be a metric in which no value ever moves."""
     _, data = PROGRAMS["line"]()
