@@ -328,7 +328,7 @@ PRIORS = {
                      "class HalfNormal itself"),
     "noise, one bad": (lambda: bf.Gaussian(np.array([1.0, -1.0])), ValueError, "greater than zero"),
     "regression, likelihood": (lambda: bf.regression(LIFTED, bf.Gaussian), TypeError,
-                               "`likelihood` to be a `Gaussian`; got the class Gaussian itself"),
+                               "`likelihood` to be a likelihood.*; got the class Gaussian itself"),
     "regression, None": (lambda: bf.regression(None, NOISE), TypeError, "a field or a function"),
     "regression, class": (lambda: bf.regression(bf.SIREN, NOISE), TypeError, "the class SIREN its"),
     "regression, network": (lambda: bf.regression(siren(), NOISE), TypeError,

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.Convergenc
 REPEATS = 50
 LEVEL = 0.9
 N = 60
-CHAIN = NUTS(num_chains=1, num_warmup=150, num_samples=250)
+CHAIN = NUTS(num_chains=1, num_warmup=300, num_samples=700)
 
 
 class Line(bf.AbstractField):
