@@ -4,8 +4,8 @@
 VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-DEMOS := examples/sinusoid_family.py examples/el_nino.py examples/own_model.py \
-  examples/pacific_sst.py examples/stations.py
+DEMOS := $(addprefix examples/, sinusoid_family.py el_nino.py own_model.py pacific_sst.py \
+  sleepstudy.py stations.py)
 # A process for each core; a file stays in one of them, as its tests share fits.
 PARALLEL := -n auto --dist loadfile
 

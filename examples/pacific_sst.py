@@ -43,8 +43,8 @@ class Settings:
     seed: int = 3  # settings were chosen on 0, 1 and 2
     cond_dim: int = 8
     width: int = 64
-    num_members: int = 4
-    num_steps: int = 600
+    num_members: int = 12
+    num_steps: int = 400
     data: Path | None = None  # the file, where it is not that of `eofs`
     json: Path | None = None
     out: Path = Path("out")
@@ -99,7 +99,7 @@ def make_field(key, settings):
     """Sums of sines of the place, each with a weight that is linear in the code."""
     key_trunk, key_film = jr.split(key)
     width = settings.width
-    trunk = bf.SIREN.init(2, width, 1, depth=2, key=key_trunk, first_omega=2.0)
+    trunk = bf.SIREN.init(2, width, 1, depth=2, key=key_trunk, first_omega=3.0)
 
     def linear_film(num_features, cond_dim, *, key):
         return bf.AffineModulation.init(num_features, cond_dim, gamma="identity", key=key)
@@ -111,7 +111,7 @@ def make_field(key, settings):
     even = jnp.full((1, width), (2.0 / width) ** 0.5)
     field = eqx.tree_at(lambda f: f.trunk.layers[1].weight, field, even)
     field = bf.freeze(field, "trunk.layers.1.weight")
-    return bf.with_prior(bf.with_prior(field, scale=1.0), where="all")
+    return bf.with_prior(bf.with_prior(field, scale=0.7), where="all")
 
 
 def make_model(settings):
@@ -119,7 +119,7 @@ def make_model(settings):
         lambda key: make_field(key, settings),
         bf.Gaussian(dist.HalfNormal(0.5)),
         codes=bf.LatentCodes(settings.cond_dim, integrate=True),
-        residual=bf.GaussianProcessResidual(dist.LogNormal(-1.0, 0.7), dist.HalfNormal(0.7)),
+        residual=bf.GaussianProcessResidual(dist.LogNormal(-1.0, 0.7), dist.HalfNormal(0.25)),
     )
 
 

@@ -72,7 +72,7 @@ def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_pat
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_every_script_imports_and_has_a_main(script, name):
     example = script(name)
-    if name in ("sinusoid_family", "el_nino", "own_model", "pacific_sst", "stations"):
+    if name in ("sinusoid_family", "el_nino", "own_model", "pacific_sst", "sleepstudy", "stations"):
         assert dataclasses.is_dataclass(example.Settings())
         assert callable(example.main)
 
@@ -140,6 +140,18 @@ def test_pacific_sst_writes_its_table_and_its_figure(script, tmp_path):
     assert all(math.isfinite(value) for value in numbers(found))
     assert json.loads(table.read_text()) == found
     assert (tmp_path / "pacific_sst.png").exists()
+
+
+@pytest.mark.slow
+def test_sleepstudy_writes_its_table(script, tmp_path):
+    example = script("sleepstudy")
+    small = {"num_warmup": 10, "num_samples": 10, "folds": 1, "json": tmp_path / "table.json"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # ten draws have not converged
+        found = example.main(example.Settings(**small))
+    assert {*found} == {"all subjects", "new subjects"}
+    assert all(math.isfinite(value) for value in numbers(found))
+    assert json.loads((tmp_path / "table.json").read_text()) == found
 
 
 def test_the_data_of_pacific_sst_are_in_the_package(script):

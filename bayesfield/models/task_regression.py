@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike
 from numpyro.primitives import Messenger
 
+from bayesfield.checks import check_scale
 from bayesfield.fields import AbstractField
 from bayesfield.random_field import random_field
 
@@ -81,8 +82,7 @@ class TaskRegression(eqx.Module):
             sizes["y_new"] = others.shape[1]
         named = {"x": x, "z": z, "y": y, "seen": seen, "x_new": others, "y_new": y_new}
         tasks = check_tasks(CALL, named, sizes)
-        joint_codes = self.codes is not None and self.codes.integrate
-        if self.residual is None and not joint_codes:
+        if self.residual is None and self._integrated is None:
             if others is not None:
                 raise ValueError(
                     f"`{CALL}` expected `x_new` where codes or a residual are integrated out; got "
@@ -121,42 +121,44 @@ class TaskRegression(eqx.Module):
         population = self._population()
         covariance = None if self.residual is None else self.residual.covariance(x.shape[-1])
         known: dict[str, Any] = {"task": np.arange(tasks)[:, None]}
-        known |= {} if scale is None else {"scale": scale}
+        known |= {} if scale is None else {"scale": check_scale(CALL, "scale", scale)}
         contexts = None if z is None else z[:, None]
-        scatter = with_named(
+        drawing = with_named(
             CALL, self.plain.likelihood, "scatter", known | {"x": x, "z": contexts}
-        )()
-        integrated = self.codes is not None and self.codes.integrate
-        context = None if integrated else self._context(z, population, tasks)
+        )
+        scatter = drawing()
+        integrated = self._integrated
+        context = self._context(z, population, tasks) if integrated is None else None
 
         def design(x: Array) -> Design:
-            if self.codes is None or context is not None:
-                assert context is not None
+            if context is not None:
                 loc = field(x, context[:, None])[..., 0]
-                factor = jnp.zeros((*loc.shape, 0))
-            else:
-                loc, factor = linear_in_codes(field, x, self.codes.cond_dim, z)
-                if population is not None:
-                    loc, factor = loc + factor @ population.loc, factor @ population.tril
+                return Design(loc, jnp.zeros((*loc.shape, 0)), self._sd(loc, scatter, known))
+            assert integrated is not None
+            loc, factor = linear_in_codes(field, x, integrated.cond_dim, z)
+            if population is not None:
+                loc, factor = loc + factor @ population.loc, factor @ population.tril
             return Design(loc, factor, self._sd(loc, scatter, known))
 
         at = design(x)
         seen = jnp.ones((1, x.shape[1]), bool) if seen is None else jnp.asarray(seen, bool)
         here = joint(at, x, covariance, seen)
-        plate = numpyro.plate("tasks", tasks, dim=-1)
-        with plate:
+        with numpyro.plate("tasks", tasks, dim=-1):
             drawn = numpyro.sample("y", here, obs=y)
             if y is None:
                 return jnp.asarray(drawn)
             solved = here.solve(jnp.asarray(y))
             key = numpyro.prng_key()
-            if integrated and self.codes is not None and key is not None:
-                codes = codes_given(solved, population, key)
-                numpyro.deterministic(self.codes.name, codes)
+            if integrated is not None and key is not None:
+                numpyro.deterministic(integrated.name, codes_given(solved, population, key))
             if x_new is None:
                 return jnp.asarray(drawn)
             there = given(here, solved, design(x_new), x, x_new, covariance)
             return jnp.asarray(numpyro.sample("y_new", there, obs=y_new))
+
+    @property
+    def _integrated(self) -> LatentCodes | None:
+        return self.codes if self.codes is not None and self.codes.integrate else None
 
     def _population(self) -> Population | None:
         return None if self.codes is None else self.codes.population()
@@ -164,7 +166,7 @@ class TaskRegression(eqx.Module):
     def _context(self, z: Array | None, population: Population | None, tasks: int) -> Array:
         """Return the context of each task, its code drawn: `(tasks, K + P)`."""
         if self.codes is None:
-            assert z is not None
+            assert z is not None  # or the width of the field would not fit
             return z
         codes = self.codes
         with numpyro.plate("tasks", tasks, dim=-1):
@@ -194,8 +196,8 @@ class TaskRegression(eqx.Module):
                 f"codes and of `z` together; got {field.out_features} outputs and cond_dim "
                 f"{field.cond_dim}."
             )
-        if self.codes is not None and self.codes.integrate:
-            check_linear(CALL, field, self.codes.cond_dim)
+        if self._integrated is not None:
+            check_linear(CALL, field, self._integrated.cond_dim)
 
 
 class _Seen(Messenger):

@@ -7,6 +7,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from lifted import film, names, trace, values
+from numpyro.handlers import substitute
 from scipy.stats import multivariate_normal
 
 import bayesfield as bf
@@ -128,8 +129,6 @@ def test_codes_that_are_integrated_out_are_drawn_from_their_posterior():
 
     @jax.jit
     def run(keys):
-        from numpyro.handlers import substitute
-
         placed = substitute(model, data=fixed)
         return jax.vmap(lambda key: trace(placed, x=X, y=Y, key=key)["z"]["value"])(keys)
 
@@ -186,6 +185,10 @@ BAD = {
     "new points for sampled codes": (
         run(program(integrate=False, residual=None), y=Y, x_new=X_NEW),
         r"`x_new` where codes or a residual are integrated out; got codes that are sampled",
+    ),
+    "a residual without contexts": (
+        run(bf.regression(linear(), NOISE, residual=RESIDUAL)),
+        r"cond_dim 0, the width of the codes and of `z` together; got 1 outputs and cond_dim 2",
     ),
     "coordinates of no tasks": (run(x=X[0, :, 0]), r"`x` of shape \(points, D\) or \(tasks, po"),
     "covariates of no tasks": (run(z=Z[:, 0]), r"`z` of shape \(tasks, P\), one row a task"),
