@@ -123,10 +123,8 @@ class TaskRegression(eqx.Module):
         known: dict[str, Any] = {"task": np.arange(tasks)[:, None]}
         known |= {} if scale is None else {"scale": check_scale(CALL, "scale", scale)}
         contexts = None if z is None else z[:, None]
-        drawing = with_named(
-            CALL, self.plain.likelihood, "scatter", known | {"x": x, "z": contexts}
-        )
-        scatter = drawing()
+        own = known | {"x": x, "z": contexts}
+        scatter = with_named(CALL, self.plain.likelihood, "scatter", own)()
         integrated = self._integrated
         context = self._context(z, population, tasks) if integrated is None else None
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ..program.program import Program
 from ..program.sites import Data, Values
-from .climb import climbed, exact, starts_from, tried
+from .climb import Seen, climbed, exact, starts_from, tried
 from .density import Target
 from .layout import Layout
 from .mixture import Weighted, gaussian, resampled, weighted
@@ -126,7 +126,10 @@ def _needs_codes(setup: Setup) -> bool:
     return setup.unnamed or (setup.num_codes > 0 and not setup.quadratic)
 
 
-def _draws(target: Target, owner: Array, seen, setup: Setup, key: PRNGKeyArray):
+def _draws(
+    target: Target, owner: Array, seen: Seen | None, setup: Setup, key: PRNGKeyArray
+) -> tuple[Weighted, Array]:
+    """Return the weighted draws of every member, and draws of equal weight."""
     key_start, key_draw, key_sample, key_move = jax.random.split(key, 4)
     if setup.quadratic:
         found = gaussian(exact(target, owner), setup.num_draws, key_draw)
