@@ -6,7 +6,9 @@
 - Fields, `(x, z) -> y`: `ConditionedINR`, `HyperSIREN`, `HyperFourierFeatures`,
   `ConditionedRFFNet`.
 - Priors: `with_prior`, `freeze`, `Prior`, `prior_scales`, `check_prior`.
-- Programs: `random_field`, `realise`, `regression` with `Gaussian`.
+- Programs: `random_field`, `realise`, `regression`.
+- Likelihoods: `Gaussian`, `StudentT`, `MultivariateGaussian`, `Poisson`, `NegativeBinomial`,
+  `ZeroInflatedPoisson`, `ZeroInflatedNegativeBinomial`, `Bernoulli`, `Ordinal`, `Beta`.
 - Frames, by role and in their own units: `Table`.
 
 Fitting lives in `bayesfield.inference`.
@@ -34,7 +36,21 @@ from .fields import (
     HyperSIREN,
 )
 from .generators import Generator
-from .models import Gaussian, Regression, regression
+from .models import (
+    AbstractLikelihood,
+    Bernoulli,
+    Beta,
+    Gaussian,
+    MultivariateGaussian,
+    NegativeBinomial,
+    Ordinal,
+    Poisson,
+    Regression,
+    StudentT,
+    ZeroInflatedNegativeBinomial,
+    ZeroInflatedPoisson,
+    regression,
+)
 from .networks import (
     SIREN,
     AbstractNetwork,
@@ -62,11 +78,14 @@ __all__ = [
     "SIREN",
     "AbstractConditioner",
     "AbstractField",
+    "AbstractLikelihood",
     "AbstractNetwork",
     "AffineModulation",
     "BayesianAffineModulation",
     "BayesianConcatConditioner",
     "BayesianHyperLinear",
+    "Bernoulli",
+    "Beta",
     "ConcatConditioner",
     "ConditionedINR",
     "ConditionedRFFNet",
@@ -79,13 +98,20 @@ __all__ = [
     "HyperSIREN",
     "Linear",
     "LowRankHyperLinear",
+    "MultivariateGaussian",
+    "NegativeBinomial",
+    "Ordinal",
+    "Poisson",
     "Prior",
     "PriorCheck",
     "RBFFourierFeatures",
     "RandomKitchenSinks",
     "Regression",
     "SirenDense",
+    "StudentT",
     "Table",
+    "ZeroInflatedNegativeBinomial",
+    "ZeroInflatedPoisson",
     "check_prior",
     "freeze",
     "prior_scales",

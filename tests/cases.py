@@ -10,6 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpyro
+import numpyro.distributions as dist
 
 import bayesfield as bf
 
@@ -149,6 +150,26 @@ FIELDS = {
     "HyperFourierFeatures-linear": lambda: hyper_features(linear),
     "ConditionedRFFNet": lambda: conditioned_rff(mlp),
     "ConditionedRFFNet-linear": lambda: conditioned_rff(linear, d_in=1, d_out=1),
+}
+
+POSITIVE = dist.LogNormal(0.0, 0.5)
+
+# How observations scatter around a field of one output; of C outputs where it says so.
+LIKELIHOODS = {
+    "Gaussian": lambda: bf.Gaussian(POSITIVE),
+    "Gaussian-known": lambda: bf.Gaussian(0.3),
+    "Gaussian-tasks": lambda: bf.Gaussian(POSITIVE, num_tasks=2),
+    "StudentT": lambda: bf.StudentT(POSITIVE, df=dist.Gamma(2.0, 0.1)),
+    "Poisson": bf.Poisson,
+    "NegativeBinomial": lambda: bf.NegativeBinomial(POSITIVE),
+    "ZeroInflatedPoisson": lambda: bf.ZeroInflatedPoisson(dist.Beta(1.0, 4.0)),
+    "ZeroInflatedNegativeBinomial": lambda: bf.ZeroInflatedNegativeBinomial(
+        POSITIVE, dist.Beta(1.0, 4.0)
+    ),
+    "Bernoulli": bf.Bernoulli,
+    "Ordinal": lambda: bf.Ordinal(4),
+    "Beta": lambda: bf.Beta(POSITIVE),
+    "MultivariateGaussian": lambda: bf.MultivariateGaussian(POSITIVE, num_outputs=C),
 }
 
 

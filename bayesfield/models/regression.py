@@ -2,24 +2,26 @@
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from bayesfield.checks import check_scale, described
+from bayesfield.checks import described
 from bayesfield.conditioners import AbstractConditioner
 from bayesfield.fields import AbstractField
 from bayesfield.random_field import random_field
 
-from .likelihoods import Gaussian
+from .likelihoods.by_name import METHODS, check_likelihood, check_taken, with_named
 
 PLATES = ("points", "tasks")
 
 
 class Regression(eqx.Module):
-    """A NumPyro program `(x, z, y=None, scale=None)`: a field, and noise around its values.
+    """A NumPyro program `(x, z, y=None, ...)`: a field, and a likelihood around its values.
 
     Attributes:
         field: A lifted field, or a function `key -> field`.
@@ -27,12 +29,18 @@ class Regression(eqx.Module):
     """
 
     field: AbstractField | Callable[[PRNGKeyArray], AbstractField]
-    likelihood: Gaussian
+    likelihood: Any
 
     def __call__(
-        self, x: ArrayLike, z: ArrayLike, y: ArrayLike | None = None, scale: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        z: ArrayLike,
+        y: ArrayLike | None = None,
+        scale: ArrayLike | None = None,
+        task: ArrayLike | None = None,
+        **covariates: Any,
     ) -> Array:
-        """Run the program; the sites are `field.*`, `sigma` where it has a prior, and `y`.
+        """Run the program; the sites are `field.*`, those of the likelihood, and `y`.
 
         Args:
             x: Coordinates `(points, D)`, or `(tasks, points, D)`.
@@ -40,30 +48,39 @@ class Regression(eqx.Module):
             y: Observations: `(points,)` or `(tasks, points)` where the field has one output, with
                 a last axis of C where it has several. None to predict.
             scale: The known sd of the noise at these points, in place of the likelihood's.
+            task: The index of each point's task, from 0, of the batch's shape; by default the place
+                along the leading axis of tasks.
+            covariates: What else the likelihood takes: `exposure`, for counts.
 
         Returns:
             `y`, observed or drawn.
         """
         f = random_field("field", self.field)
-        mean = f(x, z)
-        event_dim = int(f.out_features > 1)
-        mean = mean if event_dim else mean[..., 0]
-        batch = mean.shape[: mean.ndim - event_dim]
+        values = f(x, z)
+        values = values if f.out_features > 1 else values[..., 0]
+        batch = values.shape[: values.ndim - int(f.out_features > 1)]
         if not 1 <= len(batch) <= len(PLATES):
             raise ValueError(
                 "`regression` expected `x` of shape (points, D) or (tasks, points, D); `x` and `z` "
                 f"broadcast to the batch shape {batch}."
             )
-        if y is not None and jnp.shape(y) != mean.shape:
+        known = {"scale": scale, "task": task} | covariates
+        known = {name: value for name, value in known.items() if value is not None}
+        check_taken("regression", self.likelihood, [*known])
+        known |= {"x": x, "z": z} | _task(task, batch)
+        scatter, around = (with_named("regression", self.likelihood, m, known) for m in METHODS)
+        noise = around(values, scatter())
+        noise = noise.to_event(max(0, len(noise.batch_shape) - len(batch)))
+        if noise.batch_shape != batch:
             raise ValueError(
-                f"`regression` expected `y` of the shape of the field's values, {mean.shape}; got "
-                f"{jnp.shape(y)}."
+                f"`regression` expected a likelihood with one event for each of the points {batch};"
+                f" got {noise.batch_shape} of them from `{type(self.likelihood).__name__}.around`."
             )
-        if scale is None:
-            sigma = self.likelihood.sigma()
-        else:
-            sigma = check_scale("regression", "scale", scale)
-        noise = self.likelihood.around(mean, sigma).to_event(event_dim)
+        if y is not None and jnp.shape(y) != noise.shape():
+            raise ValueError(
+                f"`regression` expected `y` of the shape of the field's values, {noise.shape()}; "
+                f"got {jnp.shape(y)}."
+            )
         with contextlib.ExitStack() as plates:
             for i, size in enumerate(reversed(batch)):
                 plates.enter_context(numpyro.plate(PLATES[i], size, dim=-1 - i))
@@ -71,22 +88,24 @@ class Regression(eqx.Module):
 
 
 def regression(
-    field: AbstractField | Callable[[PRNGKeyArray], AbstractField], likelihood: Gaussian
+    field: AbstractField | Callable[[PRNGKeyArray], AbstractField], likelihood: Any
 ) -> Regression:
     """Return the program for a field and a likelihood.
 
     Args:
         field: A lifted field (`with_prior`), or a function `key -> field`, so that each restart
             starts from its own.
-        likelihood: `Gaussian(HalfNormal(0.5))`, say.
+        likelihood: `Gaussian(HalfNormal(0.5))`, say; any of this package, or an object of your own
+            with the two methods of `AbstractLikelihood`.
+
+    Raises:
+        TypeError: `field` is no field, or `likelihood` has not the two methods.
 
     Examples:
         >>> import bayesfield as bf, numpyro.distributions as dist
         >>> model = bf.regression(make_field, bf.Gaussian(dist.HalfNormal(0.5)))  # doctest: +SKIP
     """
-    if not isinstance(likelihood, Gaussian):
-        got = described(likelihood)
-        raise TypeError(f"`regression` expected `likelihood` to be a `Gaussian`; got {got}.")
+    check_likelihood("regression", likelihood)
     network = hasattr(field, "in_features") and not hasattr(field, "cond_dim")
     if not callable(field) or network or isinstance(field, type | AbstractConditioner):
         raise TypeError(
@@ -94,3 +113,15 @@ def regression(
             f"{described(field)}. `ConditionedINR.init(...)` makes a field of a network."
         )
     return Regression(field, likelihood)
+
+
+def _task(task: ArrayLike | None, batch: tuple[int, ...]) -> dict[str, ArrayLike]:
+    """Return the index of each point's task, along the leading axis of tasks where there is one."""
+    if task is None:
+        return {"task": np.arange(batch[0])[:, None]} if len(batch) > 1 else {}
+    if jnp.shape(task) != batch or not jnp.issubdtype(jnp.result_type(task), jnp.integer):
+        raise ValueError(
+            f"`regression` expected `task` to be integers of shape {batch}, the index of each "
+            f"point's task; got {jnp.result_type(task)} of shape {jnp.shape(task)}."
+        )
+    return {"task": task}

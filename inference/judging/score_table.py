@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 DIMS = ("site", "task", "level")
+BY_LEVEL = ("interval_score", "coverage", "band_")  # how the names of scores by level begin
 SCORES = ("rmse", "mae", "nll", "crps", "interval_score", "coverage")
 
 
@@ -47,6 +48,15 @@ def summarise(
     return table
 
 
+def summarise_tasks(of_tasks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return means and standard errors of scores of whole tasks, which are independent."""
+    table = {"num_joint": np.asarray(len(next(iter(of_tasks.values()))))}
+    for name, values in of_tasks.items():
+        mean, error = _mean(values, np.arange(len(values)))
+        table |= {name: mean, f"{name}_se": error}
+    return table
+
+
 def _mean(values: np.ndarray, cluster: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean over the first axis, and its standard error with independent clusters."""
     nothing = np.full(values.shape[1:], np.nan)
@@ -80,7 +90,7 @@ def assemble(
         coords["task"] = tasks
     for name in next(iter(tables.values())):
         dims = ("site", *["task"] * name.endswith("_by_task"))
-        dims += ("level",) * name.startswith(("interval_score", "coverage"))
+        dims += ("level",) * name.startswith(BY_LEVEL)
         data[name] = (dims, np.stack([table[name] for table in tables.values()]))
     named = {f"{name}_pit": item for name, item in pits.items()}
     for name, (pit, dims, *_) in told_apart(named, (*DIMS, *data)).items():

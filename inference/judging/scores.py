@@ -16,7 +16,8 @@ from ..predicting.replays import Replay, observations, replay
 from ..program.arguments import check_not_traced, check_posterior
 from ..program.program import tracing
 from ..program.sites import Site
-from .score_table import assemble, summarise
+from .joint_scores import score_tasks, tasks_along
+from .score_table import assemble, summarise, summarise_tasks
 from .scoring_rules import log_score, score_values
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def score(
     key: PRNGKeyArray,
     by: Any = None,
     levels: Iterable[float] = (0.5, 0.8, 0.9, 0.95),
+    joint: str | None = None,
     batch_size: int | None = None,
 ) -> "xr.Dataset":
     r"""Score a posterior's predictions of data that it has not seen.
@@ -83,6 +85,10 @@ def score(
             distribution has an event shape) counts as independent, and the standard errors are
             too small where events are not.
         levels: The levels of the intervals, between 0 and 1.
+        joint: Which values make up a task that is scored as a whole, by `energy_score`,
+            `variogram_score`, and `band_coverage` and `band_width` of a simultaneous band:
+            `"task"` for the tasks of `by`, or the name of an axis (a plate), each entry of which
+            is one task. None for none.
         batch_size: How many draws are predicted at a time; chosen by default.
 
     Returns:
@@ -90,13 +96,17 @@ def score(
         `num_values` scored, and `<site>_pit` with the axes of the site. With `by` there are also
         `<score>_by_task` and `num_values_by_task`, by (site, task) or (site, task, level), and the
         label of each row as the coordinate `<axis>_task` of the site's leading axis. The site of
-        `sample("y", ..., obs_mask=...)` is `y`.
+        `sample("y", ..., obs_mask=...)` is `y`. With `joint` there are also the four scores of
+        whole tasks and their standard errors, by (site,) or (site, level), and `num_joint`, how
+        many tasks they are means over. A band is of the sites' predictive draws, and its width is
+        the mean over values; its coverage is the share of tasks that lie within at all values.
 
     Raises:
         TypeError: An old-style key; `data` misses an argument, or holds one that the model does
             not take.
         ValueError: No output is observed; `by` does not have one label for each row; a level is
-            not between 0 and 1; a latent site's plate changed its size; a prediction is NaN.
+            not between 0 and 1; `joint` is no axis of a site; a latent site's plate changed its
+            size; a prediction is NaN.
         NotImplementedError: The distribution of an output has no density, or cannot be sampled.
 
     References:
@@ -151,14 +161,30 @@ def score(
     key_sites = jax.random.split(key_rank, len(sites))
     for site, key_site in zip(sites, key_sites, strict=True):
         y, seen = observed[site.name]
-        of_values = _of_site(said, site, stems[site.name], (y, seen), chosen, key_site)
+        drawn = _drawn(said, site, stems[site.name], seen)
+        of_values = _of_site(said, site, stems[site.name], (y, seen), drawn, chosen, key_site)
         name = dotless(stems[site.name])
         if "pit" in of_values:
             pit = np.full(y.shape, np.nan)
             pit[seen] = of_values.pop("pit")
             pits[name] = Labelled(pit, axis_names(site, y.ndim), name)
         tables[name] = summarise(of_values, site, seen, row_task, len(tasks), len(chosen))
+        if joint is not None:
+            task = tasks_along("score", joint, name, axis_names(site, y.ndim), y.shape, row_task)
+            of_tasks = score_tasks(y[seen].astype(float), drawn, task[seen], chosen)
+            tables[name] |= summarise_tasks(of_tasks)
     return assemble(tables, pits, chosen, tasks, row_task)
+
+
+def _drawn(said: Replay, site: Site, stem: str, seen: np.ndarray) -> np.ndarray:
+    """Return the predictive draws of a site's seen values, `(S, n)`."""
+    drawn = end_to_end(np.asarray(said.drawn[site.name]))[:, seen]
+    if np.isnan(drawn).any():
+        raise ValueError(
+            f"`score` expected predictions of `{stem}` to be numbers; got NaN. "
+            "Look for NaN in `data` outside of the observations."
+        )
+    return drawn
 
 
 def _of_site(
@@ -166,17 +192,12 @@ def _of_site(
     site: Site,
     stem: str,
     observed: tuple[np.ndarray, np.ndarray],
+    drawn: np.ndarray,
     levels: np.ndarray,
     key: PRNGKeyArray,
 ) -> dict[str, np.ndarray]:
     """Score each value of a site that was observed."""
     y, seen = observed
-    drawn = end_to_end(np.asarray(said.drawn[site.name]))[:, seen]
-    if np.isnan(drawn).any():
-        raise ValueError(
-            f"`score` expected predictions of `{stem}` to be numbers; got NaN. "
-            "Look for NaN in `data` outside of the observations."
-        )
     density = end_to_end(np.asarray(said.log_likelihood[site.name]))
     if np.isnan(density[:, seen.any(tuple(range(y.ndim - site.event_dim, y.ndim)))]).any():
         raise ValueError(

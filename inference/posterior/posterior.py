@@ -134,14 +134,16 @@ class Posterior:
         *,
         key: PRNGKeyArray,
         sites: Iterable[str] | None = None,
+        quantiles: Iterable[float] | None = None,
+        num_draws: int | None = None,
+        coords: Mapping[str, Iterable[Any]] | None = None,
         batch_size: int | None = None,
     ) -> "xr.Dataset":
         """Run the program on new data, once for each draw.
 
         Outputs are drawn; all other observed sites keep their values. An output is an observed
-        site that no other site's distribution depends on, so a covariate with a density is none,
-        nor is a site that is fixed (`handlers.condition`) and read by others. Where that is wrong,
-        as for a series with one site for each time, name them: `fit_posterior(outputs=...)`.
+        site that no other one depends on: a covariate with a density is none, nor a site that is
+        fixed and read by others. Where that is wrong, name them: `fit_posterior(outputs=...)`.
 
         Args:
             data: Arguments; one that is left out takes its default, or None. Observations of
@@ -153,20 +155,25 @@ class Posterior:
             sites: Names of the sites to return; by default the outputs and the mean of each one's
                 distribution, `<site>_mean`: class probabilities if it is categorical, the median
                 if the mean is not finite or unknown. If both are unknown the attrs say so.
+            quantiles: Quantiles over draws to return in place of the draws, `(0.05, 0.5, 0.95)`
+                say; those of `y_mean` are a band of the function. Classes have none.
+            num_draws: Use about so many of the draws, spread evenly; by default all.
+            coords: From an axis's name to its coordinates, `{"points": times}`.
             batch_size: How many draws run at a time; by default it depends on the result's size.
 
         Returns:
-            An xarray Dataset with dims (chain, draw, ...) and plates by their names, which are
-            `<site>_<plate>` if a plate has two sizes or the name of a site or an axis. Its attr
-            `outside_of_fit` names the arguments that go beyond the range of the fit.
+            An xarray Dataset with dims (chain, draw, ...) or (quantile, ...) and plates by their
+            names: `<site>_<plate>` if a plate has two sizes or the name of a site or an axis. The
+            attr `outside_of_fit` names arguments that go beyond the range of the fit.
 
         Raises:
             TypeError: `data` holds an argument that the model does not take; an old-style key.
-            ValueError: The size of a latent site's plate changed; an unknown site.
+            ValueError: The size of a latent site's plate changed; an unknown site or axis.
             NotImplementedError: A site without a value cannot be drawn; a variance is unknown.
         """
         own = self.bound, self.fitted, self.record
-        return predicted(*own, data, key=key, sites=sites, batch_size=batch_size)
+        how = {"sites": sites, "quantiles": quantiles, "num_draws": num_draws, "coords": coords}
+        return predicted(*own, data, key=key, batch_size=batch_size, **how)
 
     @tracing
     def log_likelihood(self, data: Mapping[str, Any]) -> "xr.Dataset":
@@ -176,9 +183,8 @@ class Posterior:
             data: Arguments with their observations, of any number of rows.
 
         Returns:
-            An xarray Dataset of every observed site in its own shape, with dims (chain, draw, ...)
-            and plates by their names. The log of the mean of `exp` of it over draws is the log
-            predictive density. Values that are masked or NaN have NaN.
+            An xarray Dataset of every observed site, with dims (chain, draw, ...) and plates by
+            their names; NaN for values that are masked or NaN.
 
         Raises:
             ValueError: The size of a latent site's plate changed; no observed site.
@@ -262,8 +268,8 @@ class Posterior:
     ) -> "Posterior":
         """Read a posterior that `save` wrote, in any process.
 
-        Without the training data it can predict on new data and start other fits. What needs the
-        training data raises an error, and `to_datatree` leaves those groups out.
+        Without the training data it can predict and start other fits; what needs them raises an
+        error, and `to_datatree` leaves those groups out.
 
         Args:
             path: The file.

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -15,6 +16,7 @@ from ..predicting.run import run_program
 from ..program.arguments import check_not_traced
 from ..program.bound import BoundProgram
 from ..storage.as_fitted import check_as_fitted
+from .bands import assembled, check_quantiles, thinned
 from .ranges import outside_of_fit
 from .ready import on_new_data
 
@@ -30,6 +32,9 @@ def predicted(
     *,
     key: PRNGKeyArray,
     sites: Iterable[str] | None,
+    quantiles: Iterable[float] | None,
+    num_draws: int | None,
+    coords: Mapping[str, Iterable[Any]] | None,
     batch_size: int | None,
 ) -> "xr.Dataset":
     """Run the program on new data at each draw; see `Posterior.predict`."""
@@ -41,7 +46,10 @@ def predicted(
         check_size(call, "batch_size", batch_size)
     if sites is not None:
         sites = check_texts(call, "sites", sites)
+    chosen = None if quantiles is None else check_quantiles(call, quantiles)
     ready = on_new_data(bound, fitted, call, data)
+    draws, kept = thinned(call, ready.draws, num_draws, jax.random.fold_in(key, 1))
+    ready = ready._replace(draws=draws)
     outputs = ready.sites.outputs
     means = [f"{name}_mean" for name in outputs] if sites is None else []
     out = run_program(
@@ -51,7 +59,7 @@ def predicted(
         optional=means,
         batch_size=batch_size,
     )
-    result = labelled(out)
+    result = assembled(call, out, bound.sites, kept, chosen, coords)
     unknown = [name for name in means if name not in out]
     if unknown:
         note = f"no {', '.join(unknown)}: NumPyro knows neither the mean nor the median"

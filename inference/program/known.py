@@ -55,22 +55,22 @@ def known_of(arrays: Any) -> list[Known]:
     return found
 
 
-def follow(closed: Any, arrays: Any, visit: Visit) -> list[Known | None]:
+def follow(closed: Any, arrays: Any, visits: Sequence[Visit]) -> list[Known | None]:
     """Return what is known of a trace's outputs, its first inputs being the leaves of `arrays`.
 
     Args:
         closed: The trace, as `jax.make_jaxpr` returns it.
         arrays: The arrays of the data, concrete.
-        visit: Called at each equation with what is known of its inputs.
+        visits: Called at each equation with what is known of its inputs.
     """
     flat = zip(jax.tree.leaves(arrays), known_of(arrays), strict=True)
     inputs: list[Known | None] = [known if _is_plain(leaf) else None for leaf, known in flat]
     inputs += [None] * (len(closed.jaxpr.invars) - len(inputs))
-    return _follow(closed.jaxpr, closed.consts, inputs, visit)
+    return _follow(closed.jaxpr, closed.consts, inputs, visits)
 
 
 def _follow(
-    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Known | None], visit: Visit
+    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Known | None], visits: Sequence[Visit]
 ) -> list[Known | None]:
     found: dict[Any, Known | None] = dict(zip(jaxpr.invars, inputs, strict=True))
     found |= {var: _constant(value) for var, value in zip(jaxpr.constvars, consts, strict=True)}
@@ -80,11 +80,12 @@ def _follow(
 
     for eqn in jaxpr.eqns:
         known = [read(atom) for atom in eqn.invars]
-        visit(eqn, known)
+        for visit in visits:
+            visit(eqn, known)
         inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
         if inner is not None:
             consts = getattr(inner, "consts", ())
-            out = _follow(getattr(inner, "jaxpr", inner), consts, known, visit)
+            out = _follow(getattr(inner, "jaxpr", inner), consts, known, visits)
         elif eqn.primitive.name in RULES and all(part is not None for part in known):
             out = [RULES[eqn.primitive.name](eqn.params, *known)]
         else:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from .indices import index_check
 from .inspection import Inspection, inspect_program
 from .known import follow
+from .marks import mark_check
 from .program import TRACING, Code, Program
 from .proper import Proper
 from .roles_of_sites import sorted_out
@@ -51,7 +52,7 @@ def trace_program(
 
     def then(closed: Any, number: int) -> None:
         if call is not None:
-            outputs = follow(closed, data, index_check(call, data))
+            outputs = follow(closed, data, (index_check(call, data), mark_check(call)))
             outputs = outputs[len(outputs) - number :]
             known = zip(places, outputs, strict=True)
             given = {id(place): out for place, out in known if out is not None}

@@ -203,6 +203,10 @@ def _with_parameters(fn: Any, values: Values) -> Any:
     if isinstance(fn, WRAPPERS):
         new.base_dist = _with_parameters(fn.base_dist, values)
         return new
-    for name, value in values.items():
-        setattr(new, name, _transform(fn, name)(value))
+    placed = {name: _transform(fn, name)(value) for name, value in values.items()}
+    remake = FAMILIES[type(fn).__name__].remake
+    if remake is not None:
+        return remake(fn, **placed)
+    for name, value in placed.items():
+        setattr(new, name, value)
     return new

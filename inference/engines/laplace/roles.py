@@ -12,38 +12,62 @@ from .fisher import FAMILIES
 
 SPREADS = {"scale", "scale_tril", "covariance_matrix", "precision_matrix", "df", "cov_diag"}
 SHAPES = {"concentration"}  # how narrow a Gamma, a Dirichlet or a negative binomial is
+# What else a shape enters where a distribution is given by its mean and its shape.
+BY_MEAN = {
+    "Gamma": {"rate"},
+    "GammaPoisson": {"rate"},
+    "NegativeBinomial2": {"rate"},
+    "BetaProportion": {"concentration0", "concentration1"},
+}
 
 
 def points_of(sites: Sites) -> tuple[str, ...]:
-    """Return the scalars that are scales of what the program observes or of its priors.
+    """Return the sites that are scales of what the program observes or of its priors.
 
-    Such a scalar has a support other than the real line, and every distribution that depends on it
-    uses it as a scale, or as a shape parameter without a known Fisher information.
+    Such a site has a support other than the real line. A scalar is one where every distribution
+    that depends on it uses it as a scale, or as a shape parameter without a known Fisher
+    information; an array (a covariance, a scale for each task) only where there is no such
+    information, as its parts are then as little known as a scalar.
     """
     return tuple(
         site.name
         for site in sites.latent
-        if site.shape == () and not site.real and _is_scale(site.name, sites)
+        if not site.real and (_is_scale if site.shape == () else _is_held)(site.name, sites)
     )
 
 
-def _is_scale(name: str, sites: Sites) -> bool:
-    """Whether every distribution that depends on a site uses it as a scale."""
+def _read(name: str, sites: Sites) -> dict[str, set[str]]:
+    """Return the parameters by which each distribution that depends on a site uses it."""
     read = {
         reader: {spelt.rsplit(".", 1)[-1] for spelt, names in parameters.items() if name in names}
         for reader, parameters in sites.reads.items()
     }
-    read = {reader: parameters for reader, parameters in read.items() if parameters}
+    return {reader: parameters for reader, parameters in read.items() if parameters}
+
+
+def _is_scale(name: str, sites: Sites) -> bool:
+    """Whether every distribution that depends on a site uses it as a scale."""
+    read = _read(name, sites)
     families = {site.name: site.family for site in (*sites.latent, *sites.observed)}
     return bool(read) and all(
         _as_a_scale(families.get(reader, ""), parameters) for reader, parameters in read.items()
     )
 
 
+def _is_held(name: str, sites: Sites) -> bool:
+    """Whether a site is a scale of observations alone, and without a Fisher information."""
+    read = _read(name, sites)
+    families = {site.name: FAMILIES.get(site.family) for site in sites.observed}
+    return bool(read) and all(
+        family is not None and parameters <= SPREADS & {*family.fixed}
+        for family, parameters in ((families.get(n), read[n]) for n in read)
+    )
+
+
 def _as_a_scale(family: str, parameters: set[str]) -> bool:
     scales = SPREADS | SHAPES
-    if family == "Gamma" and "concentration" in parameters:
-        scales = scales | {"rate"}  # of a Gamma given by its mean and its shape
+    if "concentration" in parameters:
+        scales = scales | BY_MEAN.get(family, set())
     return parameters <= scales
 
 

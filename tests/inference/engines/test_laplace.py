@@ -26,6 +26,7 @@ from bayesfield.inference import (
 )
 from bayesfield.inference.engines.laplace.curvature import outputs_of, prior_precision
 from bayesfield.inference.engines.laplace.fisher import FAMILIES
+from bayesfield.inference.engines.laplace.linear import _transform, _with_parameters
 from bayesfield.inference.program.binding import bind
 from bayesfield.inference.program.wrappers import bare
 
@@ -251,7 +252,7 @@ def slowly(program, data, hyper, position):
 FISHER = {
     "Normal": lambda p: dist.Normal(p[0], jnp.exp(p[1])),
     "LogNormal": lambda p: dist.LogNormal(p[0], jnp.exp(p[1])),
-    "StudentT": lambda p: dist.StudentT(5.0, p[0], 0.7),
+    "StudentT": lambda p: dist.StudentT(5.0, p[0], jnp.exp(p[1])),
     "Laplace": lambda p: dist.Laplace(p[0], 0.7),
     "BernoulliLogits": lambda p: dist.Bernoulli(logits=p[0]),
     "BernoulliProbs": lambda p: dist.Bernoulli(jax.nn.sigmoid(p[0])),
@@ -265,6 +266,9 @@ FISHER = {
     "Poisson": lambda p: dist.Poisson(jnp.exp(p[0])),
     "Exponential": lambda p: dist.Exponential(jnp.exp(p[0])),
     "Gamma": lambda p: dist.Gamma(2.0, jnp.exp(p[0])),
+    "GammaPoisson": lambda p: dist.GammaPoisson(2.0, jnp.exp(p[0])),
+    "NegativeBinomial2": lambda p: dist.NegativeBinomial2(jnp.exp(p[0]), 2.0),
+    "BetaProportion": lambda p: dist.BetaProportion(jax.nn.sigmoid(p[0]), 3.0),
     "MultivariateNormal": lambda p: dist.MultivariateNormal(
         p, jnp.asarray([[1.0, 0.6], [0.6, 2.0]])
     ),
@@ -297,6 +301,19 @@ def test_fisher_information_is_the_covariance_of_scores(name):
     assert (np.abs(found - exact) <= error).all()
     assert (np.abs(1.15 * found - exact) > error).any()  # which knows information 15 % larger
     assert found.max() > 0.1
+
+
+@pytest.mark.parametrize("name", FISHER)
+def test_a_distribution_with_other_parameters_is_that_of_those(name):
+    one, other = FISHER[name](jnp.asarray([0.4, -0.3])), FISHER[name](jnp.asarray([0.9, 0.1]))
+    new = _with_parameters(
+        one, {p: _transform(other, p).inv(getattr(other, p)) for p in FAMILIES[name].free}
+    )
+    y = one.sample(jr.key(0))
+    np.testing.assert_allclose(new.log_prob(y), other.log_prob(y), rtol=1e-4, atol=1e-5)
+    assert not np.allclose(new.log_prob(y), one.log_prob(y), rtol=1e-3)
+    drawn, wanted = (d.sample(jr.key(1), (20,)) for d in (new, other))
+    np.testing.assert_allclose(drawn, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_logistic_regression_is_at_its_mode_with_its_curvature():
@@ -495,7 +512,7 @@ def with_factor(x, y=None):
 def heavy(x, y=None):
     scale = numpyro.sample("scale", dist.HalfNormal(1.0))
     slope = numpyro.sample("slope", dist.Normal(0, 1))
-    numpyro.sample("y", dist.StudentT(4.0, slope * x, scale).to_event(1), obs=y)
+    numpyro.sample("y", dist.Laplace(slope * x, scale).to_event(1), obs=y)
 
 
 def cauchy(x, y=None):
@@ -522,7 +539,7 @@ REFUSED = {
         "a latent site .* to integrate over; got .*scale",
     ),
     "unknown name": (line, Laplace(hyper=("noise",)), "`hyper` to name latent sites, .*noise"),
-    "a scale integrated over": (heavy, Laplace(hyper=(), num_steps=2), "scale.*`y`.*StudentT"),
+    "a scale integrated over": (heavy, Laplace(hyper=(), num_steps=2), "scale.*`y`.*Laplace"),
     "discrete": (indicator, Laplace(), "discrete ones, .*z"),
 }
 

@@ -98,6 +98,18 @@ def random_scales(x, z, y=None):
     numpyro.sample("y", dist.Normal(f(x, z)[..., 0], sigma).to_event(1), obs=y)
 
 
+def for_each_half(kind):
+    """A scale for each half of the rows."""
+
+    def model(x, y=None):
+        with numpyro.plate("two", 2):
+            scale = numpyro.sample("scale", dist.HalfNormal(1))
+        slope = numpyro.sample("slope", dist.Normal(0, 1))
+        numpyro.sample("y", kind(slope * x, jnp.where(x > 0, *scale)).to_event(1), obs=y)
+
+    return model
+
+
 LINE = {"x": X, "y": Y}
 COUNTS = {"x": X, "y": RNG.poisson(2, size=len(X))}
 POINTS = {
@@ -112,6 +124,12 @@ POINTS = {
         {"shape"},
     ),
     "what is a scale and a mean is not": (two_uses, LINE, set()),
+    "an array of scales without Fisher information is": (
+        for_each_half(dist.Laplace),
+        LINE,
+        {"scale"},
+    ),
+    "one with it is not": (for_each_half(dist.Normal), LINE, set()),
     "the scales of a field are": (
         random_scales,
         {"x": X[:, None], "z": X[:, None], "y": Y},
@@ -181,22 +199,22 @@ def test_a_line_in_raw_units_is_that_of_the_exact_posterior():
 
 def no_information(x, y=None):
     with numpyro.plate("two", 2):
-        scale = numpyro.sample("scale", dist.HalfNormal(1))
+        level = numpyro.sample("level", dist.Normal(0, 1))
     slope = numpyro.sample("slope", dist.Normal(0, 1))
-    spread = jnp.where(x > 0, scale[0], scale[1])
-    numpyro.sample("y", dist.StudentT(4, slope * x, spread).to_event(1), obs=y)
+    spread = jnp.exp(jnp.where(x > 0, level[0], level[1]))
+    numpyro.sample("y", dist.Laplace(slope * x, spread).to_event(1), obs=y)
 
 
 def test_what_must_be_a_point_is_refused_by_name_before_anything_runs(monkeypatch):
     monkeypatch.setattr("bayesfield.inference.running.loop.run", None)
-    with pytest.raises(ValueError, match=r"scale of `y`, a StudentT.*`hyper=\('scale',\)`"):
+    with pytest.raises(ValueError, match=r"scale of `y`, a Laplace.*`hyper=\('level',\)`"):
         fit_posterior(no_information, LINE, Laplace(), key=KEY)
 
 
 def test_the_remedy_that_it_names_works():
-    engine = Laplace(num_starts=2, num_steps=100, hyper=("scale",))
+    engine = Laplace(num_starts=2, num_steps=100, hyper=("level",))
     posterior = fit_posterior(no_information, LINE, engine, key=KEY)
-    assert posterior.settings["report"]["points"] == ["scale"]
+    assert posterior.settings["report"]["points"] == ["level"]
     assert posterior.draws["slope"].std() > 0.01
 
 

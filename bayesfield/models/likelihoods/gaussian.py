@@ -1,0 +1,83 @@
+"""Gaussian noise of known scale, of one scale, of one a task, or of a scale that is a field."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import numpyro.distributions as dist
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
+
+from bayesfield.fields import AbstractField
+
+from .likelihood import AbstractLikelihood
+from .scales import Scale, check_noise_scale, draw_scale, scale_at
+
+
+class Gaussian(AbstractLikelihood):
+    r"""Gaussian noise whose scale is known, or drawn: once, for each task, or as a field.
+
+    $$ y \sim \mathcal{N}(f, \sigma^2) $$
+
+    The link is the identity: `f` is the mean. Where the scale is a field, $\log \sigma$ is its
+    value, so that the scale of the noise varies with coordinates and context.
+
+    Attributes:
+        scale: The sd $\sigma$, in the units of `y`: a distribution on the positive numbers, which
+            becomes the sample site `sigma`; a known value, a number or one for each point; or a
+            field of $\log \sigma$ (or a function `key -> field`), whose sites are `scale.*`.
+        num_tasks: How many tasks there are, each with a `sigma` of its own; None for one `sigma`.
+            The program then needs `task`, unless its `x` has a leading axis of tasks.
+        plate: The name of the plate in which there is a `sigma` for each task.
+
+    Raises:
+        TypeError: `num_tasks` with a scale that has no prior.
+        ValueError: A known scale that is not positive; a prior that is not for one positive number.
+
+    Examples:
+        >>> import bayesfield as bf, numpyro.distributions as dist
+        >>> one, known = bf.Gaussian(dist.HalfNormal(0.5)), bf.Gaussian(0.1)
+        >>> each = bf.Gaussian(dist.HalfNormal(0.5), num_tasks=12, plate="station")
+
+    References:
+        `numpyro.distributions.Normal`. The scale as a network: Nix, D. A. and Weigend, A. S.
+        (1994). Estimating the mean and variance of the target probability distribution. ICNN.
+    """
+
+    scale: Scale
+    num_tasks: int | None = eqx.field(static=True)
+    plate: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        scale: dist.Distribution
+        | ArrayLike
+        | AbstractField
+        | Callable[[PRNGKeyArray], AbstractField],
+        *,
+        num_tasks: int | None = None,
+        plate: str = "task",
+    ):
+        """Take the prior, the known value or the field of the sd."""
+        self.scale = check_noise_scale("Gaussian", scale, num_tasks)
+        self.num_tasks, self.plate = num_tasks, plate
+
+    def scatter(
+        self,
+        *,
+        x: ArrayLike | None = None,
+        z: ArrayLike | None = None,
+        scale: ArrayLike | None = None,
+    ) -> Array:
+        """Return the sd: `scale` where the program has it, else its own, drawn or known."""
+        return draw_scale(self.scale, self.num_tasks, self.plate, x, z, scale)
+
+    def around(
+        self,
+        f: Array,
+        scatter: Array,
+        *,
+        scale: ArrayLike | None = None,
+        task: ArrayLike | None = None,
+    ) -> dist.Distribution:
+        """Return the Normal around `f`."""
+        own = self.scale, self.num_tasks
+        return dist.Normal(f, scale_at("Gaussian", f, scatter, *own, scale, task))
