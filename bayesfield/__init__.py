@@ -6,7 +6,7 @@
 - Fields, `(x, z) -> y`: `ConditionedINR`, `HyperSIREN`, `HyperFourierFeatures`,
   `ConditionedRFFNet`.
 - Priors: `with_prior`, `freeze`, `Prior`, `prior_scales`, `check_prior`.
-- Programs: `random_field`, `realise`, `regression`.
+- Programs: `random_field`, `realise`, `regression`; `panel` with `SpatialCodes`, `SeriesResidual`.
 - Likelihoods: `Gaussian`, `StudentT`, `MultivariateGaussian`, `Poisson`, `NegativeBinomial`,
   `ZeroInflatedPoisson`, `ZeroInflatedNegativeBinomial`, `Bernoulli`, `Ordinal`, `Beta`.
 - Frames, by role and in their own units: `Table`.
@@ -44,11 +44,15 @@ from .models import (
     MultivariateGaussian,
     NegativeBinomial,
     Ordinal,
+    Panel,
     Poisson,
     Regression,
+    SeriesResidual,
+    SpatialCodes,
     StudentT,
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
+    panel,
     regression,
 )
 from .networks import (
@@ -101,19 +105,23 @@ __all__ = [
     "MultivariateGaussian",
     "NegativeBinomial",
     "Ordinal",
+    "Panel",
     "Poisson",
     "Prior",
     "PriorCheck",
     "RBFFourierFeatures",
     "RandomKitchenSinks",
     "Regression",
+    "SeriesResidual",
     "SirenDense",
+    "SpatialCodes",
     "StudentT",
     "Table",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
     "check_prior",
     "freeze",
+    "panel",
     "prior_scales",
     "random_field",
     "realise",

@@ -32,7 +32,8 @@ KINDS = {
     bf.AbstractLikelihood: LIKELIHOODS,
 }
 # Prior and Frozen stand in trees of these kinds, Generator inside; the others are no modules of x.
-OF_NO_KIND = {"Frozen", "Generator", "Prior", "PriorCheck", "Regression", "Table"}
+OF_NO_KIND = {"Frozen", "Generator", "Panel", "Prior", "PriorCheck", "Regression", "Table"}
+OF_NO_KIND |= {"SeriesResidual", "SpatialCodes"}  # parts of a panel
 
 
 def classes():
@@ -129,7 +130,7 @@ def test_the_public_names_are_those_of_the_package():
         assert set(folder.__all__) <= set(bf.__all__)
     summary = bf.__doc__
     forgotten = [n for n in bf.__all__ if n not in summary]
-    allowed = {"Frozen", "Generator", "Linear", "PriorCheck", "Regression"}
+    allowed = {"Frozen", "Generator", "Linear", "Panel", "PriorCheck", "Regression"}
     assert {n for n in forgotten if not n.startswith(("Abstract", "Bayesian"))} <= allowed
 
 

@@ -13,7 +13,9 @@ from .likelihoods import (
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
 )
+from .panel import Panel, panel
 from .regression import Regression, regression
+from .waves import SeriesResidual, SpatialCodes
 
 __all__ = [
     "AbstractLikelihood",
@@ -23,10 +25,14 @@ __all__ = [
     "MultivariateGaussian",
     "NegativeBinomial",
     "Ordinal",
+    "Panel",
     "Poisson",
     "Regression",
+    "SeriesResidual",
+    "SpatialCodes",
     "StudentT",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
+    "panel",
     "regression",
 ]
