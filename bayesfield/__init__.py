@@ -5,6 +5,9 @@
   `LowRankHyperLinear`.
 - Fields, `(x, z) -> y`: `ConditionedINR`, `HyperSIREN`, `HyperFourierFeatures`,
   `ConditionedRFFNet`.
+- Features, `x -> features`, and what reads them: `SeasonalHarmonics`, `DyadicFourierFeatures`,
+  `SphereFeatures`, `Coordinates`, `ConcatenatedFeatures`; `with_features` (`FieldWithFeatures`,
+  `NetworkWithFeatures`).
 - Priors: `with_prior`, `freeze`, `Prior`, `prior_scales`, `check_prior`.
 - Programs: `random_field`, `realise`, `regression`; `panel` with `SpatialCodes`, `SeriesResidual`.
 - Likelihoods: `Gaussian`, `StudentT`, `MultivariateGaussian`, `Poisson`, `NegativeBinomial`,
@@ -28,12 +31,22 @@ from .conditioners import (
     HyperLinear,
     LowRankHyperLinear,
 )
+from .features import (
+    ConcatenatedFeatures,
+    Coordinates,
+    DyadicFourierFeatures,
+    SeasonalHarmonics,
+    SphereFeatures,
+)
 from .fields import (
     AbstractField,
     ConditionedINR,
     ConditionedRFFNet,
+    FieldWithFeatures,
     HyperFourierFeatures,
     HyperSIREN,
+    NetworkWithFeatures,
+    with_features,
 )
 from .generators import Generator
 from .models import (
@@ -91,9 +104,13 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "ConcatConditioner",
+    "ConcatenatedFeatures",
     "ConditionedINR",
     "ConditionedRFFNet",
+    "Coordinates",
+    "DyadicFourierFeatures",
     "FiLM",
+    "FieldWithFeatures",
     "Frozen",
     "Gaussian",
     "Generator",
@@ -104,6 +121,7 @@ __all__ = [
     "LowRankHyperLinear",
     "MultivariateGaussian",
     "NegativeBinomial",
+    "NetworkWithFeatures",
     "Ordinal",
     "Panel",
     "Poisson",
@@ -112,9 +130,11 @@ __all__ = [
     "RBFFourierFeatures",
     "RandomKitchenSinks",
     "Regression",
+    "SeasonalHarmonics",
     "SeriesResidual",
     "SirenDense",
     "SpatialCodes",
+    "SphereFeatures",
     "StudentT",
     "Table",
     "ZeroInflatedNegativeBinomial",
@@ -126,5 +146,6 @@ __all__ = [
     "random_field",
     "realise",
     "regression",
+    "with_features",
     "with_prior",
 ]

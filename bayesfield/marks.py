@@ -12,6 +12,8 @@ from jaxtyping import Array
 
 from .checks import check_scale
 
+POSITIVE = "expected_positive"  # the mark's name in a trace
+
 
 def expect_positive(call: str, name: str, value: Any) -> Array:
     """Return `value` as a floating array; refuse or mark it as positive and finite.

@@ -80,6 +80,19 @@ def rff(d_in=D, n_features=5):
     return bf.RBFFourierFeatures.init(d_in, n_features)
 
 
+# x -> features: they have no weights.
+FEATURES = {
+    "Coordinates": lambda: bf.Coordinates(D, columns=(1,)),
+    "SeasonalHarmonics": lambda: bf.SeasonalHarmonics(
+        D, seasonality_periods=(1.0, 0.3), num_seasonal_harmonics=(2, 1), column=1
+    ),
+    "DyadicFourierFeatures": lambda: bf.DyadicFourierFeatures(D, num_degrees=2),
+    "SphereFeatures": lambda: bf.SphereFeatures(D),
+    "ConcatenatedFeatures": lambda: bf.ConcatenatedFeatures(
+        (bf.Coordinates(D), bf.SphereFeatures(D, columns=(1, 0)))
+    ),
+}
+
 # x -> y, without priors: those of RBFFourierFeatures are drawn.
 NETWORKS = {
     "SirenDense-first": lambda: bf.SirenDense.init(D, C, key=KEY, omega=5.0, is_first=True),
@@ -90,6 +103,10 @@ NETWORKS = {
     "RBFFourierFeatures": lambda: drawn(rff()),
     "RandomKitchenSinks": lambda: drawn(
         bf.RandomKitchenSinks.init(feat=rff(), out_features=C, key=KEY)
+    ),
+    **FEATURES,
+    "NetworkWithFeatures": lambda: bf.with_features(
+        bf.Linear.init(3, C, weight_bound=1.0, key=KEY), FEATURES["SphereFeatures"]()
     ),
     "RandomKitchenSinks-siren": lambda: bf.RandomKitchenSinks.init(
         feat=siren(), out_features=1, key=KEY
@@ -146,6 +163,9 @@ FIELDS = {
     "HyperSIREN-linear": lambda: bf.HyperSIREN.init(
         1, WIDTH, 1, depth=2, cond_dim=1, parameter_net=linear(1, 2), key=KEY, first_omega=5.0
     ),
+    "FieldWithFeatures": lambda: bf.with_features(
+        film_siren(trunk=siren(d_in=8, depth=2)), bf.DyadicFourierFeatures(D, num_degrees=2)
+    ),
     "HyperFourierFeatures": lambda: hyper_features(mlp),
     "HyperFourierFeatures-linear": lambda: hyper_features(linear),
     "ConditionedRFFNet": lambda: conditioned_rff(mlp),
@@ -197,6 +217,9 @@ DEFAULT_FIELDS = {
         for d in (1, 2)
     },
     "ConditionedINR-mlp": lambda: film_siren(trunk=_default_trunk(1)),
+    "FieldWithFeatures": lambda: bf.with_features(
+        _default_inr(bf.AffineModulation, 3), bf.SphereFeatures(2)
+    ),
     **{f"HyperSIREN-{d}d": functools.partial(_default_hyper_siren, d) for d in (1, 2)},
     "HyperFourierFeatures": lambda: hyper_features(_default_mlp, 1, 32),
     **{

@@ -125,7 +125,7 @@ def test_the_public_names_are_those_of_the_package():
     assert sorted(bf.__all__) == sorted(set(bf.__all__))
     names = {n for n, v in vars(bf).items() if not n.startswith("_") and not inspect.ismodule(v)}
     assert names == set(bf.__all__)
-    for name in ("networks", "conditioners", "fields", "models", "tables"):
+    for name in ("networks", "conditioners", "features", "fields", "models", "tables"):
         folder = importlib.import_module(f"bayesfield.{name}")
         assert set(folder.__all__) <= set(bf.__all__)
     summary = bf.__doc__
@@ -166,6 +166,7 @@ ROOMS = [
     "prior_check",
     "networks",
     "conditioners",
+    "features",
     "fields",
     "models",
     "tables",
@@ -174,8 +175,9 @@ MAY_NOT = {
     "generators": {"priors", "prior_scales"},
     "networks": {"conditioners", "prior_check"},
     "conditioners": {"networks", "prior_check"},
-    "fields": {"prior_check"},
-    "models": {"networks", "prior_check"},
+    "features": {"conditioners", "prior_check"},
+    "fields": {"prior_check", "features"},
+    "models": {"networks", "features", "prior_check"},
 }
 ENGINES = {"blackjax", "optax", "numpyro.infer", "numpyro.optim", "numpyro.contrib", "arviz"}
 

@@ -123,8 +123,8 @@ def panel(
     """Return the program of many series: one field for all, a code for each.
 
     Codes are standard normal, so the prior of the field's generators is their scale. Seasons stand
-    in front of the field, `with_features(field, SeasonalHarmonics(...))`. `infer_codes` on a
-    posterior takes new series, with observations or without.
+    in front of the field: `with_features` of `SeasonalHarmonics` beside `Coordinates`.
+    `infer_codes` on a posterior takes new series, with observations or without.
 
     Args:
         field: A lifted field (`with_prior`), or a function `key -> field`. Its `cond_dim` is

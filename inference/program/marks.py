@@ -2,7 +2,7 @@
 
 from jax.extend.core import JaxprEqn
 
-from bayesfield.marks import expected_positive
+from bayesfield.marks import POSITIVE
 
 from .known import Known, Visit
 
@@ -18,9 +18,9 @@ def mark_check(call: str) -> Visit:
     """
 
     def check(eqn: JaxprEqn, known: list[Known | None]) -> None:
-        if eqn.params.get("name") != expected_positive.__name__ or known[0] is None:
+        given = known[0] if eqn.params.get("name") == POSITIVE else None
+        if given is None:
             return
-        (given,) = known
         outside = ~(given.value > 0)
         if outside.any():
             first = tuple(int(axis[0]) for axis in outside.nonzero())

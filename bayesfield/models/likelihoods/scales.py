@@ -8,14 +8,14 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, PRNGKeyArray
+from jaxtyping import Array, ArrayLike
 
 from bayesfield.checks import check_scale, check_size, described
 from bayesfield.fields import AbstractField
 from bayesfield.priors import check_positive_prior
 from bayesfield.random_field import random_field
 
-Scale = dist.Distribution | Array | AbstractField | Callable[[PRNGKeyArray], AbstractField]
+Scale = dist.Distribution | Array | AbstractField | Callable[..., Any]
 
 
 def check_noise_scale(call: str, scale: Any, num_tasks: int | None) -> Scale:
@@ -29,9 +29,7 @@ def check_noise_scale(call: str, scale: Any, num_tasks: int | None) -> Scale:
             )
     if isinstance(scale, dist.Distribution):
         return check_positive_prior(call, "scale", scale)
-    if callable(scale):
-        return scale
-    return check_scale(call, "scale", scale)
+    return scale if callable(scale) else check_scale(call, "scale", scale)
 
 
 def check_known(call: str, name: str, value: dist.Distribution | ArrayLike) -> Any:
