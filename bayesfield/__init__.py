@@ -9,7 +9,7 @@
   `SphereFeatures`, `Coordinates`, `ConcatenatedFeatures`; `with_features` (`FieldWithFeatures`,
   `NetworkWithFeatures`).
 - Priors: `with_prior`, `freeze`, `Prior`, `prior_scales`, `check_prior`.
-- Programs: `random_field`, `realise`, `regression`.
+- Programs: `random_field`, `realise`, `regression`; `panel` with `SpatialCodes`, `SeriesResidual`.
 - Likelihoods: `Gaussian`, `StudentT`, `MultivariateGaussian`, `Poisson`, `NegativeBinomial`,
   `ZeroInflatedPoisson`, `ZeroInflatedNegativeBinomial`, `Bernoulli`, `Ordinal`, `Beta`.
 - Tasks: `latent_codes`, `LatentCodes`, `GaussianProcessResidual`, `pad_tasks`.
@@ -60,14 +60,18 @@ from .models import (
     MultivariateGaussian,
     NegativeBinomial,
     Ordinal,
+    Panel,
     Poisson,
     Regression,
+    SeriesResidual,
+    SpatialCodes,
     StudentT,
     TaskRegression,
     ZeroInflatedNegativeBinomial,
     ZeroInflatedPoisson,
     latent_codes,
     pad_tasks,
+    panel,
     regression,
 )
 from .networks import (
@@ -127,6 +131,7 @@ __all__ = [
     "NegativeBinomial",
     "NetworkWithFeatures",
     "Ordinal",
+    "Panel",
     "Poisson",
     "Prior",
     "PriorCheck",
@@ -134,7 +139,9 @@ __all__ = [
     "RandomKitchenSinks",
     "Regression",
     "SeasonalHarmonics",
+    "SeriesResidual",
     "SirenDense",
+    "SpatialCodes",
     "SphereFeatures",
     "StudentT",
     "Table",
@@ -145,6 +152,7 @@ __all__ = [
     "freeze",
     "latent_codes",
     "pad_tasks",
+    "panel",
     "prior_scales",
     "random_field",
     "realise",

@@ -20,7 +20,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax.numpy as jnp
 import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
@@ -98,15 +97,13 @@ def make_model(year, key):
         key: Draws the field's first weights.
     """
     k1, k2 = jr.split(key)
-    trunk = bf.SIREN.init(5, 12, 1, depth=2, key=k1, first_omega=1.0, hidden_omega=1.0)
+    seasons = bf.SeasonalHarmonics(1, seasonality_periods=(year,), num_seasonal_harmonics=(2,))
+    features = bf.ConcatenatedFeatures((bf.Coordinates(1), seasons))
+    width = features.out_features
+    trunk = bf.SIREN.init(width, 12, 1, depth=2, key=k1, first_omega=1.0, hidden_omega=1.0)
     field = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=len(PLACE), key=k2)
-    around = bf.regression(bf.with_prior(field, where="all"), bf.Gaussian(dist.HalfNormal(0.5)))
-
-    def model(x, z, y=None):
-        angle = 2.0 * jnp.pi * x / year * jnp.array([1.0, 2.0])
-        return around(jnp.concatenate([x, jnp.cos(angle), jnp.sin(angle)], axis=-1), z, y)
-
-    return model
+    field = bf.with_prior(bf.with_features(field, features), where="all")
+    return bf.regression(field, bf.Gaussian(dist.HalfNormal(0.5)))
 
 
 def fit_and_predict(settings, train, new):

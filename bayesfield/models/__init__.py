@@ -16,9 +16,11 @@ from .likelihoods import (
     ZeroInflatedPoisson,
 )
 from .pad_tasks import pad_tasks
+from .panel import Panel, panel
 from .regression import Regression, regression
 from .residuals import GaussianProcessResidual
 from .task_regression import TaskRegression
+from .waves import SeriesResidual, SpatialCodes
 
 __all__ = [
     "AbstractLikelihood",
@@ -30,13 +32,17 @@ __all__ = [
     "MultivariateGaussian",
     "NegativeBinomial",
     "Ordinal",
+    "Panel",
     "Poisson",
     "Regression",
+    "SeriesResidual",
+    "SpatialCodes",
     "StudentT",
     "TaskRegression",
     "ZeroInflatedNegativeBinomial",
     "ZeroInflatedPoisson",
     "latent_codes",
     "pad_tasks",
+    "panel",
     "regression",
 ]

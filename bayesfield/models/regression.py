@@ -1,13 +1,11 @@
 """Regression on a field: the NumPyro program that one would write by hand."""
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from bayesfield.checks import described
@@ -16,11 +14,10 @@ from bayesfield.fields import AbstractField
 from bayesfield.random_field import random_field
 
 from .codes_settings import LatentCodes
-from .likelihoods.by_name import METHODS, check_likelihood, check_taken, with_named
+from .likelihoods.by_name import check_likelihood
+from .observed import PLATES, observe
 from .residuals import GaussianProcessResidual
 from .task_regression import TaskRegression
-
-PLATES = ("points", "tasks")
 
 
 class Regression(eqx.Module):
@@ -69,25 +66,8 @@ class Regression(eqx.Module):
             )
         known = {"scale": scale, "task": task} | covariates
         known = {name: value for name, value in known.items() if value is not None}
-        check_taken("regression", self.likelihood, [*known])
-        known |= {"x": x, "z": z} | _task(task, batch)
-        scatter, around = (with_named("regression", self.likelihood, m, known) for m in METHODS)
-        noise = around(values, scatter())
-        noise = noise.to_event(max(0, len(noise.batch_shape) - len(batch)))
-        if noise.batch_shape != batch:
-            raise ValueError(
-                f"`regression` expected a likelihood with one event for each of the points {batch};"
-                f" got {noise.batch_shape} of them from `{type(self.likelihood).__name__}.around`."
-            )
-        if y is not None and jnp.shape(y) != noise.shape():
-            raise ValueError(
-                f"`regression` expected `y` of the shape of the field's values, {noise.shape()}; "
-                f"got {jnp.shape(y)}."
-            )
-        with contextlib.ExitStack() as plates:
-            for i, size in enumerate(reversed(batch)):
-                plates.enter_context(numpyro.plate(PLATES[i], size, dim=-1 - i))
-            return jnp.asarray(numpyro.sample("y", noise, obs=y))
+        own = {"x": x, "z": z} | _task(task, batch)
+        return observe("regression", self.likelihood, values, batch, y, known, own)
 
 
 def regression(
