@@ -143,7 +143,8 @@ def _check_information(call: str, sites: Sites, points: tuple[str, ...]) -> None
         if site.family not in FAMILIES:
             raise ValueError(
                 f"`{call}` expected `{site.name}` to have a distribution whose Fisher information "
-                f"it knows, of {', '.join(FAMILIES)}; got {site.family}. Use NUTS or SVI."
+                f"it knows, of {', '.join(FAMILIES)}; got {site.family}. Use NUTS, or "
+                'SVI with the guide "normal".'
             )
         for parameter in FAMILIES[site.family].fixed:
             if depends.get(parameter):
@@ -153,5 +154,5 @@ def _check_information(call: str, sites: Sites, points: tuple[str, ...]) -> None
                     f"`{call}` expected the {parameter} of `{site.name}`, a {site.family}, to "
                     "depend on no site that is integrated over, since it knows no Fisher "
                     f"information for it; got one that depends on {listed(names)}. Name them in "
-                    f"`hyper`, `hyper={hyper!r}`, or use NUTS or SVI."
+                    f'`hyper`, `hyper={hyper!r}`, or use NUTS, or SVI with the guide "normal".'
                 )

@@ -131,5 +131,5 @@ def test_it_is_the_default_for_many_values_and_few_rows(model, rows, guide, hype
 
 def test_a_likelihood_without_information_is_refused_by_name():
     data = {"x": X, "y": Y}
-    with pytest.raises(ValueError, match=r"`SVI` has no Fisher information for `y`.*Gumbel"):
+    with pytest.raises(ValueError, match=r"`SVI` expected `y` to have a distribution.*Gumbel"):
         fit_posterior(gumbel, data, SVI("linearised"), key=KEY)
