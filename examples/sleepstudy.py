@@ -127,7 +127,7 @@ def main(settings):
     table = {"all subjects": effects(fit(settings, REACTION, keys[0]))}
     found = []
     for i in range(settings.folds):
-        out = np.arange(i, len(REACTION), settings.folds)
+        out = np.arange(i, len(REACTION), 6)
         posterior = fit(settings, np.delete(REACTION, out, axis=0), keys[i + 1])
         mean, sd = predict(posterior, REACTION[out])
         y = REACTION[out, 5:]
