@@ -148,7 +148,7 @@ def seconds(posterior, seed):
             begin = cpu()
             where = {"plate": "task", "key": jr.key(seed), "num_generators": number}
             infer_codes(many, data, **where)
-            print(f"{number or 'by default'} draws, {what}: {cpu() - begin:.1f} CPU seconds")
+            print(f"{number or '16 by default'} draws, {what}: {cpu() - begin:.1f} CPU seconds")
 
 
 if __name__ == "__main__":
