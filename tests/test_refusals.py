@@ -324,7 +324,7 @@ PRIORS = {
     "Prior, shape": (lambda: bf.Prior(dist.Normal(np.zeros(3), 1.0), (2,)), ValueError,
                      "leaf's sh"),
     "noise, normal": (lambda: bf.Gaussian(NORMAL), ValueError, "`scale` to be a prior f"),
-    "noise, class": (lambda: bf.Gaussian(dist.HalfNormal), TypeError, "`scale` to be a number.*the "
+    "noise, class": (lambda: bf.Gaussian(dist.HalfNormal), TypeError, "`scale` to be a prior.*the "
                      "class HalfNormal itself"),
     "noise, one bad": (lambda: bf.Gaussian(np.array([1.0, -1.0])), ValueError, "greater than zero"),
     "regression, likelihood": (lambda: bf.regression(LIFTED, bf.Gaussian), TypeError,
@@ -368,6 +368,115 @@ PRIORS = {
     "check_prior, class": (lambda: bf.check_prior(bf.SIREN, LINE, CONTEXTS, key=KEY),
                            TypeError, "the class SIREN itself"),
 }  # fmt: skip
+
+
+def programmed(program, **data):
+    """Return the call of a program's prior with one argument wrong."""
+    return lambda: sample_prior(program, data, key=KEY, num_samples=2)
+
+
+def coded(*args, **given):
+    """Return the call of `latent_codes` in a program."""
+    return lambda: numpyro.handlers.seed(lambda: bf.latent_codes(*args, **given), KEY)()
+
+
+SINGLE = bf.with_prior(film_siren(trunk=siren(d_out=1)))
+LENGTH, PLACES = dist.LogNormal(0.0, 0.5), jnp.zeros((2, 8))
+SERIES = bf.SeriesResidual(PLACES, LENGTH, dist.HalfNormal(0.5))
+SMOOTH = bf.GaussianProcessResidual(LENGTH, dist.HalfNormal(0.5))
+COUNTED = bf.regression(SINGLE, bf.Poisson())
+CODED = bf.regression(SINGLE, NOISE, codes=bf.LatentCodes(4))
+PANEL = bf.panel(SINGLE, NOISE, code_dim=4)
+OWNER, NUMBERS_OF_ROWS = np.array([0, 0, 1, 1, 2]), np.arange(5)
+AT = {"x": np.zeros((5, 2), np.float32), "z": np.zeros((5, 4), np.float32)}
+BY_SERIES = {"x": AT["x"], "task": OWNER, "num_tasks": 3, "y": np.zeros(5, np.float32)}
+BY_TASK = {"x": AT["x"], "y": np.zeros((3, 5), np.float32)}
+NEW_PARTS = {
+    "counts below zero": (programmed(COUNTED, **AT, y=-NUMBERS_OF_ROWS), ValueError,
+                          "support of its Poisson, the whole numbers from 0 up; got -1 in row 1"),
+    "half a count": (programmed(COUNTED, **AT, y=NUMBERS_OF_ROWS + 0.5), ValueError, "got 0.5 in"),
+    "exposure of zero": (programmed(COUNTED, **AT, exposure=np.zeros(5)), ValueError,
+                         "`exposure` to be greater than zero; got 0.0 in row 0"),
+    "exposure below zero": (programmed(COUNTED, **AT, exposure=-np.ones(5)), ValueError,
+                            "`exposure` to be greater than zero; got -1.0 in row 0"),
+    "exposure, rows": (programmed(COUNTED, **AT, exposure=np.ones(4)), ValueError,
+                       r"`Poisson` expected an exposure that broadcasts .*\(5,\); got \(4,\)"),
+    "exposure, name": (programmed(COUNTED, **AT, exposur=np.ones(5)), ValueError,
+                       r"expected no `exposur`: its likelihood, Poisson, takes \['exposure'\]"),
+    "yes, no and two": (programmed(bf.regression(SINGLE, bf.Bernoulli()), **AT, y=NUMBERS_OF_ROWS),
+                        ValueError, "support of its BernoulliLogits, 0 and 1; got 2 in row 2"),
+    "a share of one": (programmed(bf.regression(SINGLE, bf.Beta(3.0)), **AT, y=np.ones(5)),
+                       ValueError, "support of its BetaProportion.*got 1.0 in row 0"),
+    "noise, network": (lambda: bf.Gaussian(siren()), TypeError, "a field or a function.*got SIREN"),
+    "noise, plate": (lambda: bf.StudentT(1.0, 4.0, plate=3), ValueError, "`plate` to be a non-emp"),
+    "a gate of two": (lambda: bf.ZeroInflatedPoisson(2.0), ValueError, "between 0 and 1, or its"),
+    "concentration": (lambda: bf.NegativeBinomial(dist.LogNormal), TypeError, "LogNormal itself"),
+    "codes, number": (lambda: bf.regression(SINGLE, NOISE, codes=4), TypeError,
+                      "`codes` to be a `LatentCodes` or None; got int"),
+    "residual, series": (lambda: bf.regression(SINGLE, NOISE, residual=SERIES), TypeError,
+                         "`residual` to be a `GaussianProcessResidual` or None; got SeriesRes"),
+    "codes, name": (lambda: bf.LatentCodes(2, name=3), ValueError, "`name` to be a non-empty"),
+    "codes, LKJ": (lambda: bf.LatentCodes(2, names=("a", "b"), concentration=-1.0), ValueError,
+                   "`concentration` to be greater than zero; got -1"),
+    "codes, text": (lambda: bf.LatentCodes(2, names="ab"), TypeError, "a tuple of names.*a string"),
+    "seen, shares": (programmed(CODED, **BY_TASK, seen=np.full((3, 5), 0.5)), TypeError,
+                     "`seen` to hold True and False; got float32.*isnan"),
+    "codes, width": (programmed(bf.regression(SINGLE, NOISE, codes=bf.LatentCodes(3)), **BY_TASK),
+                     ValueError, "`regression` expected a field of cond_dim 3.*got cond_dim 4"),
+    "codes, flat y": (programmed(CODED, x=AT["x"], y=np.zeros(5)), ValueError,
+                      "`y` of shape .*a value for each task and point"),
+    "residual, kernel": (lambda: bf.GaussianProcessResidual(LENGTH, LENGTH, "mattern32"),
+                         ValueError, "Did you mean 'matern32'"),
+    "latent codes, no program": (lambda: bf.latent_codes("z", 3, 2), RuntimeError,
+                                 "`latent_codes` expected to be called in a NumPyro program"),
+    "latent codes, name": (coded(3, 3, 2), ValueError, "`name` to be a non-empty string"),
+    "latent codes, plate": (coded("z", 3, 2, plate=None), ValueError, "`plate` to be a non-empty"),
+    "latent codes, LKJ": (coded("z", 3, 2, names=("a", "b"), concentration=0.0), ValueError,
+                          "`latent_codes` expected `concentration` to be greater than zero"),
+    "latent codes, text": (coded("z", 3, 2, task=["a", "b"]), TypeError, "`task` to hold integers"),
+    "pad, text": (lambda: bf.pad_tasks(np.array(["a", "b"])), TypeError, "`task` to hold integers"),
+    "pad, seen": (lambda: bf.pad_tasks(OWNER, seen=OWNER), ValueError, "other names than 'seen'"),
+    "panel, network": (lambda: bf.panel(siren(), NOISE, code_dim=4), TypeError, "got SIREN. `Cond"),
+    "panel, conditioner": (lambda: bf.panel(BUILT.conditioners[0], NOISE, code_dim=4), TypeError,
+                           "a field or a function `key -> field`; got AffineModulation"),
+    "panel, prior": (lambda: bf.panel(NORMAL, NOISE, code_dim=4), TypeError, "got Normal"),
+    "panel, plate": (lambda: bf.panel(SINGLE, NOISE, code_dim=4, plate=3), ValueError,
+                     "`panel` expected `plate` to be a non-empty string"),
+    "panel, residual": (lambda: bf.panel(SINGLE, NOISE, code_dim=4, residual=SMOOTH), TypeError,
+                        "`residual` to be a `SeriesResidual` or None; got GaussianProcessRes"),
+    "panel, tasks": (programmed(PANEL, **BY_SERIES | {"num_tasks": 2}), IndexError,
+                     "`task` to index an axis of 2 entries.*got 2, in row 4"),
+    "panel, text": (programmed(PANEL, **BY_SERIES | {"task": [*"aabbc"]}), TypeError,
+                    "`task` to be an array of numbers; got text, 'a' first.*Number them"),
+    "panel, z": (programmed(PANEL, **BY_SERIES, z=AT["z"]), ValueError,
+                 "`panel` expected no `z`, as the field's cond_dim 4 leaves no room.*Leave it out"),
+    "panel, y": (programmed(PANEL, **BY_SERIES | {"y": np.zeros((5, 1))}), ValueError,
+                 r"`y` of the shape of the field's values, \(5,\); got \(5, 1\)"),
+    "spatial, width": (lambda: bf.SpatialCodes(2, LENGTH), ValueError,
+                       r"`SpatialCodes` expected `frequencies` of shape \(D, M\); got int"),
+    "series, width": (lambda: bf.SeriesResidual(2, LENGTH, LENGTH), ValueError,
+                      r"`SeriesResidual.init` draws them"),
+    "columns, one": (lambda: bf.Coordinates(2, columns=1), TypeError,
+                     "`columns` to be a tuple of integers; got int"),
+    "columns, twice": (lambda: bf.SphereFeatures(2, columns=(1, 1)), ValueError, "and each once"),
+    "column": (lambda: bf.SeasonalHarmonics(
+        1, seasonality_periods=(1.0,), num_seasonal_harmonics=(1,), column=1), ValueError,
+        "`SeasonalHarmonics` expected `column` to be below 1, its `in_features`; got 1"),
+    "periods, one": (lambda: bf.SeasonalHarmonics(
+        1, seasonality_periods=12.0, num_seasonal_harmonics=(1,)), TypeError,
+        "`seasonality_periods` to be a tuple of numbers; got float"),
+    "periods, text": (lambda: bf.SeasonalHarmonics(
+        1, seasonality_periods="Y", num_seasonal_harmonics=(1,)), TypeError, "numbers; got str"),
+    "harmonics, one": (lambda: bf.SeasonalHarmonics(
+        1, seasonality_periods=(12.0,), num_seasonal_harmonics=1), TypeError,
+        "`num_seasonal_harmonics` to be a tuple of integers; got int"),
+    "parts, one": (lambda: bf.ConcatenatedFeatures(bf.Coordinates(1)), TypeError,
+                   "`parts` to be a tuple of features; got Coordinates"),
+    "parts, none": (lambda: bf.ConcatenatedFeatures(()), ValueError, "to hold features; got none"),
+    "features, swapped": (lambda: bf.with_features(bf.Coordinates(2), SINGLE), TypeError,
+                          "`features` to be features.*got ConditionedINR"),
+}  # fmt: skip
+
 
 SECONDS = 1.7e9 + 10.0 * np.arange(60)
 MASKED = np.ma.masked_array(X, mask=X > 0.5)
@@ -494,7 +603,7 @@ FITS = {
 
 ENGINES = {
     "guide": (lambda: SVI(guide="norml"), ValueError, "`guide` to be one of .*got 'norml'"),
-    "guide, None": (lambda: SVI(guide=None), TypeError, "`guide` to be a name.*got NoneType"),
+    "guide, number": (lambda: SVI(guide=3), TypeError, "`guide` to be a name.*got int"),
     "trunks": (lambda: SVI(num_trunks=3), ValueError, "`num_trunks` to be at most"),
     "strategy": (lambda: SVI(init_strategy="median"), TypeError, "`init_strategy` to be a NumPyro"),
     "strategy, MAP": (lambda: EnsembleMAP(init_strategy=None), TypeError, "`init_strategy` to be"),
@@ -677,6 +786,7 @@ REFUSED = {
         for kind, rows in {
             "module": MODULES,
             "prior": PRIORS,
+            "new part": NEW_PARTS,
             "array": ARRAYS,
             "fit": FITS,
             "engine": ENGINES,

@@ -1,5 +1,8 @@
 """Features that pass columns on, and features side by side."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -8,17 +11,36 @@ from bayesfield.checks import check_size, described
 from bayesfield.networks import AbstractNetwork
 
 
-def check_columns(call: str, columns: tuple[int, ...] | None, in_features: int) -> tuple[int, ...]:
-    """Return which columns of a coordinate are read, from 0; all of them where None."""
+def check_tuple(call: str, name: str, given: Any, what: str) -> tuple[Any, ...]:
+    """Return several entries as a tuple; `what` says in an error what they are."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"`{call}` expected `{name}` to be a tuple of {what}; got {described(given)}. For one "
+            "alone a comma makes a tuple: `(a,)`."
+        )
+    return tuple(given)
+
+
+def check_column(call: str, name: str, column: Any, in_features: int) -> int:
+    """Return which column of a coordinate is read, from 0."""
     size = check_size(call, "in_features", in_features)
-    chosen = tuple(range(size)) if columns is None else tuple(columns)
-    for column in chosen:
-        if check_size(call, "columns", column, least=0) >= size:
-            raise ValueError(
-                f"`{call}` expected `columns` to be below {size}, its `in_features`; got {column}."
-            )
-    if not chosen:
-        raise ValueError(f"`{call}` expected `columns` to name a column; got none.")
+    if check_size(call, name, column, least=0) >= size:
+        raise ValueError(
+            f"`{call}` expected `{name}` to be below {size}, its `in_features`; got {column}."
+        )
+    return column
+
+
+def check_columns(call: str, columns: Any, in_features: int) -> tuple[int, ...]:
+    """Return which columns of a coordinate are read, from 0; all of them where None."""
+    if columns is None:
+        return tuple(range(check_size(call, "in_features", in_features)))
+    given = check_tuple(call, "columns", columns, "integers")
+    chosen = tuple(check_column(call, "columns", column, in_features) for column in given)
+    if not chosen or len({*chosen}) < len(chosen):
+        raise ValueError(
+            f"`{call}` expected `columns` to name a column, and each once; got {chosen or 'none'}."
+        )
     return chosen
 
 
@@ -31,7 +53,8 @@ class Coordinates(AbstractNetwork):
         out_features: How many columns.
 
     Raises:
-        ValueError: A column that is not there.
+        TypeError: `columns` is no tuple of integers.
+        ValueError: A column that is not there, or is named twice.
 
     Examples:
         >>> import bayesfield as bf, jax.numpy as jnp
@@ -62,7 +85,7 @@ class ConcatenatedFeatures(AbstractNetwork):
         out_features: The sum of those of the parts.
 
     Raises:
-        TypeError: A part is no network.
+        TypeError: A part is no network; `parts` is no tuple.
         ValueError: Parts with different `in_features`, or none.
 
     Examples:
@@ -85,7 +108,9 @@ class ConcatenatedFeatures(AbstractNetwork):
     def __init__(self, parts: tuple[AbstractNetwork, ...]):
         """Take the features to put side by side."""
         call = "ConcatenatedFeatures"
-        self.parts = tuple(parts)
+        self.parts = check_tuple(call, "parts", parts, "features")
+        if not self.parts:
+            raise ValueError(f"`{call}` expected `parts` to hold features; got none.")
         for part in self.parts:
             if not isinstance(part, AbstractNetwork):
                 raise TypeError(

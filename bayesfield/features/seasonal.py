@@ -9,7 +9,7 @@ from bayesfield.checks import check_positive, check_size
 from bayesfield.networks import AbstractNetwork
 from bayesfield.networks.sine import sine_cosine
 
-from .columns import check_columns
+from .columns import check_column, check_tuple
 
 
 class SeasonalHarmonics(AbstractNetwork):
@@ -32,8 +32,9 @@ class SeasonalHarmonics(AbstractNetwork):
         out_features: Twice the sum of the numbers of harmonics: all cosines, then all sines.
 
     Raises:
-        ValueError: A period or a number that is not positive; as many numbers as periods there
-            must be; a column that is not there.
+        TypeError: Periods or numbers that are no tuple.
+        ValueError: A period or a number that is not positive; other than one number for each
+            period; a column that is not there.
 
     Examples:
         >>> import bayesfield as bf, jax.numpy as jnp
@@ -63,7 +64,13 @@ class SeasonalHarmonics(AbstractNetwork):
     ):
         """Take the periods, in the units of the column, and how many harmonics each has."""
         call = "SeasonalHarmonics"
-        (self.column,) = check_columns(call, (column,), in_features)
+        self.column = check_column(call, "column", column, in_features)
+        seasonality_periods = check_tuple(
+            call, "seasonality_periods", seasonality_periods, "numbers"
+        )
+        num_seasonal_harmonics = check_tuple(
+            call, "num_seasonal_harmonics", num_seasonal_harmonics, "integers"
+        )
         periods = tuple(check_positive(call, "seasonality_periods", p) for p in seasonality_periods)
         number = tuple(
             check_size(call, "num_seasonal_harmonics", n) for n in num_seasonal_harmonics

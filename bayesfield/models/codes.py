@@ -9,13 +9,25 @@ have a mean and a covariance.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike
 
-from bayesfield.checks import check_flag, check_rows, check_size, check_texts, described
+from bayesfield.checks import (
+    check_flag,
+    check_positive,
+    check_rows,
+    check_size,
+    check_texts,
+    described,
+)
 from bayesfield.priors import check_positive_prior
+from bayesfield.private import in_program
+
+from .arguments import check_name
 
 
 class Population(NamedTuple):
@@ -74,7 +86,9 @@ def latent_codes(
 
     Raises:
         TypeError: `task` holds no integers; `covariates` is not floating point.
-        ValueError: A shape does not fit; `scale` is given and `names` is not.
+        ValueError: A shape does not fit; `scale` is given and `names` is not; a name that is
+            none.
+        RuntimeError: Called outside of a program.
 
     References:
         Lewandowski, Kurowicka, Joe, Generating random correlation matrices based on vines and
@@ -90,12 +104,20 @@ def latent_codes(
         ((4, 2), True)
     """
     call = "latent_codes"
+    check_name(call, "name", name)
+    check_name(call, "plate", plate)
+    if not in_program():
+        raise RuntimeError(
+            f"`{call}` expected to be called in a NumPyro program; got a call for {name!r} outside "
+            "of one. Call it in a model, and run the model by an inference engine or under "
+            "`numpyro.handlers.seed(model, key)`."
+        )
     num_tasks = check_size(call, "num_tasks", num_tasks)
     cond_dim = check_size(call, "cond_dim", cond_dim)
     centred = check_flag(call, "centred", centred)
     known = None if covariates is None else _known(call, covariates, num_tasks)
     rows = None if task is None else check_task(call, task)
-    check_names_of_codes(call, cond_dim, names, scale)
+    check_names_of_codes(call, cond_dim, names, scale, concentration)
     population = draw_population(name, cond_dim, names, scale, concentration)
     with numpyro.plate(plate, num_tasks, dim=-1):
         z = draw_codes(name, cond_dim, population, centred=centred)
@@ -104,9 +126,14 @@ def latent_codes(
 
 
 def check_names_of_codes(
-    call: str, cond_dim: int, names: Sequence[str] | None, scale: dist.Distribution | None
+    call: str,
+    cond_dim: int,
+    names: Sequence[str] | None,
+    scale: dist.Distribution | None,
+    concentration: float,
 ) -> None:
     """Refuse names that are not one for each entry of a code, and a scale of codes without any."""
+    check_positive(call, "concentration", concentration)
     if scale is not None:
         check_positive_prior(call, "scale", scale)
     if names is None and scale is not None:
@@ -158,12 +185,13 @@ def draw_codes(name: str, cond_dim: int, population: Population | None, *, centr
 
 def check_task(call: str, task: ArrayLike) -> Array:
     """Return the index of each row's task as an array of integers, `(rows,)`."""
-    rows = jnp.asarray(task)
-    if not jnp.issubdtype(rows.dtype, jnp.integer):
+    dtype = task.dtype if isinstance(task, jax.Array) else np.asarray(task).dtype
+    if not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(
             f"`{call}` expected `task` to hold integers, the index of each row's task; got "
-            f"{rows.dtype}. Number them: `np.unique(task, return_inverse=True)[1]`."
+            f"{dtype}. Number them: `np.unique(task, return_inverse=True)[1]`."
         )
+    rows = jnp.asarray(task)
     if rows.ndim != 1:
         raise ValueError(f"`{call}` expected `task` of shape (rows,); got {rows.shape}.")
     return rows

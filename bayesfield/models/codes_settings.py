@@ -5,6 +5,7 @@ import numpyro.distributions as dist
 
 from bayesfield.checks import check_flag, check_size
 
+from .arguments import check_name
 from .codes import Population, check_names_of_codes, draw_population
 
 
@@ -20,6 +21,11 @@ class LatentCodes(eqx.Module):
         concentration: Of the LKJ prior of named codes.
         integrate: Whether the codes are integrated out: exact where the field is linear in them
             and the noise is Gaussian, and refused where it is not.
+
+    Raises:
+        TypeError: A setting is of the wrong kind.
+        ValueError: `cond_dim` or `concentration` is not positive; names that are not K different
+            ones; a `scale` of codes without names.
 
     Examples:
         >>> import bayesfield as bf
@@ -41,7 +47,8 @@ class LatentCodes(eqx.Module):
         check_size(call, "cond_dim", self.cond_dim)
         check_flag(call, "centred", self.centred)
         check_flag(call, "integrate", self.integrate)
-        check_names_of_codes(call, self.cond_dim, self.names, self.scale)
+        check_name(call, "name", self.name)
+        check_names_of_codes(call, self.cond_dim, self.names, self.scale, self.concentration)
 
     def population(self) -> Population | None:
         """Draw the mean and the covariance of named codes; None where they are standard normal."""

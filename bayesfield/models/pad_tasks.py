@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike
 
-from bayesfield.checks import check_size, numeric
+from bayesfield.checks import check_size
 
 
 def pad_tasks(
@@ -26,7 +26,8 @@ def pad_tasks(
 
     Raises:
         TypeError: `task` holds no integers.
-        ValueError: A column has another number of rows; a task is out of range or longer than N.
+        ValueError: A column has another number of rows, or is called `seen`; a task is out of
+            range or longer than N.
 
     Examples:
         >>> import bayesfield as bf, numpy as np
@@ -35,7 +36,7 @@ def pad_tasks(
         ([[1.0, 0.0], [2.0, 3.0]], [[True, False], [True, True]])
     """
     call = "pad_tasks"
-    rows = numeric(call, "task", task)
+    rows = np.asarray(task)
     if rows.dtype.kind not in "iu" or rows.ndim != 1 or not rows.size:
         raise TypeError(
             f"`{call}` expected `task` to hold integers, one for each row; got {rows.dtype} of "
@@ -61,6 +62,11 @@ def pad_tasks(
     starts = np.cumsum(counts) - counts
     place = np.empty(rows.size, int)
     place[order] = np.arange(rows.size) - np.repeat(starts, counts)
+    if "seen" in columns:
+        raise ValueError(
+            f"`{call}` expected columns of other names than 'seen', which it returns itself; got "
+            "one. Give it another name."
+        )
     padded = {"seen": np.zeros((size, width), bool)}
     padded["seen"][rows, place] = True
     for name, column in columns.items():

@@ -9,10 +9,11 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from bayesfield.checks import check_rows, check_size, check_texts, described
+from bayesfield.checks import check_rows, check_size, described
 from bayesfield.fields import AbstractField
 from bayesfield.random_field import random_field
 
+from .arguments import check_field, check_name
 from .likelihoods.by_name import check_likelihood
 from .observed import observe
 from .waves import SeriesResidual, SpatialCodes
@@ -101,6 +102,12 @@ class Panel(eqx.Module):
             context = own
         else:
             width = cond_dim - self.code_dim
+            if width <= 0:
+                raise ValueError(
+                    f"`panel` expected no `z`, as the field's cond_dim {cond_dim} leaves no room "
+                    f"beside `code_dim` {self.code_dim}; got one of shape {jnp.shape(z)}. Leave "
+                    "it out, or make a field of a larger cond_dim."
+                )
             known = check_rows("panel", "z", z, width, "the field's cond_dim less `code_dim`")
             context = jnp.concatenate([own, known], -1)
         if context.shape[-1] != cond_dim:
@@ -136,8 +143,9 @@ def panel(
         plate: The name of the plate of series.
 
     Raises:
-        TypeError: `field` is no field, or `likelihood` is none.
-        ValueError: `code_dim` is below one.
+        TypeError: `field` is no field, `likelihood` is none, or `spatial` or `residual` is of
+            another kind.
+        ValueError: `code_dim` is below one; `plate` is no name.
 
     Examples:
         >>> import bayesfield as bf, jax, numpyro.distributions as dist
@@ -155,11 +163,8 @@ def panel(
     """
     call = "panel"
     check_likelihood(call, likelihood)
-    check_texts(call, "plate", (plate,))
-    if not callable(field) or isinstance(field, type):
-        raise TypeError(
-            f"`{call}` expected a field or a function `key -> field`; got {described(field)}."
-        )
+    check_name(call, "plate", plate)
+    check_field(call, field)
     for name, value, kind in (
         ("spatial", spatial, SpatialCodes),
         ("residual", residual, SeriesResidual),

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from bayesfield.checks import described
-from bayesfield.conditioners import AbstractConditioner
 from bayesfield.fields import AbstractField
 from bayesfield.random_field import random_field
 
+from .arguments import check_field
 from .codes_settings import LatentCodes
 from .likelihoods.by_name import check_likelihood
 from .observed import PLATES, observe
@@ -89,19 +89,32 @@ def regression(
         residual: A smooth part of each task that no code explains.
 
     Raises:
-        TypeError: `field` is no field, or `likelihood` has not the two methods.
+        TypeError: `field` is no field, `likelihood` has not the two methods, or `codes` or
+            `residual` is of another kind.
 
     Examples:
-        >>> import bayesfield as bf, numpyro.distributions as dist
-        >>> model = bf.regression(make_field, bf.Gaussian(dist.HalfNormal(0.5)))  # doctest: +SKIP
+        >>> import bayesfield as bf, jax, numpyro.distributions as dist
+        >>> def make_field(key):
+        ...     k1, k2 = jax.random.split(key)
+        ...     trunk = bf.SIREN.init(1, 16, 1, depth=2, key=k1)
+        ...     field = bf.ConditionedINR.init(
+        ...         trunk, conditioner_cls=bf.FiLM, cond_dim=2, key=k2)
+        ...     return bf.with_prior(field)
+        >>> model = bf.regression(make_field, bf.Gaussian(dist.HalfNormal(0.5)))
+        >>> tasks = bf.regression(  # a code of two numbers for each task
+        ...     make_field, bf.Gaussian(dist.HalfNormal(0.5)), codes=bf.LatentCodes(2))
     """
     check_likelihood("regression", likelihood)
-    network = hasattr(field, "in_features") and not hasattr(field, "cond_dim")
-    if not callable(field) or network or isinstance(field, type | AbstractConditioner):
-        raise TypeError(
-            "`regression` expected a field or a function `key -> field`; got "
-            f"{described(field)}. `ConditionedINR.init(...)` makes a field of a network."
-        )
+    check_field("regression", field)
+    for name, part, kind in (
+        ("codes", codes, LatentCodes),
+        ("residual", residual, GaussianProcessResidual),
+    ):
+        if part is not None and not isinstance(part, kind):
+            raise TypeError(
+                f"`regression` expected `{name}` to be a `{kind.__name__}` or None; got "
+                f"{described(part)}."
+            )
     plain = Regression(field, likelihood)
     if codes is None and residual is None:
         return plain

@@ -51,3 +51,12 @@ def check_tasks(call: str, given: Mapping[str, Any], num_points: Mapping[str, in
                 f"{shape[0]}."
             )
     return tasks
+
+
+def check_seen(call: str, seen: ArrayLike | None) -> None:
+    """Refuse anything but True and False for which points count."""
+    if seen is not None and not jnp.issubdtype(jnp.result_type(seen), jnp.bool_):
+        raise TypeError(
+            f"`{call}` expected `seen` to hold True and False; got {jnp.result_type(seen)}. "
+            "`pad_tasks` returns it, and `~np.isnan(y)` makes it of gaps."
+        )

@@ -20,7 +20,7 @@ from .joint import Design, codes_given, given, joint
 from .likelihoods.by_name import with_named
 from .linear_codes import check_linear, linear_in_codes
 from .residuals import GaussianProcessResidual
-from .task_arguments import check_tasks, points_of_tasks, rows_of_tasks
+from .task_arguments import check_seen, check_tasks, points_of_tasks, rows_of_tasks
 
 CALL = "regression"
 
@@ -71,6 +71,7 @@ class TaskRegression(eqx.Module):
             `y`, or `y_new` with `x_new`, observed or drawn.
 
         Raises:
+            TypeError: `seen` holds something else than True and False.
             ValueError: Shapes do not fit; the field has several outputs, another `cond_dim`, or is
                 not linear in codes that are to be integrated out; the likelihood is not Gaussian.
         """
@@ -82,6 +83,7 @@ class TaskRegression(eqx.Module):
             sizes["y_new"] = others.shape[1]
         named = {"x": x, "z": z, "y": y, "seen": seen, "x_new": others, "y_new": y_new}
         tasks = check_tasks(CALL, named, sizes)
+        check_seen(CALL, seen)
         if self.residual is None and self._integrated is None:
             if others is not None:
                 raise ValueError(
@@ -99,6 +101,7 @@ class TaskRegression(eqx.Module):
         self, x: Array, z: Array | None, y: Any, seen: Any, scale: Any, tasks: int
     ) -> Array:
         """Run the plain program on codes that are sampled."""
+        self._check_width(self.plain.field, z)
         context = self._context(z, self._population(), tasks)
         x = jnp.broadcast_to(x, (tasks, *x.shape[1:]))
         with _Seen(seen):
@@ -139,7 +142,7 @@ class TaskRegression(eqx.Module):
             return Design(loc, factor, self._sd(loc, scatter, known))
 
         at = design(x)
-        seen = jnp.ones((1, x.shape[1]), bool) if seen is None else jnp.asarray(seen, bool)
+        seen = jnp.ones((1, x.shape[1]), bool) if seen is None else jnp.asarray(seen)
         here = joint(at, x, covariance, seen)
         with numpyro.plate("tasks", tasks, dim=-1):
             drawn = numpyro.sample("y", here, obs=y)
@@ -184,16 +187,23 @@ class TaskRegression(eqx.Module):
             )
         return jnp.asarray(noise.scale)
 
+    def _check_width(self, field: Any, z: Array | None) -> None:
+        """Refuse a field whose contexts are of another width; a function is not looked into."""
+        wanted = (0 if z is None else z.shape[-1]) + (0 if not self.codes else self.codes.cond_dim)
+        if getattr(field, "cond_dim", wanted) != wanted:
+            raise ValueError(
+                f"`{CALL}` expected a field of cond_dim {wanted}, the width of the codes and of "
+                f"`z` together; got cond_dim {field.cond_dim}."
+            )
+
     def _check(self, field: AbstractField, z: Array | None) -> None:
         """Refuse a field that does not fit the codes."""
-        width = 0 if z is None else z.shape[-1]
-        wanted = width + (0 if self.codes is None else self.codes.cond_dim)
-        if field.out_features != 1 or field.cond_dim != wanted:
+        if field.out_features != 1:
             raise ValueError(
-                f"`{CALL}` expected a field of one output with cond_dim {wanted}, the width of the "
-                f"codes and of `z` together; got {field.out_features} outputs and cond_dim "
-                f"{field.cond_dim}."
+                f"`{CALL}` expected a field of one output where codes or a residual are integrated "
+                f"out; got {field.out_features} outputs."
             )
+        self._check_width(field, z)
         if self._integrated is not None:
             check_linear(CALL, field, self._integrated.cond_dim)
 
@@ -207,4 +217,4 @@ class _Seen(Messenger):
 
     def process_message(self, msg: dict) -> None:
         if self.seen is not None and msg["type"] == "sample" and msg["name"] == "y":
-            msg["fn"] = msg["fn"].mask(jnp.asarray(self.seen, bool))
+            msg["fn"] = msg["fn"].mask(jnp.asarray(self.seen))

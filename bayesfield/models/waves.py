@@ -1,5 +1,7 @@
 """Smooth functions of a location or of time as sums of random waves, at sites of a program."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from bayesfield.checks import check_key, check_rows, check_size
+from bayesfield.checks import check_key, check_rows, check_size, described
 from bayesfield.priors import check_positive_prior
 
 
@@ -33,6 +35,10 @@ class SpatialCodes(eqx.Module):
         frequencies: Standard normal, `(D, M)`.
         lengthscale: The prior of $\ell$, in the units of the location.
 
+    Raises:
+        TypeError: `lengthscale` is no distribution.
+        ValueError: It is not for one positive number; frequencies of another shape.
+
     Examples:
         >>> import bayesfield as bf, jax, numpyro.distributions as dist
         >>> bf.SpatialCodes.init(
@@ -45,6 +51,10 @@ class SpatialCodes(eqx.Module):
 
     frequencies: Array
     lengthscale: dist.Distribution
+
+    def __check_init__(self) -> None:
+        """Check the frequencies, for which a width is easily taken."""
+        _check_frequencies("SpatialCodes", self.frequencies)
 
     @classmethod
     def init(
@@ -94,11 +104,17 @@ class SeriesResidual(eqx.Module):
         lengthscale: The prior of $\ell$, in the units of `x`.
         scale: The prior of $\tau$, in the units of the field's values.
 
+    Raises:
+        TypeError: A prior is no distribution.
+        ValueError: A prior is not for one positive number; frequencies of another shape.
+
     Examples:
         >>> import bayesfield as bf, jax, numpyro.distributions as dist
         >>> residual = bf.SeriesResidual.init(
         ...     1, lengthscale=dist.LogNormal(-1.0, 0.5), scale=dist.HalfNormal(0.5),
         ...     key=jax.random.key(0))
+        >>> residual.frequencies.shape
+        (1, 32)
 
     References:
         Rahimi, Recht, Random features for large-scale kernel machines, NeurIPS 2007.
@@ -107,6 +123,10 @@ class SeriesResidual(eqx.Module):
     frequencies: Array
     lengthscale: dist.Distribution
     scale: dist.Distribution
+
+    def __check_init__(self) -> None:
+        """Check the frequencies, for which a width is easily taken."""
+        _check_frequencies("SeriesResidual", self.frequencies)
 
     @classmethod
     def init(
@@ -149,3 +169,11 @@ def _frequencies(call: str, in_features: int, num_features: int, key: PRNGKeyArr
     size = check_size(call, "in_features", in_features)
     number = check_size(call, "num_features", num_features)
     return jax.random.normal(check_key(call, key), (size, number))
+
+
+def _check_frequencies(call: str, frequencies: Any) -> None:
+    if len(getattr(frequencies, "shape", ())) != 2:
+        raise ValueError(
+            f"`{call}` expected `frequencies` of shape (D, M); got {described(frequencies)}. "
+            f"`{call}.init` draws them."
+        )

@@ -1,6 +1,6 @@
 """Predictions as columns: mean, sd and quantiles of each row, in the units of the outcome."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,11 @@ def bands(
         size: How many rows the frame has.
         quantiles: Between 0 and 1.
     """
+    if isinstance(quantiles, str) or not isinstance(quantiles, Iterable):
+        raise TypeError(
+            f"`{call}` expected `quantiles` to be a tuple of numbers, (0.05, 0.95) say; got "
+            f"{described(quantiles)}."
+        )
     quantiles = [check_number(call, "quantiles", q, least=0, below=1) for q in quantiles]
     draws = _rows(call, prediction, site, len(outcomes), size)
     mean = draws.mean(0)

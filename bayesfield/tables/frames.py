@@ -27,6 +27,11 @@ class Frame:
                 f"`{call}` expected `frame` to be an eager frame (pandas, polars, pyarrow) or an "
                 f"xarray Dataset or DataArray; got {described(native)}.{lazy}"
             ) from None
+        except nw.exceptions.DuplicateError:
+            raise ValueError(
+                f"`{call}` expected `frame` to have columns of different names; got one twice. "
+                "Rename it, or leave it out."
+            ) from None
         index = nw.maybe_get_index(self.frame)
         if index is not None and index.has_duplicates:
             twice = index[index.duplicated()].tolist()[0]
@@ -123,7 +128,8 @@ def opened(call: str, native: Any, names: Iterable[str]) -> Frame | Grid:
 def check_held(call: str, name: str, names: list[str]) -> None:
     """Refuse a name that the frame does not have."""
     if name not in names:
+        held = listed(names, 8) or "none"
         raise ValueError(
-            f"`{call}` expected `frame` to have a column {name!r}; got {listed(names, 8)}."
+            f"`{call}` expected `frame` to have a column {name!r}; got {held}."
             f"{close_match(name, names)}"
         )

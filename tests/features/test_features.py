@@ -98,7 +98,10 @@ def test_features_of_random_kitchen_sinks_may_be_any():
 BAD = {
     "a column too many": (lambda: bf.SphereFeatures(1), r"`columns` to be below 1.*got 1"),
     "one column": (lambda: bf.SphereFeatures(2, columns=(0,)), r"`columns` to be two, latitude"),
-    "no columns": (lambda: bf.Coordinates(2, columns=()), r"`columns` to name a column; got none"),
+    "no columns": (
+        lambda: bf.Coordinates(2, columns=()),
+        r"a column, and each once; got none",
+    ),
     "a period of zero": (
         lambda: bf.SeasonalHarmonics(1, seasonality_periods=(0.0,), num_seasonal_harmonics=(1,)),
         r"`seasonality_periods` to be greater than zero; got 0.0",

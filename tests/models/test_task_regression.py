@@ -174,7 +174,7 @@ BAD = {
     ),
     "another width": (
         run(program(linear(K + P))),
-        r"cond_dim 2, the width of the codes and of `z` together; got 1 outputs and cond_dim 3",
+        r"cond_dim 2, the width of the codes and of `z` together; got cond_dim 3",
     ),
     "gaps of another shape": (
         run(y=Y, seen=SEEN[:, 1:]),
@@ -188,7 +188,7 @@ BAD = {
     ),
     "a residual without contexts": (
         run(bf.regression(linear(), NOISE, residual=RESIDUAL)),
-        r"cond_dim 0, the width of the codes and of `z` together; got 1 outputs and cond_dim 2",
+        r"cond_dim 0, the width of the codes and of `z` together; got cond_dim 2",
     ),
     "coordinates of no tasks": (run(x=X[0, :, 0]), r"`x` of shape \(points, D\) or \(tasks, po"),
     "covariates of no tasks": (run(z=Z[:, 0]), r"`z` of shape \(tasks, P\), one row a task"),

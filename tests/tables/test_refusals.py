@@ -49,6 +49,21 @@ MAKING = {
         ValueError,
         "to have a column 'hight'; got day, station, .*Did you mean 'height'?",
     ),
+    "no columns at all": (
+        lambda: bf.Table.of(pd.DataFrame(), **ROLES),
+        ValueError,
+        "to have a column 'temperature'; got none",
+    ),
+    "no rows at all": (
+        lambda: bf.Table.of(frame()[:0], **ROLES),
+        ValueError,
+        "with an outcome; got none in 0 rows",
+    ),
+    "a column twice": (
+        lambda: bf.Table.of(frame().set_axis([*"abbcde"], axis=1), x="a", y="b"),
+        ValueError,
+        "to have columns of different names; got one twice",
+    ),
     "no variable": (
         lambda: bf.Table.of(xr.Dataset({"day": ("day", [1.0])}), **ROLES),
         ValueError,
@@ -190,6 +205,15 @@ USING = {
         r"the 3 rows of `frame`.*got 'y' of shape \(4, 1\).*table.inputs",
     ),
     "quantile": (lambda: TABLE.frame(PREDICTION, frame(), quantiles=(5,)), "`quantiles` to be"),
+    "a quantile alone": (
+        lambda: TABLE.frame(PREDICTION, frame(), quantiles=0.5),
+        "`quantiles` to be a tuple of numbers.*got float",
+    ),
+    "text as quantiles": (
+        lambda: TABLE.frame(PREDICTION, frame(), quantiles="90"),
+        "`quantiles` to be a tuple of numbers.*got str",
+    ),
+    "a length in text": (lambda: TABLE.length("height", "3"), "`length` to be a number; got"),
     "taken": (
         lambda: TABLE.frame(PREDICTION, TABLE.frame(PREDICTION, frame())),
         r"no columns of the result's names; got \['temperature_mean'",

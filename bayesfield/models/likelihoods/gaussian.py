@@ -29,7 +29,7 @@ class Gaussian(AbstractLikelihood):
         plate: The name of the plate in which there is a `sigma` for each task.
 
     Raises:
-        TypeError: `num_tasks` with a scale that has no prior.
+        TypeError: `num_tasks` with a scale that has no prior; a scale that is none of these.
         ValueError: A known scale that is not positive; a prior that is not for one positive number.
 
     Examples:
@@ -57,7 +57,7 @@ class Gaussian(AbstractLikelihood):
         plate: str = "task",
     ):
         """Take the prior, the known value or the field of the sd."""
-        self.scale = check_noise_scale("Gaussian", scale, num_tasks)
+        self.scale = check_noise_scale("Gaussian", scale, num_tasks, plate)
         self.num_tasks, self.plate = num_tasks, plate
 
     def scatter(

@@ -15,11 +15,14 @@ from bayesfield.fields import AbstractField
 from bayesfield.priors import check_positive_prior
 from bayesfield.random_field import random_field
 
+from ..arguments import check_name, may_be_field
+
 Scale = dist.Distribution | Array | AbstractField | Callable[..., Any]
 
 
-def check_noise_scale(call: str, scale: Any, num_tasks: int | None) -> Scale:
+def check_noise_scale(call: str, scale: Any, num_tasks: int | None, plate: str) -> Scale:
     """Return what a scale may be: a prior, known values, or a field."""
+    check_name(call, "plate", plate)
     if num_tasks is not None:
         check_size(call, "num_tasks", num_tasks)
         if not isinstance(scale, dist.Distribution):
@@ -29,7 +32,14 @@ def check_noise_scale(call: str, scale: Any, num_tasks: int | None) -> Scale:
             )
     if isinstance(scale, dist.Distribution):
         return check_positive_prior(call, "scale", scale)
-    return scale if callable(scale) else check_scale(call, "scale", scale)
+    if may_be_field(scale):
+        return scale
+    if callable(scale):
+        raise TypeError(
+            f"`{call}` expected `scale` to be a prior, a known value, a field or a function "
+            f"`key -> field`; got {described(scale)}."
+        )
+    return check_scale(call, "scale", scale)
 
 
 def check_known(call: str, name: str, value: dist.Distribution | ArrayLike) -> Any:

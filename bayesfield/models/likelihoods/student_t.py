@@ -48,7 +48,7 @@ class StudentT(AbstractLikelihood):
         plate: As `Gaussian` has it.
 
     Raises:
-        TypeError: `num_tasks` with a scale that has no prior.
+        TypeError: `num_tasks` with a scale that has no prior; a scale that is none of these.
         ValueError: A known value that is not positive; a prior that is not for one positive number.
 
     Examples:
@@ -77,7 +77,7 @@ class StudentT(AbstractLikelihood):
         plate: str = "task",
     ):
         """Take the scale as `Gaussian` does, and the prior or the value of `df`."""
-        self.scale = check_noise_scale("StudentT", scale, num_tasks)
+        self.scale = check_noise_scale("StudentT", scale, num_tasks, plate)
         self.df = check_known("StudentT", "df", df)
         self.num_tasks, self.plate = num_tasks, plate
 

@@ -25,20 +25,33 @@ CASES = {
     "too few names": ({"names": [0, 1]}, ValueError, "each of the 3 members of `group`; got 2"),
     "a name twice": ({"names": ["a", "b", "a"]}, ValueError, "each name once.*'a' twice"),
     "a string": ({"names": "abc"}, TypeError, "a list of names"),
+    "a plate of None": ({"plate": None}, TypeError, "`plate` to be one of .*got NoneType"),
+    "a number of names": ({"names": 3}, TypeError, "`names` to be a list of names; got int"),
+    "a known name twice": ({"names": [0, 1, 2], "known": [*"aabc"]}, ValueError, "got 'a' twice"),
+    "no samples": ({"num_samples": 0}, ValueError, "`num_samples` to be at least 1"),
+    "text": ({"num_starts": "8"}, TypeError, "`num_starts` to be an integer"),
+    "a frame": ({"data": [NEW]}, TypeError, "`data` to map the model's argument names"),
+    "a gap": ({"data": NEW | {"y": np.full(5, np.nan)}}, ValueError, "`y` to be finite.*5 values"),
+    "no posterior": ({"posterior": None}, TypeError, "`posterior` to be what `fit_posterior`"),
     "known": ({"names": [0, 1, 2], "known": ["a"]}, ValueError, "each of the 4 members"),
     "new": ({"new": "ask"}, ValueError, "`new` to be one of"),
     "starts": ({"starts": "modes"}, ValueError, "`starts` to be one of"),
     "one start": ({"num_starts": 1}, ValueError, "at least 2"),
     "flag": ({"population": 1}, TypeError, "True or False"),
-    "data": ({"data": {"rows": 3}}, TypeError, "does not take"),
+    "data": (
+        {"data": {"rows": 3}},
+        TypeError,
+        r"that `intercepts` takes.*got \['rows'\]",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_is_refused(case, unchecked):
     given, kind, match = CASES[case]
+    arguments = {"posterior": fitted_intercepts(), "data": NEW, "plate": "group", "key": KEY}
     with pytest.raises(kind, match=match):
-        infer_codes(fitted_intercepts(), **({"data": NEW, "plate": "group", "key": KEY} | given))
+        infer_codes(**(arguments | given))
 
 
 def pairs(first, second, num_groups, y=None):
