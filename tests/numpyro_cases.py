@@ -193,7 +193,9 @@ def named_like_ours(rng_key, key, init_params, y=None):
 def stacked(x, y=None):
     s = numpyro.sample("s", dist.Normal(0, 1))
     with numpyro.plate_stack("p", [3, 4]):
-        numpyro.sample("y", dist.Normal(s * x.reshape(3, 4), 1.0), obs=y.reshape(3, 4))
+        numpyro.sample(
+            "y", dist.Normal(s * x.reshape(3, 4), 1.0), obs=None if y is None else y.reshape(3, 4)
+        )
 
 
 def two_sizes(x, y=None):
@@ -239,7 +241,9 @@ def branches(x, y=None):
 
 def decay(x, y=None):
     k = numpyro.sample("k", dist.LogNormal(0, 0.5))
-    path = odeint(lambda v, t, k: -k * v, jnp.asarray(1.0), jnp.linspace(0.0, 1.0, N), k)
+    times = jnp.linspace(0.0, 1.0, N)
+    # the default tolerance is below what float32 resolves, and its steps may never end
+    path = odeint(lambda v, t, k: -k * v, jnp.asarray(1.0), times, k, rtol=1e-5, atol=1e-5)
     with numpyro.plate("rows", N):
         numpyro.sample("y", dist.Normal(path, 0.3), obs=y)
 
@@ -375,7 +379,7 @@ PROGRAMS = {
     "names like ours": (named_like_ours, {"rng_key": 0.1, "key": 1.0, "init_params": 0.5, "y": Y}),
     "scan": (level, DATA),
     "cond": (branches, DATA),
-    "odeint": (decay, DATA),
+    "odeint": (decay, DATA | {"y": np.exp(-np.linspace(0.0, 1.0, N))}),
     "prng_key": (dropout, DATA),
     "eqx_module": (learnt_net, DATA),
     "random_eqx_module": (random_net, DATA),

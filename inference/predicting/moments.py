@@ -16,6 +16,7 @@ CENSORED = (
     dist.RightCensoredDistribution,
     dist.IntervalCensoredDistribution,
 )
+HEAVY = (dist.Cauchy, dist.HalfCauchy)  # have no mean, nor has a mixture with one of them
 # Monotone transforms of single numbers: they map the median to the median.
 MONOTONE = (
     transforms.AffineTransform,
@@ -56,10 +57,19 @@ def mean(fn: Any, like: Any = None) -> Array | None:
     base, like = innermost(fn), fn if like is None else like
     if isinstance(base, CENSORED):
         return mean(base.base_dist, like)
+    if any(isinstance(innermost(part), HEAVY) for part in _components(base)):
+        return None
     found = _asked(lambda: base.mean, like)
     if found is None and _is_made_by(base, _is_affine):
         found = _transformed(base, mean(base.base_dist, like))
     return found
+
+
+def _components(base: Any) -> list[Any]:
+    """Return what a mixture is made of; nothing for any other distribution."""
+    if isinstance(base, dist.MixtureGeneral):
+        return base.component_distributions
+    return [base.component_distribution] if isinstance(base, dist.MixtureSameFamily) else []
 
 
 def knows_mean(fn: Any) -> bool:

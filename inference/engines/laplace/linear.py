@@ -89,6 +89,18 @@ class _Linear(eqx.Module):
             return self.model(*args, **kwargs)
 
 
+def _again(model: Any) -> Any:
+    """Return a program that may run inside a run of itself.
+
+    NumPyro's handlers keep what a run has met, so those around a program are copied.
+    """
+    if not isinstance(model, Messenger):
+        return model
+    copied = copy.copy(model)
+    copied.fn = _again(model.fn)
+    return copied
+
+
 class _Expansion(Messenger):
     """Replaces the distributions that a run of the program meets by linearised ones."""
 
@@ -137,7 +149,7 @@ class _Expansion(Messenger):
 
         def run(point: Values) -> dict[str, dict]:
             placed = {name: self.transforms[name](value) for name, value in point.items()}
-            seeded = handlers.seed(self.linear.model, jax.random.key(0))
+            seeded = handlers.seed(_again(self.linear.model), jax.random.key(0))
             model = handlers.substitute(seeded, substitute_fn=later)
             model = handlers.substitute(model, data=self.values | placed)
             with alone():

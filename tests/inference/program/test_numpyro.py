@@ -111,7 +111,9 @@ ENGINES_OF = [(name, engine) for name in CASES for engine in ("SVI", "Laplace")]
 ENGINES_OF += [(name, "NUTS") for name in HAS_PARAMS]
 
 
+# Where a flat prior leaves the posterior improper, a start of Laplace may run away, and says so.
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Start . of 4 became non-finite")
 @pytest.mark.parametrize(("name", "engine"), ENGINES_OF)
 def test_every_engine_fits_it_or_refuses_it_in_a_sentence(name, engine):
     model, data = CASES[name]()
@@ -131,9 +133,18 @@ def test_every_engine_fits_it_or_refuses_it_in_a_sentence(name, engine):
     use(posterior, data, name)
 
 
-# NumPyro's MCMC leaves params as they start.
+# NumPyro's MCMC leaves params as they start, refuses a plate of two sizes, and has no draws to
+# compare with of values without a proper posterior; in its warm-up an explicit solver meets rates
+# so large that its steps hardly end.
+NO_REFERENCE = (
+    *HAS_PARAMS, "plate, two sizes", "odeint",
+    "prior ImproperUniform", "prior ImproperUniform-positive",
+)  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in CASES if name not in HAS_PARAMS])
+@pytest.mark.filterwarnings("ignore:Continuous inference poorly handles circular")  # NumPyro's own
+@pytest.mark.parametrize("name", [name for name in CASES if name not in NO_REFERENCE])
 def test_nuts_draws_what_numpyros_nuts_draws(name):
     model, data = CASES[name]()
     _, _, sites = bind(model, data)
@@ -150,4 +161,7 @@ def test_nuts_draws_what_numpyros_nuts_draws(name):
         one = np.tanh(np.asarray(theirs[site.name], float))
         two = np.tanh(ours[site.name].reshape(-1, *site.shape).astype(float))
         error = np.hypot(one.std(0), two.std(0)) / np.sqrt(100)
-        assert (np.abs(one.mean(0) - two.mean(0)) <= 4 * error + 1e-3).all(), site.name
+        near = np.abs(one.mean(0) - two.mean(0)) <= 4 * error + 1e-3
+        if site.name == "z_unobserved":  # NumPyro gives no density to those that were observed
+            near = near[~data["seen"]]
+        assert near.all(), site.name
