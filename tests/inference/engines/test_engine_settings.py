@@ -33,6 +33,7 @@ WRONG = {
     "num_members": [0, True],
     "num_starts": [0],
     "num_updates": [0],
+    "points": ["weight", (1,)],
     "num_chains": [0],
     "num_warmup": [0],
     "batch_size": [0, "all"],

@@ -61,5 +61,5 @@ def test_points_that_do_not_fit_the_program_are_refused(case):
 def test_points_are_for_the_guides_that_have_a_name():
     from numpyro.infer.autoguide import AutoNormal
 
-    with pytest.raises(ValueError, match=r"`points` with a guide of .*; got a guide of NumPyro's"):
+    with pytest.raises(ValueError, match=r"`points` with a guide of .*; got the class AutoNormal"):
         SVI(points=("loc",), guide=AutoNormal)
