@@ -90,8 +90,8 @@ def main(settings):
         new = posterior.predict({"x": grid, "z": at}, key=jr.key(2))
         truth = np.sin((3.0 + 1.5 * depth) * grid[:, 0])
         for name, colour, label in (
-            ("y", "#c6dbec", "90 %, observation"),
-            ("y_mean", "#5b9bc4", "90 %, function"),
+            ("y", "#c6dbec", "90 % band, observations"),
+            ("y_mean", "#5b9bc4", "90 % band, wave"),
         ):
             low, high = new[name].quantile((0.05, 0.95), ("chain", "draw")).values
             axis.fill_between(grid[:, 0], low, high, color=colour, lw=0, label=label)
@@ -99,7 +99,8 @@ def main(settings):
         axis.plot(grid[:, 0], truth, color="black", lw=1.2, label="truth")
         own = np.isclose(z[:, 0], depth, atol=0.06)
         axis.scatter(x[own, 0], y[own], s=14, color="#d1603d", lw=0, zorder=3, label="data")
-        axis.set(title=f"depth {depth:+.0f}", xlabel="along the coast", xlim=(-1, 1))
+        axis.set(title=f"depth {depth:.0f}", xlabel="along the coast", xlim=(-1, 1))
+        axis.set_xticks((-1.0, -0.5, 0.0, 0.5, 1.0), ("-1", "-0.5", "0", "0.5", "1"))
     axes[0].set_ylabel("wave")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)

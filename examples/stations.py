@@ -160,11 +160,24 @@ def draw(path, panels):
         low, high = bands["temperature_q5"], bands["temperature_q95"]
         axis.fill_between(bands["date"], low, high, color="#c6dbec", lw=0, label="90 % band")
         axis.plot(bands["date"], bands["temperature_mean"], color="#1f6f9f", label="mean")
-        axis.plot(seen["date"], seen["temperature"], ".", color="0.6", ms=3, label="seen")
-        axis.plot(bands["date"], bands["temperature"], ".", color="black", ms=3, label="not seen")
+        axis.plot(
+            seen["date"], seen["temperature"], ".", color="0.6", ms=3, label="seen in the fit"
+        )
+        axis.plot(
+            bands["date"],
+            bands["temperature"],
+            ".",
+            color="black",
+            ms=3,
+            label="not seen in the fit",
+        )
         axis.set(title=title, ylabel="temperature (°C)")
+        axis.margins(x=0.01)
+    figure.align_ylabels(axes)
     handles, labels = axes[-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=4, markerscale=3, frameon=False
+    )
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

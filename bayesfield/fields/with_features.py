@@ -14,6 +14,8 @@ from .field import AbstractField
 class FieldWithFeatures(AbstractField):
     """A field that reads features of its coordinates: `(x, z) -> inner(features(x), z)`.
 
+    `with_features` makes one; its example shows how.
+
     Attributes:
         features: The features, a network of coordinates alone.
         inner: The field that reads them.
@@ -37,6 +39,8 @@ class FieldWithFeatures(AbstractField):
 
 class NetworkWithFeatures(AbstractNetwork):
     """A network that reads features of its coordinates: `x -> inner(features(x))`.
+
+    `with_features` makes one; its example shows how.
 
     Attributes:
         features: The features, a network of coordinates alone.

@@ -10,7 +10,7 @@ from .codes import Population, check_names_of_codes, draw_population
 
 
 class LatentCodes(eqx.Module):
-    """Say what the codes of `regression`'s tasks are: `latent_codes`, as a setting.
+    """Give each task of a `regression` a latent code: `latent_codes`, as a setting.
 
     Attributes:
         cond_dim: K, the width of a code.

@@ -22,6 +22,8 @@ from .waves import SeriesResidual, SpatialCodes
 class Panel(eqx.Module):
     """A NumPyro program `(x, task, num_tasks, z=None, y=None, ...)` of many series.
 
+    `panel` makes one; its example shows how.
+
     Each row is a value of one series: the field at its coordinates and its series' code, and a
     likelihood around it. A series goes on beyond its data by giving later coordinates; a series
     without any row has a code from its location and the prior.
@@ -156,6 +158,7 @@ def panel(
         >>> model = bf.panel(
         ...     bf.with_prior(field, where="all"), bf.Gaussian(dist.HalfNormal(0.5)),
         ...     code_dim=2, spatial=near)
+        >>> # fit_posterior(model, {"x": x, "task": task, "num_tasks": T, "z": place, "y": y}, ...)
 
     References:
         Saad, F. et al. (2024). Scalable spatiotemporal prediction with Bayesian neural fields.

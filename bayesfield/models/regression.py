@@ -103,6 +103,7 @@ def regression(
         >>> model = bf.regression(make_field, bf.Gaussian(dist.HalfNormal(0.5)))
         >>> tasks = bf.regression(  # a code of two numbers for each task
         ...     make_field, bf.Gaussian(dist.HalfNormal(0.5)), codes=bf.LatentCodes(2))
+        >>> # x is then (tasks, points, 1) and y (tasks, points); `pad_tasks` makes them of rows
     """
     check_likelihood("regression", likelihood)
     check_field("regression", field)

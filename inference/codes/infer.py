@@ -98,9 +98,20 @@ def infer_codes(
         Owen and Zhou, Safe and effective importance sampling, JASA 2000: the even share.
 
     Examples:
-        >>> from bayesfield.inference import infer_codes
-        >>> few = {"group": group, "num_groups": 2, "y": y}  # doctest: +SKIP
-        >>> infer_codes(posterior, few, plate="group", key=key)  # doctest: +SKIP
+        >>> import jax, numpy as np, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import NUTS, fit_posterior, infer_codes
+        >>> def model(group, num_groups, y=None):
+        ...     with numpyro.plate("group", num_groups):
+        ...         level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", group.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(level[group], 0.5), obs=y)
+        >>> k1, k2, k3 = jax.random.split(jax.random.key(0), 3)
+        >>> group = np.repeat(np.arange(8), 3)  # eight groups of three rows
+        >>> data = {"group": group, "num_groups": 8, "y": np.sin(np.arange(24.0))}
+        >>> few = {"group": np.array([0, 0, 1]), "num_groups": 2, "y": np.array([1.0, 1.2, -0.5])}
+        >>> posterior = fit_posterior(model, data, NUTS(), key=k1)  # doctest: +SKIP
+        >>> new = infer_codes(posterior, few, plate="group", key=k2)  # doctest: +SKIP
+        >>> new.predict({"group": np.arange(2), "num_groups": 2}, key=k3)  # doctest: +SKIP
     """
     check_posterior(CALL, posterior)
     check_not_traced(CALL, data, key)

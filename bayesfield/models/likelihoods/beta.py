@@ -25,8 +25,11 @@ class Beta(AbstractLikelihood):
         ValueError: A known value that is not positive; a prior that is not for one positive number.
 
     Examples:
-        >>> import bayesfield as bf, numpyro.distributions as dist
+        >>> import bayesfield as bf, jax.numpy as jnp, numpyro.distributions as dist
         >>> shares = bf.Beta(dist.LogNormal(2.0, 1.0))
+        >>> known = bf.Beta(3.0)
+        >>> known.around(jnp.zeros(2), known.scatter()).mean
+        Array([0.5, 0.5], dtype=float32)
 
     References:
         `numpyro.distributions.BetaProportion`. Ferrari, S. and Cribari-Neto, F. (2004). Beta

@@ -25,8 +25,11 @@ class NegativeBinomial(AbstractLikelihood):
         ValueError: A known value that is not positive; a prior that is not for one positive number.
 
     Examples:
-        >>> import bayesfield as bf, numpyro.distributions as dist
+        >>> import bayesfield as bf, jax.numpy as jnp, numpyro.distributions as dist
         >>> counts = bf.NegativeBinomial(dist.LogNormal(1.0, 1.0))
+        >>> known = bf.NegativeBinomial(4.0)
+        >>> known.around(jnp.zeros(1), known.scatter(), exposure=2.0).variance  # 2 + 2^2 / 4
+        Array([3.], dtype=float32)
 
     References:
         `numpyro.distributions.NegativeBinomial2`; NB2 in Cameron, A. C. and Trivedi, P. K. (2013).

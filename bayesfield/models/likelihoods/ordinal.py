@@ -34,8 +34,10 @@ class Ordinal(AbstractLikelihood):
         ValueError: Fewer than two classes; cuts that are not K - 1 increasing numbers.
 
     Examples:
-        >>> import bayesfield as bf
+        >>> import bayesfield as bf, jax.numpy as jnp
         >>> grades, known = bf.Ordinal(4), bf.Ordinal(3, [-1.0, 1.0])
+        >>> known.around(jnp.zeros(5), known.scatter()).probs.shape  # of each class
+        (5, 3)
 
     References:
         `numpyro.distributions.OrderedLogistic`. McCullagh, P. (1980). Regression models for ordinal
