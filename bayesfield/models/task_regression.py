@@ -17,7 +17,7 @@ from bayesfield.random_field import random_field
 from .codes import Population, draw_codes
 from .codes_settings import LatentCodes
 from .joint import Design, codes_given, given, joint
-from .likelihoods.by_name import with_named
+from .likelihoods.by_name import check_taken, with_named
 from .linear_codes import check_linear, linear_in_codes
 from .residuals import GaussianProcessResidual
 from .task_arguments import check_seen, check_tasks, points_of_tasks, rows_of_tasks
@@ -48,6 +48,7 @@ class TaskRegression(eqx.Module):
         scale: ArrayLike | None = None,
         x_new: ArrayLike | None = None,
         y_new: ArrayLike | None = None,
+        **covariates: Any,
     ) -> Array:
         """Run the program; its sites are `field.*`, the codes', the residual's, `sigma`, and `y`.
 
@@ -66,6 +67,7 @@ class TaskRegression(eqx.Module):
             scale: The known sd of the noise, in place of the likelihood's.
             x_new: Other points of the same tasks, in either shape of `x`.
             y_new: Observations there, `(tasks, points)`.
+            covariates: What else the likelihood takes: `exposure`, for counts, `(tasks, points)`.
 
         Returns:
             `y`, or `y_new` with `x_new`, observed or drawn.
@@ -90,7 +92,9 @@ class TaskRegression(eqx.Module):
                     f"`{CALL}` expected `x_new` where codes or a residual are integrated out; got "
                     "codes that are sampled. Give their new points as `x`."
                 )
-            return self._sampled(x, z, y, seen, scale, tasks)
+            given = covariates if scale is None else covariates | {"scale": scale}
+            return self._sampled(x, z, y, seen, given, tasks)
+        check_taken(CALL, self.plain.likelihood, [*covariates])
         if others is not None and y is None:
             raise ValueError(
                 f"`{CALL}` expected `y` with `x_new`, which is predicted given `y`; got None."
@@ -98,14 +102,15 @@ class TaskRegression(eqx.Module):
         return self._joint(x, z, y, seen, scale, tasks, others, y_new)
 
     def _sampled(
-        self, x: Array, z: Array | None, y: Any, seen: Any, scale: Any, tasks: int
+        self, x: Array, z: Array | None, y: Any, seen: Any, given: dict[str, Any], tasks: int
     ) -> Array:
         """Run the plain program on codes that are sampled."""
         self._check_width(self.plain.field, z)
         context = self._context(z, self._population(), tasks)
         x = jnp.broadcast_to(x, (tasks, *x.shape[1:]))
         with _Seen(seen):
-            return self.plain(x, context[:, None], y, scale)
+            given = {name: _filled(value, seen) for name, value in given.items()}
+            return self.plain(x, context[:, None], y, **given)
 
     def _joint(
         self,
@@ -206,6 +211,13 @@ class TaskRegression(eqx.Module):
         self._check_width(field, z)
         if self._integrated is not None:
             check_linear(CALL, field, self._integrated.cond_dim)
+
+
+def _filled(value: Any, seen: Any) -> Any:
+    """Put ones where nothing is seen: what pads a task there is no exposure and no scale."""
+    if seen is None or value is None or jnp.shape(value) != jnp.shape(seen):
+        return value
+    return jnp.where(jnp.asarray(seen, bool), jnp.asarray(value), 1)
 
 
 class _Seen(Messenger):

@@ -34,6 +34,12 @@ def bands(
             f"{described(quantiles)}."
         )
     quantiles = [check_number(call, "quantiles", q, least=0, below=1) for q in quantiles]
+    if (
+        hasattr(prediction, "data_vars")
+        and site in prediction
+        and "quantile" in prediction[site].dims
+    ):
+        return _of_quantiles(call, prediction, site, outcomes, size)
     draws = _rows(call, prediction, site, len(outcomes), size)
     mean = draws.mean(0)
     if f"{site}_mean" in prediction:  # without the noise of the draws around it
@@ -63,7 +69,26 @@ def _rows(call: str, prediction: Any, site: str, outcomes: int, size: int) -> np
             "another: `site=`."
         )
     value = prediction[site].transpose("chain", "draw", ...).values
-    value = value.reshape(-1, *value.shape[2:]).astype(float)
+    value = value.reshape(-1, *value.shape[2:])
+    return _checked(call, site, value, outcomes, size)
+
+
+def _of_quantiles(
+    call: str, prediction: Any, site: str, outcomes: Sequence[Numbers], size: int
+) -> dict[str, np.ndarray]:
+    """Return the columns of quantiles that the prediction holds in the place of draws."""
+    value = prediction[site].transpose("quantile", ...)
+    at = _checked(call, site, value.values, len(outcomes), size)
+    return {
+        f"{outcome.name}_q{100 * q:g}": outcome.centre + outcome.scale * row[:, i]
+        for i, outcome in enumerate(outcomes)
+        for q, row in zip(value["quantile"].values, at, strict=True)
+    }
+
+
+def _checked(call: str, site: str, value: np.ndarray, outcomes: int, size: int) -> np.ndarray:
+    """Return a site's draws or quantiles with an axis of rows and one of outcomes."""
+    value = value.astype(float)
     value = value[..., None] if value.ndim == 2 else value
     if value.shape[1:] != (size, outcomes):
         raise ValueError(

@@ -142,7 +142,8 @@ class Table:
         """Return the frame with a prediction's mean, sd and quantiles, in the original units.
 
         Args:
-            prediction: What `predict` returned at `table.inputs(frame)`.
+            prediction: What `predict` returned at `table.inputs(frame)`. Of one with `quantiles`
+                there are these quantiles alone, and `quantiles` here is not used.
             frame: The frame that was predicted.
             quantiles: Which quantiles, between 0 and 1.
             site: The site of the prediction: `y` is an observation, and `y_mean` its mean, whose

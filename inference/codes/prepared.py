@@ -103,6 +103,13 @@ def _codes_of(sites: Sites, plate: Any) -> tuple[str, ...]:
         for site in sites.latent
         if axis_in(site, plate) is not None and site.name not in imputed_or_drawn
     ]
+    if not codes and not with_codes:
+        raise ValueError(
+            f"`{CALL}` expected a program with latent sites in a plate; got one without. Where the "
+            "codes of tasks are integrated out there is none to infer: give the observations of "
+            "the new tasks to `predict`, `posterior.predict({'x': x, 'y': y, 'x_new': x_new}, "
+            "key=key)`."
+        )
     if not codes:
         raise ValueError(
             f"`{CALL}` expected `plate` to hold latent sites, as one of {with_codes}; got "

@@ -11,7 +11,7 @@ from bayesfield.checks import check_key, check_size
 
 from ..posterior.ready import on_new_data
 from ..predicting.labels import Labelled, axis_names, dotless, end_to_end
-from ..predicting.redraw import statements_in
+from ..predicting.redraw import predictions_in
 from ..predicting.replays import Replay, observations, replay
 from ..program.arguments import check_not_traced, check_posterior
 from ..program.program import tracing
@@ -128,7 +128,7 @@ def score(
         check_size(call, "batch_size", batch_size)
     posterior.check_unchanged(call)
     ready = on_new_data(posterior.bound, posterior.fitted, "score", data, fill=False)
-    stems = statements_in(posterior.sites, ready.sites)
+    stems = predictions_in(posterior.sites, ready.sites)
     sites = [site for site in ready.sites.observed if site.name in stems]
     if not stems:
         raise ValueError(

@@ -32,6 +32,11 @@ def extend(
     check_as_fitted("extend", bound, record)
     num_samples = check_size("extend", "num_samples", num_samples)
     check_holds_data("extend", bound)
+    if "codes" in fitted.said:
+        raise ValueError(
+            "`extend` expected a posterior that holds the last states of its chains; got one by "
+            "`infer_codes`, whose draws are independent. Ask that for more: `num_samples=`."
+        )
     if run is None:
         raise ValueError(
             "`extend` expected a posterior that holds the last states of its chains; got one "

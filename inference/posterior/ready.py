@@ -8,7 +8,7 @@ import numpy as np
 from ..engines.fitted import Fitted
 from ..engines.laplace.linear import predictive, starts_of
 from ..predicting.draws import Draws
-from ..predicting.redraw import imputed, statements_in
+from ..predicting.redraw import imputed, predictions_in
 from ..predicting.replays import observations
 from ..program.arguments import check_data_mapping
 from ..program.binding import bind
@@ -49,7 +49,7 @@ def on_new_data(
     """
     check_data_mapping(call, data)
     program, arrays, new = _bound(bound, fitted, call, data, fill)
-    new = new._replace(outputs=(*statements_in(bound.sites, new),))
+    new = new._replace(outputs=(*predictions_in(bound.sites, new),))
     given = {site.name for site in new.observed} | {*bound.sites.replicates}
     missing = imputed(bound.sites)
     kept = frozenset(fitted.draws) - given - {*missing}

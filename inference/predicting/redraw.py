@@ -130,6 +130,19 @@ def statements_in(sites: Sites, new: Sites) -> dict[str, str]:
     return found
 
 
+def predictions_in(sites: Sites, new: Sites) -> dict[str, str]:
+    """Map each site that predictions on new data return to its name in the `sample` statement.
+
+    Beside the outputs of the fit these are sites that only the new data bring about and that
+    nothing reads: values at other points, given those that were observed.
+    """
+    fitted = {s.name for s in (*sites.latent, *sites.observed)} | {*sites.outputs}
+    read = {name for parts in new.reads.values() for names in parts.values() for name in names}
+    halves = {f"{stem}_{half}" for stem in new.masked for half in ("observed", "unobserved")}
+    own = [s.name for s in (*new.latent, *new.observed) if s.name not in fitted | read | halves]
+    return statements_in(sites, new) | {name: name for name in own}
+
+
 def imputed(sites: Sites) -> dict[str, str]:
     """Map each site that `obs_mask` imputes, except replicates, to its observed counterpart."""
     latent = {site.name for site in sites.latent} - {*sites.replicates}

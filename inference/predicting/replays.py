@@ -193,6 +193,9 @@ def _observations(
                 mask = jnp.asarray(mask_of(fn))
                 seen = seen & mask.reshape((*mask.shape, *[1] * fn.event_dim))
             fn = fn.base_dist
+        gaps = getattr(fn, "seen", None)
+        if gaps is not None:
+            seen = seen & jnp.asarray(gaps)
         axes = tuple(range(y.ndim - event_dim, y.ndim))
         found[name] = y, seen & ~(seen & jnp.isnan(y)).any(axes, keepdims=True)
     return found
@@ -203,8 +206,9 @@ def observations(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the value of each observed site, and which of its values are seen.
 
-    A value is not seen where it is masked (`obs_mask`, `handlers.mask`), or where any value of its
-    event is NaN.
+    A value is not seen where it is masked (`obs_mask`, `handlers.mask`), where any value of its
+    event is NaN, or where its distribution says so: one whose events have gaps has an attribute
+    `seen`, whether each value counts.
     """
     draws = Draws.of(values)
     first = {name: jnp.asarray(value[0, 0]) for name, value in draws.latent.items()}

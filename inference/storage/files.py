@@ -19,7 +19,7 @@ from ..program.program import tracing
 from . import archive
 from .damage import check_is, damaged, refused
 from .data_record import check_data, check_working, record_of, shapes_of
-from .program_record import check_program, environment
+from .program_record import as_saved, check_program, environment, unobserved
 from .run_record import can_go_on, restored, stored
 from .saved_arrays import check_arrays, check_run
 
@@ -57,6 +57,7 @@ def save(
         described = {
             "model": getattr(program.model, "__name__", type(program.model).__name__),
             **describe_sites(bound.sites),
+            "unobserved": unobserved(bound.sites),
             **fingerprint(program, unchanged("save", program, shapes)),
         }
         check_arrays(_unfit, arrays, program, shapes, bound.sites)
@@ -99,6 +100,7 @@ def load(
             f"on data of the saved shapes: {error}"
         ) from error
     with damaged(path):  # the header may describe the program in any form
+        sites = as_saved(header["program"], sites)
         check_program(path, header, program, sites, seen)
         check_arrays(partial(refused, path), arrays, program, shapes, sites)
         run = _run(path, header["run"], arrays)

@@ -14,6 +14,22 @@ from ..program.program import Program, Sites
 LIBRARIES = ("bayesfield", "numpyro", "jax", "equinox")
 
 
+def unobserved(sites: Sites) -> list[str]:
+    """Return the outputs without observations, of which a posterior on new members has no draws."""
+    observed = {site.name for site in sites.observed}
+    return [name for name in sites.outputs if name not in observed]
+
+
+def as_saved(saved: dict[str, Any], sites: Sites) -> Sites:
+    """Return the sites without the outputs that had no observations when they were saved."""
+    names = {*saved.get("unobserved", ())} & {site.name for site in sites.latent}
+    if not names:
+        return sites
+    latent = tuple(site for site in sites.latent if site.name not in names)
+    outputs = tuple(dict.fromkeys([*sites.outputs, *sorted(names)]))
+    return sites._replace(latent=latent, outputs=outputs)
+
+
 def check_program(
     path: Any, header: dict[str, Any], program: Program, sites: Sites, seen: Inspection
 ) -> None:
