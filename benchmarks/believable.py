@@ -22,7 +22,7 @@ import optax
 from machine import describe, interleaved, rate_cases, rates
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, diagnose, fit_posterior
+from bayesfield.inference import MCLMC, NUTS, SVI, EnsembleMAP, Laplace, diagnose, fit_posterior
 
 NOISE, N = 0.1, 512
 FAMILIES = {
@@ -55,31 +55,24 @@ MODELS = {  # nothing is left for a key to draw where every weight is random
 }
 
 
-def nuts_from_modes(name):
-    return lambda data, key: fit_posterior(MODELS[name], data, NUTS(), init=EnsembleMAP(), key=key)
+def method(model, engine, init=None):
+    """Return `data, key -> posterior`."""
+    return lambda data, key: fit_posterior(
+        MODELS[model], data, engine, init=init, key=key, progress=False
+    )
 
 
 METHODS = {
-    "all": nuts_from_modes("all"),
-    "rff": nuts_from_modes("rff"),
-    "generators": lambda data, key: fit_posterior(
-        MODELS["generators"], data, NUTS(num_trunks=4), init=SVI(num_restarts=4), key=key
-    ),
-    "svi": lambda data, key: fit_posterior(
-        MODELS["generators"], data, SVI("normal", num_restarts=4, num_trunks=4), key=key
-    ),
-    "long": lambda data, key: fit_posterior(
-        MODELS["all"], data, NUTS(num_samples=1000), init=EnsembleMAP(), key=key
-    ),
-    "laplace": lambda data, key: fit_posterior(MODELS["all"], data, Laplace(), key=key),
-    "laplace-generators": lambda data, key: fit_posterior(
-        MODELS["generators"],
-        data,
-        Laplace(hold_params=True),
-        init=SVI(num_restarts=4),
-        key=key,
-    ),
-    "laplace-rff": lambda data, key: fit_posterior(MODELS["rff"], data, Laplace(), key=key),
+    "all": method("all", NUTS(), EnsembleMAP()),
+    "rff": method("rff", NUTS(), EnsembleMAP()),
+    "generators": method("generators", NUTS(num_trunks=4), SVI(num_restarts=4)),
+    "svi-generators": method("generators", SVI(num_restarts=4, num_trunks=4)),
+    "svi": method("generators", SVI("normal", num_restarts=4, num_trunks=4)),
+    "long": method("all", NUTS(num_samples=1000), EnsembleMAP()),
+    "mclmc": method("all", MCLMC(), EnsembleMAP()),
+    "laplace": method("all", Laplace()),
+    "laplace-generators": method("generators", Laplace(hold_params=True), SVI(num_restarts=4)),
+    "laplace-rff": method("rff", Laplace()),
 }
 
 
@@ -96,21 +89,34 @@ def observe(family, seed, n=N):
     return a, x, FAMILIES[family](a, x) + NOISE * jr.normal(k3, (n,))
 
 
+def rows(family, seed, n=N):
+    """Return the data that a program takes; fewer rows are the first of more."""
+    a, x, y = observe(family, seed, n)
+    return {"x": x[:, None], "z": contexts(a), "y": y}
+
+
 def grid(low, high, num_a, num_x=14):
     a, x = jnp.meshgrid(jnp.linspace(low, high, num_a), jnp.linspace(-2.8, 2.8, num_x))
     return a.ravel(), x.ravel()
 
 
-def gaussian_process(a, x, y, a_new, x_new):
-    """Mean and sd of f of the exact GP at its best marginal likelihood."""
-    points, new = jnp.stack([a, x], 1), jnp.stack([a_new, x_new], 1)
+INSIDE, BEYOND = grid(1.2, 3.8, 14), grid(4.2, 5.5, 7)  # of the data's range in a
+
+
+def truth_on(family, points):
+    return np.asarray(FAMILIES[family](*points))
+
+
+def gaussian_process(points, y, new):
+    """Mean and sd of f at `new (m, D)`, of the exact GP at its best marginal likelihood."""
+    num = points.shape[1]  # lengthscales, then the scale of f, then the noise
 
     def kernel(h, p, q):
-        scaled = (p[:, None] - q) / jnp.exp(h[:2])
-        return jnp.exp(2 * h[2] - 0.5 * jnp.sum(scaled**2, -1))
+        scaled = (p[:, None] - q) / jnp.exp(h[:num])
+        return jnp.exp(2 * h[num] - 0.5 * jnp.sum(scaled**2, -1))
 
     def covariance(h):
-        return kernel(h, points, points) + (jnp.exp(2 * h[3]) + 1e-6) * jnp.eye(len(y))
+        return kernel(h, points, points) + (jnp.exp(2 * h[num + 1]) + 1e-6) * jnp.eye(len(y))
 
     def loss(h):
         return -dist.MultivariateNormal(jnp.zeros(len(y)), covariance(h)).log_prob(y)
@@ -126,12 +132,12 @@ def gaussian_process(a, x, y, a_new, x_new):
 
         return jax.lax.scan(step, (h, optimizer.init(h)), length=200)[0][0]
 
-    h = climb(jnp.log(jnp.array([1.0, 1.0, 1.0, 0.1])))
+    h = climb(jnp.log(jnp.append(jnp.ones(num + 1), 0.1)))
     solve = jax.scipy.linalg.cho_factor(covariance(h), lower=True)
     cross = kernel(h, new, points)
     mean = cross @ jax.scipy.linalg.cho_solve(solve, y)
     half = jax.scipy.linalg.solve_triangular(solve[0], cross.T, lower=True)
-    return mean, jnp.sqrt(jnp.maximum(jnp.exp(2 * h[2]) - jnp.sum(half**2, 0), 1e-10))
+    return mean, jnp.sqrt(jnp.maximum(jnp.exp(2 * h[num]) - jnp.sum(half**2, 0), 1e-10))
 
 
 def gaussian_draws(mean, sd, num=2000):
@@ -149,6 +155,18 @@ def judge(draws, truth):
     return np.stack([(draws.mean(0) - truth) ** 2, crps, hit, draws.std(0)])
 
 
+def reference(family, seed):
+    """What `judge` returns of the exact GP within the data."""
+    a, x, y = observe(family, seed)
+    found = gaussian_process(jnp.stack([a, x], 1), y, jnp.stack(INSIDE, 1))
+    return judge(gaussian_draws(*found), truth_on(family, INSIDE))
+
+
+def noise_of(posterior):
+    """Return the mean of the noise scale's draws over the truth."""
+    return next(v for n, v in posterior.draws.items() if n.endswith("sigma")).mean() / NOISE
+
+
 def field_values(posterior, a, x):
     drawn = posterior.predict({"x": x[:, None], "z": contexts(a)}, key=jr.key(0), sites=["y_mean"])
     return drawn["y_mean"].values.reshape(-1, len(a))
@@ -156,33 +174,25 @@ def field_values(posterior, a, x):
 
 def run(method, family, seed, *, warm):
     """One fit and one GP; a dict of numbers."""
-    a, x, y = observe(family, seed)
-    data = {"x": x[:, None], "z": contexts(a), "y": y}
-    fit = METHODS[method]
+    data, fit = rows(family, seed), METHODS[method]
     if warm:
-        _, _, other = observe(family, seed + 50)
-        fit(data | {"y": other}, jr.key(seed + 50))
+        fit(data | {"y": rows(family, seed + 50)["y"]}, jr.key(seed + 50))
     begin = time.perf_counter()
     posterior = fit(data, jr.key(seed))
     seconds = time.perf_counter() - begin
-    inside, outside = grid(1.2, 3.8, 14), grid(4.2, 5.5, 7)
-    truth = {
-        name: np.asarray(FAMILIES[family](*g))
-        for name, g in (("inside", inside), ("outside", outside))
-    }
-    own = judge(field_values(posterior, *inside), truth["inside"])
-    beyond = judge(field_values(posterior, *outside), truth["outside"])
-    gp = judge(gaussian_draws(*gaussian_process(a, x, y, *inside)), truth["inside"])
+    own, beyond = (
+        judge(field_values(posterior, *points), truth_on(family, points))
+        for points in (INSIDE, BEYOND)
+    )
     found = diagnose(posterior)
     rhat = found["rhat"].where(found["quantity"] == "y_mean", drop=True).values
     share = found.get("between_trunk_share")
-    sigma = next(v for n, v in posterior.draws.items() if n.endswith("sigma"))
     return {
         "own": own,
-        "gp": gp,
+        "gp": reference(family, seed),
         "beyond": beyond,
         "rhat": (np.nanmax(rhat), np.nanmedian(rhat)) if np.isfinite(rhat).any() else (np.nan,) * 2,
-        "sigma": sigma.mean(),
+        "noise": noise_of(posterior),
         "share": np.nan if share is None else float(share[found["quantity"] == "y_mean"].mean()),
         "uncertain": any("trunk is uncertain" in str(text) for text in found.attrs["findings"]),
         "seconds": seconds,
@@ -221,7 +231,7 @@ def main():
             print(
                 f"| {method} | {family} | {own[2]:.2f} ({gp[2]:.2f}) | "
                 f"{np.sqrt(own[0] / gp[0]):.2f} | {own[1] / gp[1]:.2f} | "
-                f"{np.mean([r['sigma'] for r in runs]) / NOISE:.2f} | "
+                f"{np.mean([r['noise'] for r in runs]):.2f} | "
                 f"{beyond[3] / own[3]:.1f} ({beyond[2]:.2f}) | {rhats[0]:.3f}, {rhats[1]:.3f} | "
                 f"{np.mean([r['share'] for r in runs]):.2f} "
                 f"({sum(r['uncertain'] for r in runs)} of {len(runs)}) | "

@@ -23,7 +23,7 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 from arviz_stats.base.array import array_stats
-from believable import METHODS, MODELS, contexts, grid, observe
+from believable import METHODS, MODELS, contexts, grid, rows
 from numpyro import handlers, infer
 from numpyro.infer.autoguide import AutoDelta
 
@@ -110,8 +110,7 @@ def warmed(fit):
 
 
 def data_of(seed):
-    a, x, y = observe("sin(a x)", seed, N)
-    return {"x": x[:, None], "z": contexts(a), "y": y}
+    return rows("sin(a x)", seed, N)
 
 
 def judge_hand(result):

@@ -19,15 +19,14 @@ import jax.random as jr
 import numpy as np
 from believable import (
     FAMILIES,
+    INSIDE,
     MODELS,
-    NOISE,
-    contexts,
     field_values,
-    gaussian_draws,
-    gaussian_process,
-    grid,
     judge,
-    observe,
+    noise_of,
+    reference,
+    rows,
+    truth_on,
 )
 
 from bayesfield.inference import MCLMC, NUTS, EnsembleMAP, diagnose, fit_posterior
@@ -46,7 +45,7 @@ def gradients_of(posterior, engine):
     return kept * (1 + engine.num_warmup / posterior.num_draws)
 
 
-def row(name, engine, family, seed, start, data, reference):
+def row(name, engine, family, seed, start, data, gp):
     """Fit, and print a row."""
     begin = time.perf_counter()
     posterior = fit_posterior(MODELS["all"], data, engine, init=start, key=jr.key(seed))
@@ -56,8 +55,7 @@ def row(name, engine, family, seed, start, data, reference):
     rhat, size = (found[n].values[0] for n in ("rhat", "ess_bulk"))
     total = gradients_of(posterior, engine)
     rate = 1000 * size / total
-    truth, gp = reference
-    values = field_values(posterior, *grid(1.2, 3.8, 14))
+    truth, values = truth_on(family, INSIDE), field_values(posterior, *INSIDE)
     own = judge(values, truth)
     chains = values.reshape(posterior.num_chains, posterior.num_draws, -1)
     parts = np.array_split(chains, 4, axis=1)
@@ -75,7 +73,7 @@ def row(name, engine, family, seed, start, data, reference):
         " ".join(f"{q:.2f}" for q in quarters),
         f"{own[2].mean():.2f} ({gp[2].mean():.2f})",
         f"{own[1].mean() / gp[1].mean():.2f}",
-        f"{posterior.draws['sigma'].mean() / NOISE:.3f}",
+        f"{noise_of(posterior):.3f}",
         f"{own[3].mean():.4f}",
         f"{np.median(variance):.1e} ({variance.max():.1e})",
         f"{total / 1000:.0f}k",
@@ -108,16 +106,12 @@ def main():
     print(f"| {COLUMNS} |\n|{'---|' * (COLUMNS.count('|') + 1)}")
     for family in list(FAMILIES)[: args.families]:
         for seed in args.seed:
-            a, x, y = observe(family, seed)
-            data = {"x": x[:, None], "z": contexts(a), "y": y}
-            inside = grid(1.2, 3.8, 14)
-            truth = np.asarray(FAMILIES[family](*inside))
-            reference = (truth, judge(gaussian_draws(*gaussian_process(a, x, y, *inside)), truth))
+            data, gp = rows(family, seed), reference(family, seed)
             start = fit_posterior(MODELS["all"], data, EnsembleMAP(), key=jr.key(1000 + seed))
             for name in args.engine:
                 engine = ENGINES[name](**settings(args.set))
                 label = " ".join([name, *args.set])
-                row(label, engine, family, seed, start, data, reference)
+                row(label, engine, family, seed, start, data, gp)
 
 
 if __name__ == "__main__":

@@ -21,22 +21,16 @@ from bayesfield.inference import SVI, fit_posterior
 
 def fit(field, guide, family, seed, rows, restarts):
     """One fit: squared error, CRPS, hits and sds of f, noise over the truth, distance, seconds."""
-    a, x, y = b.observe(family, seed, rows)
-    data = {"x": x[:, None], "z": b.contexts(a), "y": y}
+    data = b.rows(family, seed, rows)
     engine = SVI(guide, num_restarts=restarts, num_trunks=restarts)
     begin = time.process_time()
     posterior = fit_posterior(b.MODELS[field], data, engine, key=jr.key(seed), progress=False)
     seconds = time.process_time() - begin
-    inside = b.grid(1.2, 3.8, 14)
-    own = b.judge(b.field_values(posterior, *inside), np.asarray(b.FAMILIES[family](*inside)))
-    gp = np.full_like(own, np.nan)
-    if rows <= b.N:
-        exact = b.gaussian_process(a, x, y, *inside)
-        gp = b.judge(b.gaussian_draws(*exact), np.asarray(b.FAMILIES[family](*inside)))
-    sigma = next(v for n, v in posterior.draws.items() if n.endswith("sigma"))
+    own = b.judge(b.field_values(posterior, *b.INSIDE), b.truth_on(family, b.INSIDE))
+    gp = b.reference(family, seed) if rows == b.N else np.full_like(own, np.nan)
     report = posterior.settings["report"]
     said = len(posterior.settings["judged"]["warnings"])
-    return own, gp, sigma.mean() / b.NOISE, max(report["distance"]), said, seconds
+    return own, gp, b.noise_of(posterior), max(report["distance"]), said, seconds
 
 
 def main():

@@ -17,35 +17,22 @@ import warnings
 import jax.random as jr
 import numpy as np
 from believable import (
+    BEYOND,
     FAMILIES,
+    INSIDE,
     MODELS,
-    NOISE,
-    contexts,
     field_values,
-    gaussian_draws,
-    gaussian_process,
-    grid,
     judge,
-    observe,
+    noise_of,
+    reference,
+    rows,
+    truth_on,
 )
 
 from bayesfield.inference import NUTS, SVI, Laplace, fit_posterior
 
 MODEL = MODELS["generators"]
-INSIDE, BEYOND = grid(1.2, 3.8, 14), grid(4.2, 5.5, 7)
 NEW_ROWS = 128
-
-
-def rows(family, seed, n=None):
-    a, x, y = (values[:n] for values in observe(family, seed))
-    return {"x": x[:, None], "z": contexts(a), "y": y}
-
-
-def reference(family, seed):
-    """Squared error, CRPS, coverage and sd of the exact GP, and the truth on the grid."""
-    truth = np.asarray(FAMILIES[family](*INSIDE))
-    gp = gaussian_draws(*gaussian_process(*observe(family, seed), *INSIDE))
-    return judge(gp, truth).mean(1), truth
 
 
 def fit(data, engine, init, seed):
@@ -72,11 +59,10 @@ def print_row(name, posterior, gp, truth, far, seconds=np.nan):
     beyond = judge(field_values(posterior, *BEYOND), far).mean(1)
     within = np.sqrt(np.mean([draws.var(0) for draws in each]))
     between = np.sqrt(np.stack([draws.mean(0) for draws in each]).var(0).mean())
-    sigma = next(v for name, v in posterior.draws.items() if name.endswith("sigma"))
     print(
         f"| {name} | {mixed[2]:.2f} ({gp[2]:.2f}) | {np.sqrt(mixed[0] / gp[0]):.2f} | "
         f"{mixed[1] / gp[1]:.2f} | {alone[2]:.2f} | {np.sqrt(alone[0]):.4f} | {within:.4f} | "
-        f"{between:.4f} | {sigma.mean() / NOISE:.2f} | {beyond[2]:.2f} | {seconds:.0f} |",
+        f"{between:.4f} | {noise_of(posterior):.2f} | {beyond[2]:.2f} | {seconds:.0f} |",
         flush=True,
     )
 
@@ -94,8 +80,8 @@ def why(family, seeds, num_trunks):
     )
     laplace = Laplace(hold_params=True, num_starts=num_trunks)
     for seed in seeds:
-        gp, truth = reference(family, seed)
-        own, far = rows(family, seed), np.asarray(FAMILIES[family](*BEYOND))
+        gp, own = reference(family, seed).mean(1), rows(family, seed)
+        truth, far = truth_on(family, INSIDE), truth_on(family, BEYOND)
         for whose, data in (("its own", own), ("other", rows(family, seed + 50))):
             learnt, seconds = fit(data, svi, None, seed)
             told = (gp, truth, far)
@@ -170,7 +156,7 @@ def weights(family, seeds, num_trunks):
     print("| weights | seed | coverage (GP) | RMSE / GP | CRPS / GP | largest weight |")
     print("|---|---|---|---|---|---|")
     for seed in seeds:
-        gp, truth = reference(family, seed)
+        gp, truth = reference(family, seed).mean(1), truth_on(family, INSIDE)
         data = rows(family, seed)
         svi = SVI("normal", num_restarts=num_trunks, num_trunks=num_trunks)
         learnt, _ = fit(data, svi, None, seed)

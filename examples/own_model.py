@@ -58,26 +58,36 @@ def model(x, z, y=None):
         numpyro.sample("y", dist.Normal(wave(x, z)[..., 0], sd), obs=y)
 
 
+def wave_at(depth, x):
+    """The truth at depths and places of one shape."""
+    return jnp.sin((3.0 + 1.5 * depth) * x)
+
+
 def coast(key, sensors=20, points=24):
     """Return `x (N, 1)` in [-1, 1], depths `z (N, 2)`, values `(N,)` and their noise's sd."""
     k1, k2 = jr.split(key)
     depth = jnp.repeat(jnp.linspace(-1.0, 1.0, sensors), points)[:, None]
     x = jr.uniform(k1, depth.shape, minval=-1.0, maxval=1.0)
     sd = (0.08 * jnp.exp(1.2 * x))[:, 0]
-    y = jnp.sin((3.0 + 1.5 * depth) * x)[:, 0] + sd * jr.normal(k2, sd.shape)
+    y = wave_at(depth, x)[:, 0] + sd * jr.normal(k2, sd.shape)
     return x, jnp.concatenate([depth, depth**2], axis=1), y, sd
+
+
+def engine_of(settings):
+    """SVI, its learning rate one half of a cosine."""
+    return SVI(
+        num_steps=settings.num_steps,
+        num_restarts=settings.num_restarts,
+        learning_rate=cosine_cycles(settings.num_steps, peak=1e-2, num_cycles=1),
+    )
 
 
 def main(settings):
     """Fit, look, draw; return what was found."""
     settings.out.mkdir(parents=True, exist_ok=True)
     x, z, y, _ = coast(jr.key(0))
-    engine = SVI(
-        num_steps=settings.num_steps,
-        num_restarts=settings.num_restarts,
-        learning_rate=cosine_cycles(settings.num_steps, peak=1e-2, num_cycles=1),
-    )
-    posterior = fit_posterior(model, {"x": x, "z": z, "y": y}, engine, key=jr.key(1))
+    data = {"x": x, "z": z, "y": y}
+    posterior = fit_posterior(model, data, engine_of(settings), key=jr.key(1))
     print(posterior)
     for finding in diagnose(posterior).attrs["findings"]:
         print(finding)
@@ -88,7 +98,7 @@ def main(settings):
     for axis, depth in zip(axes, (-1.0, 0.0, 1.0), strict=True):
         at = jnp.broadcast_to(jnp.array([depth, depth**2]), (len(grid), 2))
         new = posterior.predict({"x": grid, "z": at}, key=jr.key(2))
-        truth = np.sin((3.0 + 1.5 * depth) * grid[:, 0])
+        truth = wave_at(depth, grid[:, 0])
         for name, colour, label in (
             ("y", "#c6dbec", "90 % band, observations"),
             ("y_mean", "#5b9bc4", "90 % band, wave"),

@@ -1,0 +1,138 @@
+"""The front page's table: program, engine, seconds, coverage, error against an exact GP.
+
+    python benchmarks/front_page.py --seeds 6 7
+    python benchmarks/front_page.py --program el_nino own_model --seeds 6
+
+Two families of believable.py by its fits, and two examples by their own functions and settings. In
+the first three programs f is judged where the truth is known, in `el_nino` the new observations of
+the years that were held out. The GP takes the coordinates and the context together, and has one
+noise scale. A seed is that of the data: the noise and the places, in `el_nino` the years that are
+held out. Seconds are those of the fit, where it starts included, and the first seed's hold what it
+compiles. Defaults were chosen on seeds below 6.
+"""
+
+import argparse
+import importlib
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import believable as b
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from machine import describe
+
+from bayesfield.inference import SVI, Laplace, fit_posterior
+
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
+el_nino, own_model = (importlib.import_module(name) for name in ("el_nino", "own_model"))
+
+FITS = {  # of a family: the name of the fit in believable.py
+    "every weight, `Laplace()`": "laplace",
+    "every weight, `NUTS()` from `EnsembleMAP()`": "all",
+    "every weight, `MCLMC()` from `EnsembleMAP()`": "mclmc",
+    "generators, `Laplace(hold_params=True)` from `SVI(num_restarts=4)`": "laplace-generators",
+    "generators, `SVI(num_restarts=4, num_trunks=4)`": "svi-generators",
+}
+LEARNT = (Laplace(hold_params=True), SVI(num_restarts=4))
+
+
+def family_rows(family):
+    """Return `seed -> rows`: engine, seconds, coverage, squared errors of the fit and of the GP."""
+
+    def of_seed(seed):
+        gp, data = b.reference(family, seed), b.rows(family, seed)
+        for label, name in FITS.items():
+            begin = time.perf_counter()
+            posterior = b.METHODS[name](data, jr.key(seed))
+            seconds = time.perf_counter() - begin
+            own = b.judge(b.field_values(posterior, *b.INSIDE), b.truth_on(family, b.INSIDE))
+            yield label, seconds, own[2].mean(), own[0].mean(), gp[0].mean()
+
+    return of_seed
+
+
+def own_model_rows(seed):
+    """The example's program by its SVI, and by what is chosen where no engine is named."""
+    x, z, y, _ = own_model.coast(jr.key(seed))
+    depth, place = (
+        v.ravel() for v in jnp.meshgrid(jnp.linspace(-1, 1, 3), jnp.linspace(-1, 1, 161))
+    )
+    truth = np.asarray(own_model.wave_at(depth, place))
+    new = {"x": place[:, None], "z": jnp.stack([depth, depth**2], 1)}
+    mean, _ = b.gaussian_process(jnp.stack([x[:, 0], z[:, 0]], 1), y, jnp.stack([place, depth], 1))
+    gp = np.mean((np.asarray(mean) - truth) ** 2)
+    fits = {
+        "the example's `SVI`": (own_model.engine_of(own_model.Settings()), None),
+        "`Laplace(hold_params=True)` from `SVI(num_restarts=4)`": LEARNT,
+    }
+    for label, (engine, init) in fits.items():
+        begin = time.perf_counter()
+        posterior = fit_posterior(
+            own_model.model, {"x": x, "z": z, "y": y}, engine, init=init, key=jr.key(seed)
+        )
+        seconds = time.perf_counter() - begin
+        drawn = posterior.predict(new, key=jr.key(0), sites=["y_mean"])["y_mean"].values
+        own = b.judge(drawn.reshape(-1, len(truth)), truth)
+        yield label, seconds, own[2].mean(), own[0].mean(), gp
+
+
+def el_nino_rows(seed):
+    """The example's own comparison on a split of the years, NUTS from the fit by SVI."""
+    _, sst = el_nino.load()
+    train, test = el_nino.split(seed)
+    z, y, _, unit = el_nino.standardise(sst, train)
+
+    def points(years):
+        months = np.tile(np.asarray(el_nino.X), (len(years), 1))
+        return jnp.asarray(np.concatenate([np.repeat(z[years], 8, axis=0), months], 1), "float32")
+
+    told = jnp.asarray(y[train], "float32").ravel()
+    mean, _ = b.gaussian_process(points(train), told, points(test))
+    gp = np.mean((np.asarray(mean) - y[test].ravel()) ** 2)
+    _, table = el_nino.compare_engines(el_nino.Settings(), sst, seed)
+    for name, found in table.items():
+        label = f"`{name}`, from the `SVI`" if name == "NUTS" else f"`{name}`"
+        yield label, found["seconds"], found["coverage"], (found["RMSE"] / unit) ** 2, gp
+
+
+PROGRAMS = {name: family_rows(name) for name in b.FAMILIES} | {
+    "el_nino": el_nino_rows,
+    "own_model": own_model_rows,
+}
+
+
+def show(program, label, seed, found):
+    """Print a row of one seed, or of several `(seed, 4)`."""
+    seconds, coverage, squared, gp = np.mean(found, axis=0)
+    print(
+        f"| {program} | {label} | {seed} | {seconds:.0f} | {coverage:.2f} | "
+        f"{np.sqrt(squared / gp):.2f} |",
+        flush=True,
+    )
+
+
+def main():
+    """Print a row for each program, seed and engine, and of several seeds their mean."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--program", nargs="+", choices=PROGRAMS, default=[*PROGRAMS])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[6])
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print(describe())
+    print("\n| program | engine | seed | s | 90 % bands cover | RMSE / GP |\n|" + "---|" * 6)
+    for program in args.program:
+        pooled = {}
+        for seed in args.seeds:
+            for label, *found in PROGRAMS[program](seed):
+                pooled.setdefault(label, []).append(found)
+                show(program, label, seed, [found])
+        for label, found in pooled.items():
+            if len(found) > 1:
+                show(program, label, "mean", found)
+
+
+if __name__ == "__main__":
+    main()
