@@ -106,10 +106,10 @@ def test_new_members_without_observations_are_saved(sampled, tmp_path):
 
 
 def test_what_cannot_be_is_refused_with_what_to_do(integrated, sampled):
-    with pytest.raises(ValueError, match="integrated out there is none to infer.*x_new"):
+    with pytest.raises(ValueError, match=r"integrated out there is none to infer.*x_new"):
         infer_codes(integrated, DATA, **HERE)
     found = infer_codes(sampled, DATA, **HERE | {"num_samples": 4})
-    with pytest.raises(ValueError, match="by `infer_codes`.*`num_samples=`"):
+    with pytest.raises(ValueError, match=r"by `infer_codes`.*`num_samples=`"):
         found.extend(3)
 
 
