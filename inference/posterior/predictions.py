@@ -66,7 +66,8 @@ def predicted(
     if unknown:
         note = f"no {', '.join(unknown)}: NumPyro knows neither the mean nor the median"
         result = result.assign_attrs(note=note)
-    beyond = outside_of_fit(bound, ready.data)
+    # after `infer_codes` the data at hand are the new members', and not those of the fit
+    beyond = "" if "codes" in fitted.said else outside_of_fit(bound, ready.data)
     if beyond:
         result = result.assign_attrs(outside_of_fit=beyond)
     if not out:

@@ -100,6 +100,7 @@ def test_new_members_without_observations_are_saved(sampled, tmp_path):
     found = infer_codes(sampled, blind, **HERE | {"num_samples": 4})
     found.save(tmp_path / "new")
     mean = found.predict(blind, key=jr.key(0))
+    assert "outside_of_fit" not in found.predict({"x": 9 * X[:2]}, key=jr.key(0)).attrs
     for data in (blind, None):
         again = Posterior.load(tmp_path / "new", sampled.program.model, data)
         assert again.predict(blind, key=jr.key(0)).equals(mean)
