@@ -104,6 +104,7 @@ def test_crps_and_band_in_closed_form_agree_with_samples(script):
     np.testing.assert_allclose(band, np.quantile(a, [0.05, 0.95], axis=0), atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(  # forty steps leave the guide far off, and it says so
     "ignore::bayesfield.inference.ConvergenceWarning"
 )

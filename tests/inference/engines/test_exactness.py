@@ -261,6 +261,7 @@ def a_part_at_a_time(x, z, y=None):
         numpyro.sample("y", dist.Normal(f(x[rows], z[rows])[..., 0], NOISE), obs=y[rows])
 
 
+@pytest.mark.slow
 def test_svi_on_parts_of_the_data_is_within_a_tenth_of_a_sd_of_the_posterior():
     steps = 8000
     engine = SVI(

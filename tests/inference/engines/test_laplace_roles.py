@@ -259,6 +259,7 @@ def missing_covariate(x, seen, y=None):
         numpyro.sample("y", dist.Normal(b * x, s), obs=y)
 
 
+@pytest.mark.slow
 def test_a_missing_covariate_is_integrated_over_as_nuts_does():
     x = RNG.normal(0.5, 1, 60)
     y = 2 * x + 0.3 * RNG.normal(size=60)
