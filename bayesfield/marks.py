@@ -7,12 +7,15 @@ an identity that the trace shows by its name; `bind` follows the data to it and 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
 from .checks import check_scale
 
-POSITIVE = "expected_positive"  # the mark's name in a trace
+POSITIVE = "expected_positive"  # the marks' names in a trace
+INDEX = "expected_index"
 
 
 def expect_positive(call: str, name: str, value: Any) -> Array:
@@ -27,5 +30,27 @@ def expect_positive(call: str, name: str, value: Any) -> Array:
 
 @jax.jit
 def expected_positive(value: Array) -> Array:
+    """Return the value: the mark itself."""
+    return value
+
+
+def expect_index(call: str, name: str, value: Any) -> Array:
+    """Return indices as an array; refuse or mark them as counted from 0.
+
+    JAX takes a negative index from the end, and pandas writes -1 where a category is missing.
+    """
+    array = jnp.asarray(value)
+    if isinstance(array, Tracer):
+        return expected_index(array)
+    if (np.asarray(array) < 0).any():
+        raise ValueError(
+            f"`{call}` expected `{name}` to be indices from 0; got {np.min(array)}. Leave rows "
+            "without one out."
+        )
+    return array
+
+
+@jax.jit
+def expected_index(value: Array) -> Array:
     """Return the value: the mark itself."""
     return value

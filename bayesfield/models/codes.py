@@ -7,7 +7,7 @@ have a mean and a covariance.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from bayesfield.checks import (
     check_texts,
     described,
 )
+from bayesfield.marks import expect_index
 from bayesfield.priors import check_positive_prior
 from bayesfield.private import in_program
 
@@ -119,8 +120,8 @@ def latent_codes(
     rows = None if task is None else check_task(call, task)
     check_names_of_codes(call, cond_dim, names, scale, concentration)
     population = draw_population(name, cond_dim, names, scale, concentration)
-    with numpyro.plate(plate, num_tasks, dim=-1):
-        z = draw_codes(name, cond_dim, population, centred=centred)
+    members = numpyro.plate(plate, num_tasks, dim=-1)
+    z = draw_codes(name, cond_dim, population, members, centred=centred)
     z = z if known is None else jnp.concatenate([z, known], axis=-1)
     return z if rows is None else z[rows]
 
@@ -171,16 +172,23 @@ def draw_population(
     return Population(jnp.asarray(loc), jnp.asarray(sd)[:, None] * jnp.asarray(tril))
 
 
-def draw_codes(name: str, cond_dim: int, population: Population | None, *, centred: bool) -> Array:
-    """Draw the codes of the members of the plate around, `(T, K)`."""
+def draw_codes(
+    name: str, cond_dim: int, population: Population | None, members: Any, *, centred: bool
+) -> Array:
+    """Draw the codes of the members of a plate, `(T, K)`.
+
+    What is computed of them is recorded outside of the plate, which would claim its last axis.
+    """
     standard = dist.Normal().expand([cond_dim]).to_event(1)
-    if population is None:
-        return jnp.asarray(numpyro.sample(name, standard))
-    loc, tril = population
-    if centred:
-        return jnp.asarray(numpyro.sample(name, dist.MultivariateNormal(loc, scale_tril=tril)))
-    unit = jnp.asarray(numpyro.sample(f"{name}_unit", standard))
-    return jnp.asarray(numpyro.deterministic(name, loc + unit @ tril.T))
+    if population is not None and not centred:
+        with members:
+            unit = jnp.asarray(numpyro.sample(f"{name}_unit", standard))
+        return jnp.asarray(numpyro.deterministic(name, population.loc + unit @ population.tril.T))
+    own = standard
+    if population is not None:
+        own = dist.MultivariateNormal(population.loc, scale_tril=population.tril)
+    with members:
+        return jnp.asarray(numpyro.sample(name, own))
 
 
 def check_task(call: str, task: ArrayLike) -> Array:
@@ -194,7 +202,7 @@ def check_task(call: str, task: ArrayLike) -> Array:
     rows = jnp.asarray(task)
     if rows.ndim != 1:
         raise ValueError(f"`{call}` expected `task` of shape (rows,); got {rows.shape}.")
-    return rows
+    return expect_index(call, "task", rows)
 
 
 def _known(call: str, covariates: ArrayLike, num_tasks: int) -> Array:

@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from bayesfield.checks import check_rows, check_size, described
 from bayesfield.fields import AbstractField
+from bayesfield.marks import expect_index
 from bayesfield.random_field import random_field
 
 from .arguments import check_field, check_name
@@ -187,4 +188,4 @@ def _task(task: ArrayLike, rows: int) -> Array:
             f"`panel` expected `task` to be integers of shape ({rows},), the index of each row's "
             f"series; got {jnp.result_type(task)} of shape {jnp.shape(task)}."
         )
-    return jnp.asarray(task)
+    return expect_index("panel", "task", task)

@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from bayesfield.checks import described
 from bayesfield.fields import AbstractField
+from bayesfield.marks import expect_index
 from bayesfield.random_field import random_field
 
 from .arguments import check_field
@@ -131,4 +132,4 @@ def _task(task: ArrayLike | None, batch: tuple[int, ...]) -> dict[str, ArrayLike
             f"`regression` expected `task` to be integers of shape {batch}, the index of each "
             f"point's task; got {jnp.result_type(task)} of shape {jnp.shape(task)}."
         )
-    return {"task": task}
+    return {"task": expect_index("regression", "task", task)}

@@ -149,17 +149,19 @@ class TaskRegression(eqx.Module):
         at = design(x)
         seen = jnp.ones((1, x.shape[1]), bool) if seen is None else jnp.asarray(seen)
         here = joint(at, x, covariance, seen)
-        with numpyro.plate("tasks", tasks, dim=-1):
+        plate = numpyro.plate("tasks", tasks, dim=-1)
+        with plate:
             drawn = numpyro.sample("y", here, obs=y)
-            if y is None:
-                return jnp.asarray(drawn)
-            solved = here.solve(jnp.asarray(y))
-            key = numpyro.prng_key()
-            if integrated is not None and key is not None:
-                numpyro.deterministic(integrated.name, codes_given(solved, population, key))
-            if x_new is None:
-                return jnp.asarray(drawn)
-            there = given(here, solved, design(x_new), x, x_new, covariance)
+        if y is None:
+            return jnp.asarray(drawn)
+        solved = here.solve(jnp.asarray(y))
+        key = numpyro.prng_key()
+        if integrated is not None and key is not None:
+            numpyro.deterministic(integrated.name, codes_given(solved, population, key))
+        if x_new is None:
+            return jnp.asarray(drawn)
+        there = given(here, solved, design(x_new), x, x_new, covariance)
+        with plate:
             return jnp.asarray(numpyro.sample("y_new", there, obs=y_new))
 
     @property
@@ -175,8 +177,8 @@ class TaskRegression(eqx.Module):
             assert z is not None  # or the width of the field would not fit
             return z
         codes = self.codes
-        with numpyro.plate("tasks", tasks, dim=-1):
-            drawn = draw_codes(codes.name, codes.cond_dim, population, centred=codes.centred)
+        members = numpyro.plate("tasks", tasks, dim=-1)
+        drawn = draw_codes(codes.name, codes.cond_dim, population, members, centred=codes.centred)
         if z is None:
             return drawn
         return jnp.concatenate([drawn, jnp.broadcast_to(z, (tasks, z.shape[-1]))], axis=-1)

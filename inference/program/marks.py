@@ -1,32 +1,40 @@
-"""Refusing data that a program has marked as positive, for which a density would be NaN."""
+"""Refusing data that are not what a program has marked them to be: positive, or an index."""
 
 from jax.extend.core import JaxprEqn
 
-from bayesfield.marks import POSITIVE
+from bayesfield.marks import INDEX, POSITIVE
 
 from .known import Known, Visit
 
+# By the mark: what does not keep to it, and what was expected.
+EXPECTED = {
+    POSITIVE: (lambda value: ~(value > 0), "greater than zero"),
+    INDEX: (lambda value: value < 0, "indices from 0"),
+}
+
 
 def mark_check(call: str) -> Visit:
-    """Return a check, for each equation of a trace, that data marked as positive are.
+    """Return a check, for each equation of a trace, that data keep to their marks.
 
     Args:
         call: The public call, for the error.
 
     Raises:
-        ValueError: Raised by the check if a value is not greater than zero.
+        ValueError: Raised by the check if a value does not.
     """
 
     def check(eqn: JaxprEqn, known: list[Known | None]) -> None:
-        given = known[0] if eqn.params.get("name") == POSITIVE else None
-        if given is None:
+        mark = EXPECTED.get(str(eqn.params.get("name")))
+        given = known[0] if mark else None
+        if mark is None or given is None:
             return
-        outside = ~(given.value > 0)
+        fails, expected = mark
+        outside = fails(given.value)
         if outside.any():
             first = tuple(int(axis[0]) for axis in outside.nonzero())
             where = f" in row {first[0]}" if len(first) == 1 else f" at {first}" if first else ""
             raise ValueError(
-                f"`{call}` expected `{given.argument}` to be greater than zero; got "
+                f"`{call}` expected `{given.argument}` to be {expected}; got "
                 f"{given.value[first]!s}{where}, and {outside.sum()} such values in all. Correct "
                 "them, or leave those rows out."
             )

@@ -6,13 +6,14 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from lifted import names, trace, values
+from lifted import film, names, trace, values
 from numpyro.infer.util import log_density
 
 import bayesfield as bf
-from bayesfield.inference import SVI, fit_posterior
+from bayesfield.inference import SVI, fit_posterior, sample_prior
 
 TASK = jnp.array([0, 2, 2, 1, 0])
+X = np.linspace(-1.0, 1.0, 3, dtype="f")[:, None]
 NAMES = ("intercept", "slope")
 
 
@@ -122,3 +123,31 @@ def test_a_task_out_of_range_is_refused_before_anything_is_compiled():
     data = {"task": jnp.array([0, 1, 3]), "y": jnp.zeros(3)}
     with pytest.raises(IndexError, match=r"`task` to index an axis of 3 entries.*got 3, in row 2"):
         fit_posterior(model, data, SVI(num_steps=1), key=jr.key(0))
+
+
+PANEL = bf.panel(bf.with_prior(film(jr.key(0), depth=2)), bf.Gaussian(1.0), code_dim=2)
+EACH = bf.Gaussian(dist.HalfNormal(1.0), num_tasks=3)
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        (lambda task, y=None: bf.latent_codes("z", 3, 2, task=task), {}),
+        (PANEL, {"x": X, "num_tasks": 3}),
+        (bf.regression(PANEL.field, EACH), {"x": X, "z": np.zeros((3, 2), "f")}),
+    ],
+    ids=["latent_codes", "panel", "regression"],
+)
+def test_a_missing_category_is_not_the_last_task(model, more):
+    """pandas numbers it -1, which JAX would take from the end."""
+    data = {"task": np.array([0, 1, -1]), "y": np.zeros(3, "f")} | more
+    with pytest.raises(ValueError, match=r"`task` to be indices from 0; got -1 in row 2"):
+        fit_posterior(model, data, SVI(num_steps=1), key=jr.key(0))
+
+
+def test_axes_of_codes_that_are_computed_are_not_taken_for_tasks():
+    """Of as many tasks as entries the plate would have named the last axis."""
+    model = codes(num_tasks=2, names=NAMES, centred=False)
+    found = sample_prior(model, {}, num_samples=4, key=jr.key(0))
+    assert found["z"].shape == (1, 4, 2, 2)
+    assert "task" not in found["z"].dims

@@ -111,7 +111,9 @@ def posterior():
     return fit_posterior(program(names=NAMES), data, engine, key=jr.key(0), progress=False)
 
 
-@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+@pytest.mark.filterwarnings(  # twenty steps have not arrived: what is tested is what is given
+    "ignore::bayesfield.inference.ConvergenceWarning"
+)
 def test_new_tasks_are_predicted_from_their_own_observations(posterior):
     one = {"x": X[:1], "y": Y[:1] + 1.0, "x_new": X_NEW[0]}
     found = posterior.predict(one, key=jr.key(0), sites=["y_new", "y_new_mean", "z"])

@@ -40,6 +40,7 @@ from bayesfield.inference import (
 )
 from bayesfield.inference.program.binding import bind
 
+# A few steps are all that a digest needs.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 DATA = {"x": X, "y": Y}
 TINY = NUTS(num_chains=2, num_warmup=30, num_samples=30, max_tree_depth=4)

@@ -111,10 +111,15 @@ ENGINES_OF = [(name, engine) for name in CASES for engine in ("SVI", "Laplace")]
 ENGINES_OF += [(name, "NUTS") for name in HAS_PARAMS]
 
 
-# Where a flat prior leaves the posterior improper, a start of Laplace may run away, and says so.
+def _case(name, engine):
+    """Where a flat prior leaves the posterior improper, a start of Laplace may run away."""
+    improper = engine == "Laplace" and name.startswith("prior ImproperUniform")
+    away = pytest.mark.filterwarnings("ignore:Start . of 4 became non-finite")
+    return pytest.param(name, engine, marks=away if improper else ())
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Start . of 4 became non-finite")
-@pytest.mark.parametrize(("name", "engine"), ENGINES_OF)
+@pytest.mark.parametrize(("name", "engine"), [_case(*pair) for pair in ENGINES_OF])
 def test_every_engine_fits_it_or_refuses_it_in_a_sentence(name, engine):
     model, data = CASES[name]()
     _, _, sites = bind(model, data)

@@ -369,7 +369,9 @@ def test_an_interrupted_fit_is_a_posterior_marked_as_cut_short(monkeypatch, name
         assert posterior.losses.shape[1] == 20
 
 
-@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+@pytest.mark.filterwarnings(  # it is cut short on purpose
+    "ignore::bayesfield.inference.ConvergenceWarning"
+)
 def test_a_linearised_guide_cut_short_in_its_climb_is_the_one_that_climbed(monkeypatch):
     model, data = PROGRAMS["with_params"]()
     interrupted_chunk(monkeypatch, 11)
