@@ -105,6 +105,8 @@ def test_it_is_fitted_and_used(name):
 
 
 HAS_PARAMS = ("eqx_module", "param made when asked for")
+# Their likelihood is flat far out, as the prior is.
+NO_POSTERIOR = ("prior ImproperUniform", "prior ImproperUniform-positive")
 
 # SVI runs a program as an ensemble does, with any guide; NUTS runs the others further down.
 ENGINES_OF = [(name, engine) for name in CASES for engine in ("SVI", "Laplace")]
@@ -113,7 +115,7 @@ ENGINES_OF += [(name, "NUTS") for name in HAS_PARAMS]
 
 def _case(name, engine):
     """Where a flat prior leaves the posterior improper, a start of Laplace may run away."""
-    improper = engine == "Laplace" and name.startswith("prior ImproperUniform")
+    improper = engine == "Laplace" and name in NO_POSTERIOR
     away = pytest.mark.filterwarnings("ignore:Start . of 4 became non-finite")
     return pytest.param(name, engine, marks=away if improper else ())
 
@@ -134,6 +136,10 @@ def test_every_engine_fits_it_or_refuses_it_in_a_sentence(name, engine):
         if engine != "Laplace" or len(str(refused)) < 60:
             raise
         return
+    except FloatingPointError as flat:
+        if not (engine == "Laplace" and name in NO_POSTERIOR and "proper or" in str(flat)):
+            raise
+        return
     assert all(np.isfinite(v).all() for v in posterior.draws.values())
     use(posterior, data, name)
 
@@ -141,10 +147,7 @@ def test_every_engine_fits_it_or_refuses_it_in_a_sentence(name, engine):
 # NumPyro's MCMC leaves params as they start, refuses a plate of two sizes, and has no draws to
 # compare with of values without a proper posterior; in its warm-up an explicit solver meets rates
 # so large that its steps hardly end.
-NO_REFERENCE = (
-    *HAS_PARAMS, "plate, two sizes", "odeint",
-    "prior ImproperUniform", "prior ImproperUniform-positive",
-)  # fmt: skip
+NO_REFERENCE = (*HAS_PARAMS, *NO_POSTERIOR, "plate, two sizes", "odeint")
 
 
 @pytest.mark.slow
