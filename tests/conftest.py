@@ -21,7 +21,7 @@ if os.environ.get("BAYESFIELD_TYPECHECK", "1") != "0":
 
 QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"  # set by `make test`
 MAPS = Path("/proc/self/maps")
-MOST_MAPS = 20_000  # Linux allows 65,530 in a process, and XLA takes some for each function
+MOST_MAPS = 40_000  # Linux allows 65,530 in a process, and XLA takes some for each function
 
 
 def pytest_collection_finish():

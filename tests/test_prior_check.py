@@ -32,8 +32,8 @@ BY_SIZE = [
 ]
 
 
-# Every field on one lift, and one of each kind on the other; the rest of these are slow tests.
-ON_ALL = ("ConditionedINR-FiLM-1d", "HyperSIREN-1d", "ConditionedRFFNet-linear")
+# Every field on one lift, and one of them on the other; the rest of these are slow tests.
+ON_ALL = ("HyperSIREN-1d",)
 LIFTS = [
     *(pytest.param(*([name] if isinstance(name, str) else name.values), "generators",
       marks=() if isinstance(name, str) else name.marks) for name in BY_SIZE),
@@ -54,9 +54,9 @@ def test_default_priors_vary_smoothly_with_order_one_amplitude(name, where):
     assert (checked.correlation >= 0.5).all(), checked
 
 
-def hyper_siren(width=64, code=32):
+def hyper_siren(width=16, code=8):
     """A hypernetwork whose parameter network has capacity."""
-    net = eqx.nn.MLP(4, code, 32, 2, key=KEY)
+    net = eqx.nn.MLP(4, code, 16, 2, key=KEY)
     return bf.HyperSIREN.init(1, width, 1, depth=4, cond_dim=4, parameter_net=net, key=KEY)
 
 
@@ -65,7 +65,7 @@ def test_standard_normal_weights_on_a_siren_hypernetwork_are_flagged():
     z = jr.normal(jr.key(1), (2, 4))
     white = bf.check_prior(bf.with_prior(hyper_siren(), scale=1.0), LINE, z, key=jr.key(2))
     # One point's correlation has an sd of 1/16 over 256 draws, and the points share their draws.
-    assert (np.abs(white.correlation - 1.0 / 33.0) < 4.0 / math.sqrt(256)).all(), white
+    assert (np.abs(white.correlation - 1.0 / 9.0) < 4.0 / math.sqrt(256)).all(), white
     assert any("white noise" in finding for finding in white.findings)
     assert any("too large" in finding for finding in white.findings)
     assert "expected at least 0.5" in str(white)

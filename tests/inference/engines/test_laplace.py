@@ -429,6 +429,7 @@ def bending(x, y=None, *, width):
     numpyro.sample("y", dist.Normal(f, sigma), obs=y)
 
 
+@pytest.mark.slow
 def test_many_params_that_climbed_with_the_sites_are_a_finding(recwarn):
     many = {"x": X, "y": Y, "width": 20}
     text = rf"40 numbers of params were fitted to {len(X)} values.*expected at most"

@@ -56,13 +56,17 @@ def share_warned(make, shape, runs=RUNS):
     return warned / runs
 
 
-@pytest.mark.parametrize("shape", [(2, 200, 64), (4, 200, 64)])
+AND_MORE_CHAINS = [(2, 200, 64), pytest.param((4, 200, 64), marks=pytest.mark.slow)]
+AND_ONE_NUMBER = [(2, 200, 64), pytest.param((4, 200, 1), marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("shape", AND_MORE_CHAINS)
 def test_sound_runs_are_not_warned_of(shape):
     assert share_warned(normal, shape) <= 0.02
 
 
 @pytest.mark.parametrize("make", [shifted, narrow, slow])
-@pytest.mark.parametrize("shape", [(4, 200, 1), (2, 200, 64)])
+@pytest.mark.parametrize("shape", AND_ONE_NUMBER)
 def test_unsound_runs_are_warned_of(make, shape):
     assert share_warned(make, shape) >= 0.98
 

@@ -11,8 +11,6 @@ import numpyro.distributions as dist
 import pytest
 from inference_cases import (
     ENGINES,
-    HOLDS_PARAMS,
-    LEADS,
     PROGRAMS,
     make_field,
     nested,
@@ -77,24 +75,6 @@ def predicted(fitted):
 
 
 # Shapes
-
-
-@pytest.mark.parametrize("name", ENGINES)
-def test_draws_and_params_have_the_shapes_that_the_docstring_says(name):
-    model, data = PROGRAMS["with_params"]()
-    engine = ENGINES[name]()
-    init = {"intercept": 0.3} if name in HOLDS_PARAMS else None
-    posterior = fit_posterior(model, data, engine, key=jr.key(0), init=init)
-    lead = LEADS[name]
-    assert (posterior.num_chains, posterior.num_draws) == lead
-    assert posterior.draws["slope"].shape == lead
-    assert posterior.trunk.shape == lead
-    assert np.issubdtype(posterior.trunk.dtype, np.integer)
-    assert posterior.params["intercept"].shape == (posterior.num_trunks,)
-    assert set(np.unique(posterior.trunk)) == set(range(posterior.num_trunks))
-    assert all(value.shape == lead for value in posterior.stats.values())
-    assert posterior.values()["intercept"].shape == lead
-    assert np.isfinite(posterior.draws["slope"]).all()
 
 
 def test_values_are_draws_and_the_params_of_each_draws_trunk(trunks):

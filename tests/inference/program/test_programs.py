@@ -1,7 +1,7 @@
 """One battery over engines and programs: shapes, supports, predictions, reproducibility.
 
-Each engine meets a program without params and the field; each program meets an engine. The other
-pairs are `slow`.
+Each engine meets a program, those of gradients the field; each program meets an engine. The other
+pairs are `slow`. That a key decides the draws is asked of each engine once.
 """
 
 import functools
@@ -38,15 +38,12 @@ FAST = {
     ("EnsembleMAP", "random_walk"),
     ("EnsembleMAP", "with_params"),
     ("NUTS", "field"),
-    ("NUTS", "eight_schools"),
     ("MCLMC", "field"),
-    ("MCLMC", "line"),
     ("Laplace", "eight_schools"),  # under a handler, which hides its signature
     ("Metropolis", "poisson"),
     ("Metropolis", "ordinal"),
     ("Metropolis", "two_observed"),
     ("Metropolis", "nested"),
-    ("Metropolis", "field"),
 }
 LINEAR = ("Laplace", "SVI-linearised")
 PAIRS = [
@@ -57,6 +54,7 @@ PAIRS = [
     if engine not in LINEAR or program != "mixture"  # whose likelihood they refuse by name
 ]
 pairs = pytest.mark.parametrize(("engine", "program"), PAIRS)
+ONE_PROGRAM = dict(sorted(FAST))
 
 # Axes of an observed site, by program; the others have one plate, "rows".
 DIMS = {
@@ -86,7 +84,11 @@ def fit(engine, program, seed=0):
 def test_draws_lead_with_chain_and_draw_and_lie_within_their_supports(engine, program):
     posterior = fit(engine, program)
     latent = {site.name: site.shape for site in posterior.sites.latent}
+    assert (posterior.num_chains, posterior.num_draws) == LEADS[engine]
     assert posterior.trunk.shape == LEADS[engine]
+    assert np.issubdtype(posterior.trunk.dtype, np.integer)
+    assert set(np.unique(posterior.trunk)) == set(range(posterior.num_trunks))
+    assert all(value.shape == LEADS[engine] for value in posterior.stats.values())
     assert {n: v.shape for n, v in posterior.draws.items()} == {
         name: (*LEADS[engine], *shape) for name, shape in latent.items()
     }
@@ -107,6 +109,7 @@ def test_values_hold_latent_sites_and_params_draw_by_draw(engine, program):
         site.name: (*LEADS[engine], *site.shape) for site in sites
     }
     for name, trunks in posterior.params.items():
+        assert len(trunks) == posterior.num_trunks
         assert np.isfinite(trunks).all()
         np.testing.assert_array_equal(values[name], trunks[posterior.trunk])
 
@@ -130,7 +133,7 @@ def test_predictions_have_chain_draw_and_plates_as_dims(engine, program):
         assert y.values.std() > 0
 
 
-@pairs
+@pytest.mark.parametrize(("engine", "program"), ONE_PROGRAM.items())
 def test_the_same_key_gives_the_same_draws_and_another_key_others(engine, program):
     model, data = PROGRAMS[program]()
     init = start(program) if engine in HOLDS_PARAMS and program in HAS_PARAMS else None
@@ -143,7 +146,7 @@ def test_the_same_key_gives_the_same_draws_and_another_key_others(engine, progra
     )
 
 
-@pytest.mark.parametrize("engine", ["SVI", "NUTS", "Metropolis"])
+@pytest.mark.parametrize("engine", ["SVI", "NUTS"])
 def test_values_realise_the_fields_that_predict_evaluates(engine):
     _, data = PROGRAMS["field"]()
     posterior = fit(engine, "field")
