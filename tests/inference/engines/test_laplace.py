@@ -275,13 +275,20 @@ FISHER = {
 }
 
 
+# One of each kind of support and of sampler; the rest are slow tests.
+KINDS = ("Normal", "BernoulliLogits", "CategoricalProbs", "Poisson", "Gamma", "MultivariateNormal")
+families = pytest.mark.parametrize(
+    "name", [n if n in KINDS else pytest.param(n, marks=pytest.mark.slow) for n in FISHER]
+)
+
+
 def test_every_family_is_in_the_test_of_fisher_information():
     assert set(FISHER) == set(FAMILIES)
     for name, make in FISHER.items():
         assert type(bare(make(jnp.zeros(2)))[0]).__name__ == name
 
 
-@pytest.mark.parametrize("name", FISHER)
+@families
 def test_fisher_information_is_the_covariance_of_scores(name):
     make = FISHER[name]
 
@@ -303,7 +310,7 @@ def test_fisher_information_is_the_covariance_of_scores(name):
     assert found.max() > 0.1
 
 
-@pytest.mark.parametrize("name", FISHER)
+@families
 def test_a_distribution_with_other_parameters_is_that_of_those(name):
     one, other = FISHER[name](jnp.asarray([0.4, -0.3])), FISHER[name](jnp.asarray([0.9, 0.1]))
     new = _with_parameters(
