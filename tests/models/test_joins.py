@@ -11,7 +11,7 @@ from lifted import film
 from scipy.stats import multivariate_normal
 
 import bayesfield as bf
-from bayesfield.inference import Posterior, infer_codes, score
+from bayesfield.inference import Posterior, infer_codes, score, variance_split
 
 T, N, K, S = 3, 4, 2, 2
 SIGMA = np.array([0.3, 0.5])
@@ -93,6 +93,19 @@ def test_values_that_pad_a_task_are_not_scored_and_new_points_are(integrated, sa
     found = score(integrated, DATA | new, key=jr.key(0))["num_values"]
     assert dict(zip(found["site"].values, found.values, strict=True)) == {"y": 10, "y_new": 9}
     assert score(sampled, DATA, key=jr.key(0))["num_values"] == 10
+
+
+def test_the_variance_of_new_points_is_split(integrated):
+    """The variance of their means over the draws, and of the values given each draw."""
+    split = variance_split(integrated, DATA | {"x_new": X_NEW}, key=jr.key(0))
+    assert {"y", "y_new", "y_new_total", "y_new_between_share"} <= {*split.data_vars}
+    for task in range(T):
+        known = [by_hand(task, sigma) for sigma in SIGMA]
+        within = np.var([mean for *_, mean, _, _ in known], axis=0)
+        noise = [np.diag(of_new) + s**2 for s, (*_, of_new, _) in zip(SIGMA, known, strict=True)]
+        found = split["y_new"][:, task]
+        np.testing.assert_allclose(found.sel(source="within"), within, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(found.sel(source="noise"), np.mean(noise, 0), rtol=1e-3)
 
 
 def test_new_members_without_observations_are_saved(sampled, tmp_path):
