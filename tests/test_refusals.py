@@ -445,7 +445,7 @@ NEW_PARTS = {
     "panel, residual": (lambda: bf.panel(SINGLE, NOISE, code_dim=4, residual=SMOOTH), TypeError,
                         "`residual` to be a `SeriesResidual` or None; got GaussianProcessRes"),
     "panel, tasks": (programmed(PANEL, **BY_SERIES | {"num_tasks": 2}), IndexError,
-                     "`task` to index an axis of 2 entries.*got 2, in row 4"),
+                     "`task` to index an axis of 2 entries.*got 2 in row 4"),
     "panel, text": (programmed(PANEL, **BY_SERIES | {"task": [*"aabbc"]}), TypeError,
                     "`task` to be an array of numbers; got text, 'a' first.*Number them"),
     "panel, z": (programmed(PANEL, **BY_SERIES, z=AT["z"]), ValueError,
@@ -550,10 +550,12 @@ ARRAYS = {
     "negative sd": (fit({"y": Y, "n": np.where(X > 0.9, -1.0, 1.0)}, KNOWN_SD), ValueError,
                     "`n`, the `scale` of the Normal at the site `y`.*got -1.0 in row 7"),
     "index": (fit({"g": np.array([0, 3]), "y": Y[:2]}, grouped), IndexError,
-              "`g` to index an axis of 3 entries.*got 3, in row 1"),
+              "`g` to index an axis of 3 entries.*got 3 in row 1"),
     "negative index": (fit({"g": np.array([-4, 0]), "y": Y[:2]}, grouped), IndexError,
-                       "got -4, in r"),
-    "taken": (fit({"g": np.array([0, 7]), "y": Y[:2]}, taken), IndexError, "got 7, in row 1"),
+                       "got -4 in r"),
+    "index from the end": (fit({"g": np.array([-1, 0]), "y": Y[:2]}, grouped), IndexError,
+                           "`g` to index an axis of 3 entries, from 0 to 2; got -1 in row 0"),
+    "taken": (fit({"g": np.array([0, 7]), "y": Y[:2]}, taken), IndexError, "got 7 in row 1"),
     "index, predicted": (lambda: sample_prior(grouped, {"g": np.array([5])}, key=KEY), IndexError,
                          "`sample_prior` expected `g` to index"),
 }  # fmt: skip
@@ -851,8 +853,8 @@ def test_what_stands_beside_the_refused_is_taken():
     for _, call in NUMBERS.values():
         call(0.5)
     for program, data in (
-        (grouped, {"g": np.array([0, -3, 2])}),
-        (taken, {"g": np.array([0, -3, 2])}),
+        (grouped, {"g": np.array([0, 1, 2])}),
+        (taken, {"g": np.array([0, 1, 2])}),
         (POISSON, {"y": np.array([0.0, 3.0])}),
         (CLASSES, {"y": np.array([0, 2])}),
         (EXPONENTIAL, {"y": np.array([0.0, 1.0])}),  # its density at zero is finite

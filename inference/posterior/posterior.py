@@ -164,7 +164,7 @@ class Posterior:
         Returns:
             An xarray Dataset with dims (chain, draw, ...) or (quantile, ...) and plates by their
             names: `<site>_<plate>` if a plate has two sizes or the name of a site or an axis. The
-            attr `outside_of_fit` names arguments that go beyond the range of the fit.
+            attr `outside_of_fit` names arguments beyond the range, or the members, of the fit.
 
         Raises:
             TypeError: `data` holds an argument that the model does not take; an old-style key.
