@@ -88,6 +88,18 @@ def test_codes_that_are_inferred_have_the_closed_form(sampled):
         np.testing.assert_array_equal(z[own][:, [0, 2]], [CODES[s, [0, 2]].astype("f")] * own.sum())
 
 
+def test_names_of_tasks_are_coordinates_of_predictions_out_of_sample(sampled):
+    data = {name: value[[0, 0]] for name, value in DATA.items()}
+    found = infer_codes(
+        sampled, data, names=["1", "9"], known=[*"123"], **HERE | {"num_samples": 4}
+    )
+    ahead = {"x": np.broadcast_to(X_NEW, (2, *X_NEW.shape))}
+    tree = found.to_datatree(key=jr.key(2), predictions=ahead)
+    for group in ("posterior", "posterior_predictive", "predictions"):
+        assert tree[group]["tasks"].values.tolist() == ["1", "9"]
+    assert tree["predictions"]["y"].shape[2:] == (2, len(X_NEW))
+
+
 def test_values_that_pad_a_task_are_not_scored_and_new_points_are(integrated, sampled):
     new = {"x_new": X_NEW, "y_new": np.zeros((T, 3), "f")}
     found = score(integrated, DATA | new, key=jr.key(0))["num_values"]
