@@ -11,7 +11,7 @@ from bayesfield.checks import check_key
 from ..posterior.ready import on_new_data
 from ..posterior.trunks import split_by_trunk
 from ..predicting.labels import dotless, end_to_end, told_apart
-from ..predicting.redraw import statements_in
+from ..predicting.redraw import predictions_in
 from ..predicting.run import run_program
 from ..program.arguments import check_not_traced, check_posterior
 from ..program.program import tracing
@@ -38,7 +38,8 @@ def variance_split(
     - `within`: uncertainty about the random sites (the generators), given the trunk.
     - `between`: uncertainty about the trunk. Zero for a posterior on one trunk (a program without
       params, or an engine that was given one), and a rough estimate for few trunks.
-    - `noise`: the noise of the observations, which more data do not remove.
+    - `noise`: the noise of the observations, which more data do not remove; also the uncertainty
+      about all that the program integrates out.
 
     All are variances over the draws, divided by their number and not by one less, so that the sum
     is exact; a trunk has the weight of its draws. With $n$ independent draws a trunk, the mean of
@@ -47,7 +48,8 @@ def variance_split(
     Args:
         posterior: Of any engine. For several trunks fit a program with params by
             `SVI(num_trunks=...)`, `NUTS(num_trunks=...)` or `EnsembleMAP`.
-        data: Arguments of the program, observations left out, on any grid.
+        data: Arguments of the program, observations left out, on any grid. Outputs that only these
+            data bring about, as `predict` returns them (`y_new` with `x_new`), are split too.
         key: Draws the sites that have no value.
 
     Returns:
@@ -81,7 +83,7 @@ def variance_split(
             "other site depends on; got none."
         )
     ready = on_new_data(posterior.bound, posterior.fitted, "variance_split", data)
-    stems = statements_in(posterior.sites, ready.sites)
+    stems = predictions_in(posterior.sites, ready.sites)
     asked = [f"{name}_{what}" for name in stems for what in ("mean", "variance")]
     ran = run_program(*ready, asked, key)
 

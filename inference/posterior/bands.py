@@ -71,20 +71,27 @@ def assembled(
         ordered = {name: item for name, item in out.items() if name not in classes}
         items = {name: _quantiles(item, quantiles) for name, item in ordered.items()}
         result = labelled(items, (QUANTILE,)).assign_coords({QUANTILE: quantiles})
-    given = {axis: np.asarray([*labels]) for axis, labels in (coords or {}).items()}
     axes = {str(dim): size for dim, size in result.sizes.items() if dim not in (*LEAD, QUANTILE)}
+    return result.assign_coords(check_coords(call, "coords", coords, axes))
+
+
+def check_coords(
+    call: str, name: str, coords: Mapping[str, Iterable[Any]] | None, axes: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """Return coordinates as arrays; refuse those of no axis, and those of another size."""
+    given = {axis: np.asarray([*labels]) for axis, labels in (coords or {}).items()}
     for axis, labels in given.items():
         if axis not in axes:
             raise ValueError(
-                f"`{call}` expected `coords` to name axes of the predictions, among "
+                f"`{call}` expected `{name}` to name axes of the predictions, among "
                 f"{list(axes)}; got {axis!r}.{close_match(axis, [*axes])}"
             )
         if labels.shape != (axes[axis],):
             raise ValueError(
-                f"`{call}` expected `coords` to hold {axes[axis]} labels for the axis {axis!r}; "
+                f"`{call}` expected `{name}` to hold {axes[axis]} labels for the axis {axis!r}; "
                 f"got an array of shape {labels.shape}."
             )
-    return result.assign_coords(given)
+    return given
 
 
 def _quantiles(item: Labelled, quantiles: np.ndarray) -> Labelled:

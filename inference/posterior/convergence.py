@@ -27,6 +27,7 @@ from .judged_table import table_of
 from .mixing import mixing
 from .new_codes import code_findings
 from .ready import on_new_data, on_own_data
+from .restarts import restart_finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,6 +63,8 @@ def examine(
         k_hat, worth = (float(result.get(n, np.nan)) for n in ("pareto_k", "reweighted_share"))
         found += approximation_findings(bound, fitted, names, values, k_hat, worth)
     found += [*loss_findings(bound, fitted, seen), *param_findings(bound, fitted, result)]
+    if kind != "modes" and probe is None and "codes" not in fitted.said:
+        found.append(restart_finding(bound, fitted, means, MAX_PROBES))
     found += code_findings(fitted)
     return result.assign_attrs(findings=ordered(found, "warning"), notes=ordered(found, "note"))
 

@@ -1,7 +1,6 @@
 """Turning a posterior into an ArviZ DataTree."""
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,18 +8,21 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_key, check_names, check_texts, described
+from bayesfield.checks import check_key, described
 
 from ..engines.fitted import Fitted
 from ..predicting.labels import LEAD, Labelled, axis_names, dotless, told_apart
+from ..predicting.redraw import imputed
 from ..predicting.replays import observations, replay
 from ..predicting.run import run_program
 from ..program.arguments import check_not_traced
 from ..program.bound import BoundProgram
 from ..program.program import tracing
 from ..program.sites import Site
+from .bands import check_coords
 from .member_names import member_names, plate_of
-from .ready import Ready, on_own_data
+from .ready import Ready, on_new_data, on_own_data
+from .tree_axes import axes_of_argument, check_axes, named
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,24 +34,27 @@ Group = dict[str, Labelled]
 def build(
     bound: BoundProgram,
     fitted: Fitted,
-    *,
     key: PRNGKeyArray | None,
     prior: "xr.Dataset | None",
+    predictions: Mapping[str, Any] | None,
     dims: Mapping[str, Iterable[str]] | None,
     coords: Mapping[str, Iterable[Any]] | None,
+    pred_coords: Mapping[str, Iterable[Any]] | None,
 ) -> "xr.DataTree":
     """Build the DataTree of a posterior; see `Posterior.to_datatree`."""
     import xarray as xr
 
     call = "to_datatree"
-    check_not_traced(call, key)
+    check_not_traced(call, key, predictions)
     if key is not None:
         key = check_key(call, key)
     if prior is not None and not hasattr(prior, "data_vars"):
         raise TypeError(
             f"`{call}` expected `prior` to be what `sample_prior` returns; got {described(prior)}."
         )
-    _check_axes(bound, dims, coords)
+    check_axes(bound, dims=dims, coords=coords, pred_coords=pred_coords)
+    said = {dotless(n): tuple(names) for n, names in (dims or {}).items()}
+    ahead = _out_of_sample(bound, fitted, key, predictions, said, pred_coords)
     latent = {s.name: s for s in bound.sites.latent}
     # `az.rhat_nested` has to be told which chains share a trunk
     stats = fitted.stats | ({"trunk": fitted.trunk} if fitted.params else {})
@@ -69,48 +74,17 @@ def build(
         groups["prior"] = {n: item for n, item in of_prior.items() if n not in seen}
         groups["prior_predictive"] = {n: item for n, item in of_prior.items() if n in seen}
 
-    said = {dotless(n): tuple(names) for n, names in (dims or {}).items()}
     names = member_names(fitted) | dict(coords or {})
     given = {n: np.asarray([*value]) for n, value in names.items()}
-    tree = xr.DataTree.from_dict(
-        {name: _dataset(name, group, said, given) for name, group in groups.items() if group}
-    )
+    made = {name: _dataset(name, group, said, given) for name, group in groups.items() if group}
+    groups, axes, labels = ahead
+    for axis in _of_members(bound, fitted, said) & axes.keys() & given.keys():
+        if axes[axis] == len(given[axis]):
+            labels.setdefault(axis, given[axis])
+    made |= {name: _dataset(name, group, said, labels) for name, group in groups.items()}
+    tree = xr.DataTree.from_dict(made)
     tree.attrs = attributes(fitted)
     return tree
-
-
-def _check_axes(bound: BoundProgram, dims: Any, coords: Any) -> None:
-    """Refuse unknown sites in `dims`, and axes or labels that do not fit a site's shape."""
-    call, sites = "to_datatree", bound.sites
-    for name, given in (("dims", dims), ("coords", coords)):
-        if given is not None and not isinstance(given, Mapping):
-            raise TypeError(f"`{call}` expected `{name}` to map names; got {described(given)}.")
-    known = {s.name: s for s in (*sites.latent, *sites.observed, *sites.deterministic)}
-    check_names(call, "dims", dims or (), known)
-    for site, axes in (dims or {}).items():
-        names, shape = check_texts(call, f"dims[{site!r}]", axes), known[site].shape
-        if len(names) != len(shape):
-            raise ValueError(
-                f"`{call}` expected `dims` to name each axis of `{site}`, of shape {shape}; got "
-                f"{names}."
-            )
-        if {"chain", "draw"} & set(names):
-            raise ValueError(
-                f"`{call}` expected `dims` to name axes of `{site}` other than chain and draw, "
-                f"which the tree has already; got {names}."
-            )
-    sizes: dict[str, set[int]] = defaultdict(set)  # a plate may have two sizes in one program
-    for site in known.values():
-        names = tuple((dims or {}).get(site.name, axis_names(site, len(site.shape))))
-        for axis, size in zip(names, site.shape, strict=True):
-            sizes[axis].add(size)
-    for axis, labels in (coords or {}).items():
-        size = len(np.atleast_1d(np.asarray(labels)))
-        if axis in sizes and size not in sizes[axis]:
-            raise ValueError(
-                f"`{call}` expected `coords` to hold {min(sizes[axis])} labels for the axis "
-                f"`{axis}`; got {size}."
-            )
 
 
 def _on_data(bound: BoundProgram, fitted: Fitted, key: PRNGKeyArray | None) -> dict[str, Group]:
@@ -142,6 +116,48 @@ def _on_data(bound: BoundProgram, fitted: Fitted, key: PRNGKeyArray | None) -> d
     return groups
 
 
+def _out_of_sample(
+    bound: BoundProgram,
+    fitted: Fitted,
+    key: PRNGKeyArray | None,
+    predictions: Mapping[str, Any] | None,
+    said: dict[str, tuple[str, ...]],
+    coords: Mapping[str, Iterable[Any]] | None,
+) -> tuple[dict[str, Group], dict[str, int], dict[str, np.ndarray]]:
+    """Return the groups of predictions, the sizes of their axes by name, and their labels."""
+    call = "to_datatree"
+    if predictions is None:
+        return {}, {}, check_coords(call, "pred_coords", coords, {})
+    if key is None:
+        raise TypeError(
+            f"`{call}` expected `key` to be given with `predictions`, which it draws; got None. "
+            "Give `key=jax.random.key(0)`, say."
+        )
+    ready = on_new_data(bound, fitted, f"{call}(predictions=...)", predictions)
+    sites = {s.name: s for s in (*ready.sites.latent, *ready.sites.observed)}
+    constants = _constants(ready, {s.name: s for s in ready.sites.observed})
+    axes: dict[str, int] = {}
+    for name in ready.sites.outputs:
+        site, names = sites[name], said.get(dotless(name), ())
+        dims = axis_names(site, len(site.shape))
+        axes |= zip((*names, *dims[len(names) :]), site.shape, strict=True)
+    for name, item in constants.items():
+        axes |= zip(named(item, said.get(name, ())).dims, item.value.shape, strict=True)
+    labels = check_coords(call, "pred_coords", coords, axes)
+    drawn = run_program(*ready, ready.sites.outputs, key)
+    return {"predictions": drawn, "predictions_constant_data": constants}, axes, labels
+
+
+def _of_members(bound: BoundProgram, fitted: Fitted, said: dict[str, tuple[str, ...]]) -> set[str]:
+    """Return the axes of which draws have values, and which are so the same out of sample."""
+    latent = {s.name: s for s in bound.sites.latent}
+    own = fitted.draws.keys() - imputed(bound.sites).keys()
+    items = {name: _of_site(latent[name], fitted.draws[name]) for name in own}
+    return {
+        axis for n, item in items.items() for axis in named(item, said.get(dotless(n), ())).dims
+    }
+
+
 def _of_stat(name: str, value: np.ndarray, plate: str | None) -> Labelled:
     """Name the axes of a statistic: one of each member of a plate has an axis for it."""
     dims = (plate,) if plate is not None and value.ndim == 3 else ()
@@ -166,7 +182,7 @@ def _dataset(
     """Return a group as a Dataset, its axes named by the user or else by the plates."""
     import arviz
 
-    items = {name: _named(item, said.get(dotless(name), ())) for name, item in items.items()}
+    items = {name: named(item, said.get(dotless(name), ())) for name, item in items.items()}
     items = told_apart(items, () if group.endswith("_data") else LEAD)
     coords, beside = dict(given), {}
     for name, item in items.items():
@@ -176,21 +192,11 @@ def _dataset(
                 coords[item.dims[0]] = at
             else:
                 beside[f"{dotless(name)}_{axis}"] = (item.dims[0], at)
-    tree = arviz.from_dict(
-        {group: {dotless(n): item.value for n, item in items.items()}},
-        dims={dotless(n): list(item.dims) for n, item in items.items()},
-        coords=coords,
-    )
+    values = {dotless(n): item.value for n, item in items.items()}
+    dims = {dotless(n): list(item.dims) for n, item in items.items()}
+    how = {"dims": dims, "coords": coords, "pred_dims": dims, "pred_coords": coords}
+    tree = arviz.from_dict({group: values}, **how)
     return tree[group].to_dataset().assign_coords(beside)
-
-
-def _named(item: Labelled, names: tuple[str, ...]) -> Labelled:
-    """Give the axes of a site the user's names, beginning with the first axis."""
-    if len(item.places) > 1:
-        return item
-    dims = (*names[: len(item.dims)], *item.dims[len(names) :])
-    places = tuple((dim, at) for dim, (_, at) in zip(dims, item.places, strict=False))
-    return item._replace(dims=dims, places=places)
 
 
 def attributes(fitted: Fitted) -> dict[str, str]:
@@ -203,9 +209,7 @@ def attributes(fitted: Fitted) -> dict[str, str]:
 
 def _constants(ready: Ready, observed: Mapping[str, Site]) -> Group:
     return {
-        name: Labelled(
-            np.asarray(value), tuple(f"{name}_dim_{axis}" for axis in range(np.ndim(value))), name
-        )
+        name: Labelled(np.asarray(value), axes_of_argument(name, value), name)
         for name, value in ready.program.arguments(ready.data).items()
         if isinstance(value, jax.Array | int | float) and name not in observed
     }

@@ -164,7 +164,7 @@ class Posterior:
         Returns:
             An xarray Dataset with dims (chain, draw, ...) or (quantile, ...) and plates by their
             names: `<site>_<plate>` if a plate has two sizes or the name of a site or an axis. The
-            attr `outside_of_fit` names arguments that go beyond the range of the fit.
+            attr `outside_of_fit` names arguments beyond the range, or the members, of the fit.
 
         Raises:
             TypeError: `data` holds an argument that the model does not take; an old-style key.
@@ -183,8 +183,7 @@ class Posterior:
             data: Arguments with their observations, of any number of rows.
 
         Returns:
-            An xarray Dataset of every observed site, with dims (chain, draw, ...) and plates by
-            their names; NaN for values that are masked or NaN.
+            An xarray Dataset of every observed site, its dims as in `predict`; NaN where masked.
 
         Raises:
             ValueError: The size of a latent site's plate changed; no observed site.
@@ -200,6 +199,8 @@ class Posterior:
         trunk: int | None = None,
         dims: Mapping[str, Iterable[str]] | None = None,
         coords: Mapping[str, Iterable[Any]] | None = None,
+        predictions: Mapping[str, Any] | None = None,
+        pred_coords: Mapping[str, Iterable[Any]] | None = None,
     ) -> "xr.DataTree":
         """Return an ArviZ DataTree with every group that the posterior has.
 
@@ -207,20 +208,21 @@ class Posterior:
             key: Draws the group posterior_predictive, which is left out without it.
             prior: What `sample_prior` returned, for the groups prior and prior_predictive.
             trunk: Keep only the draws of this trunk.
-            dims: From a site's name to the names of its axes, if plates do not name them.
+            dims: From a site or an argument to the names of its axes, if plates do not name them.
             coords: From an axis's name to its coordinates.
+            predictions: Data out of sample, as `predict` takes them, for predictions (its outputs
+                at this `key`) and predictions_constant_data.
+            pred_coords: Coordinates of these two; members of the posterior have those of `coords`.
 
         Returns:
             Settings as attrs, and the groups posterior (with deterministic sites), sample_stats,
             log_likelihood and observed_data of every observed site, log_prior, constant_data, and
-            on request posterior_predictive of the outputs. log_likelihood leaves out values that
-            are masked or NaN, as `az.loo` needs it; its axis, or of several `<site>_seen`, has the
-            indices of the rest. Without the data there are posterior (latent sites alone),
-            sample_stats and the prior.
+            on request the others. log_likelihood leaves out values that are masked or NaN, as
+            `az.loo` needs it; its axis, or of several `<site>_seen`, has the indices of the rest.
         """
         self.check_unchanged("to_datatree")
         fitted = self.fitted if trunk is None else self.only_trunk(trunk).fitted
-        return build(self.bound, fitted, key=key, prior=prior, dims=dims, coords=coords)
+        return build(self.bound, fitted, key, prior, predictions, dims, coords, pred_coords)
 
     def extend(self, num_samples: int, *, progress: bool = True) -> "Posterior":
         """Continue the chains for `num_samples` more draws each.
@@ -244,8 +246,8 @@ class Posterior:
     def save(self, path: str | os.PathLike[str], *, records: Records = None) -> None:
         """Write everything but the training data and the program's code to one file.
 
-        The file is a NumPy archive with a JSON header and no pickle. It holds all but the data's
-        arrays, of which it has shapes and a digest. An interrupt leaves the old file as it was.
+        The file is a NumPy archive with a JSON header and no pickle, with shapes and a digest of
+        the data's arrays. An interrupt leaves the old file as it was.
 
         Args:
             path: The file; one that exists is replaced.

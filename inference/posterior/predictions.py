@@ -67,7 +67,8 @@ def predicted(
         note = f"no {', '.join(unknown)}: NumPyro knows neither the mean nor the median"
         result = result.assign_attrs(note=note)
     # after `infer_codes` the data at hand are the new members', and not those of the fit
-    beyond = "" if "codes" in fitted.said else outside_of_fit(bound, ready.data)
+    known = "codes" not in fitted.said
+    beyond = outside_of_fit(bound, ready.sites, ready.data) if known else ""
     if beyond:
         result = result.assign_attrs(outside_of_fit=beyond)
     if not out:

@@ -8,15 +8,18 @@ import numpy as np
 from bayesfield.checks import listed
 
 from ..program.bound import BoundProgram
+from ..program.sites import Sites
 
 
-def outside_of_fit(bound: BoundProgram, data: Mapping[str, Any]) -> str:
-    """Say which arguments go beyond the range of the fit, and for how many rows; "" if none does.
+def outside_of_fit(bound: BoundProgram, sites: Sites, data: Mapping[str, Any]) -> str:
+    """Say which arguments go beyond the data of the fit, and for how many rows; "" if none does.
 
-    Bands there rest on the prior and on how the program extrapolates, and not on data.
+    Beyond the data is a number outside of their range, or a member that they do not have. Bands
+    there rest on the prior and on how the program extrapolates, and not on data.
 
     Args:
         bound: The program of the fit; without its data nothing is found.
+        sites: The program's sites on the new data.
         data: The arrays of the new data, by argument.
     """
     found = []
@@ -25,20 +28,37 @@ def outside_of_fit(bound: BoundProgram, data: Mapping[str, Any]) -> str:
         if not (_is_numbers(before) and _is_numbers(now)):
             continue
         old, new = (_columns(value) for value in (before, now))
-        if old.shape[1] != new.shape[1]:
-            continue
-        low, high = old.min(0), old.max(0)
-        beyond = (new < low) | (new > high)
-        rows = int(beyond.any(1).sum())
-        if rows:
-            at = int(np.argmax(beyond.any(0)))
-            found.append(
-                f"{rows} of {len(new)} rows of `{name}` are outside of the {low[at]:.4g} to "
-                f"{high[at]:.4g} of the fit"
-            )
+        if name in sites.labels:
+            found += _unseen(name, old, new)
+        elif old.shape[1] == new.shape[1]:
+            found += _beyond(name, old, new)
     if not found:
         return ""
     return f"{listed(found, 4, '; ')}: bands there rest on the prior, and not on data"
+
+
+def _unseen(name: str, old: np.ndarray, new: np.ndarray) -> list[str]:
+    unseen = ~np.isin(new, old)
+    if not unseen.any():
+        return []
+    rows, members = int(unseen.any(1).sum()), np.unique(new[unseen])
+    return [
+        f"{rows} of {len(new)} rows of `{name}` are of members that the fit has not seen "
+        f"({listed([*map(str, members)], 4)})"
+    ]
+
+
+def _beyond(name: str, old: np.ndarray, new: np.ndarray) -> list[str]:
+    low, high = old.min(0), old.max(0)
+    beyond = (new < low) | (new > high)
+    rows = int(beyond.any(1).sum())
+    if not rows:
+        return []
+    at = int(np.argmax(beyond.any(0)))
+    return [
+        f"{rows} of {len(new)} rows of `{name}` are outside of the {low[at]:.4g} to {high[at]:.4g} "
+        "of the fit"
+    ]
 
 
 def _is_numbers(value: Any) -> bool:

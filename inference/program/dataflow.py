@@ -150,12 +150,16 @@ def _with_rule(name: str, parameters: dict[str, Any], found: list[Flow], walk: W
     return [Flow(_hash("rule", digest, flow.digest), flow.inputs) for flow in found]
 
 
-def _scan(parameters: dict[str, Any], operands: list[Flow], walk: Walk) -> list[Flow]:
-    body = parameters["jaxpr"]
+def scan_sizes(parameters: dict[str, Any]) -> tuple[int, int]:
+    """Return how many inputs of a scan are fixed and how many are carried; rows come after them."""
     if "ft_in" in parameters:
         num_consts, num_carry, _ = (len(part) for part in parameters["ft_in"].unpack())
-    else:
-        num_consts, num_carry = parameters["num_consts"], parameters["num_carry"]
+        return num_consts, num_carry
+    return parameters["num_consts"], parameters["num_carry"]
+
+
+def _scan(parameters: dict[str, Any], operands: list[Flow], walk: Walk) -> list[Flow]:
+    body, (num_consts, num_carry) = parameters["jaxpr"], scan_sizes(parameters)
     fixed, carry = operands[:num_consts], operands[num_consts : num_consts + num_carry]
     rows = [
         Flow(_hash("row", flow.digest), flow.inputs) for flow in operands[num_consts + num_carry :]

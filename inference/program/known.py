@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import JaxprEqn, Literal
 
+from .dataflow import scan_sizes
+
 
 class Known(NamedTuple):
     """Hold an array of a trace whose values are known, and where in the data each comes from.
@@ -20,11 +22,14 @@ class Known(NamedTuple):
         value: The values.
         argument: The name of the argument of `data`; "" for constants of the program.
         place: The index of each value in the flattened argument, -1 if it is not from it.
+        wrapped: Which values were negative, and are counted from the end of an axis now as JAX
+            does; None if none was.
     """
 
     value: np.ndarray
     argument: str
     place: np.ndarray
+    wrapped: np.ndarray | None = None
 
     def row(self, at: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return where in an argument of `shape` the entry `at` comes from; () if unknown."""
@@ -83,6 +88,9 @@ def _follow(
         for visit in visits:
             visit(eqn, known)
         inner = eqn.params.get(CALLS.get(eqn.primitive.name, ""))
+        if eqn.primitive.name == "scan":
+            _look_inside(eqn, known, visits)
+            continue
         if inner is not None:
             consts = getattr(inner, "consts", ())
             out = _follow(getattr(inner, "jaxpr", inner), consts, known, visits)
@@ -92,6 +100,25 @@ def _follow(
             continue
         found |= dict(zip(eqn.outvars, out, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _look_inside(eqn: JaxprEqn, known: Sequence[Known | None], visits: Sequence[Visit]) -> None:
+    """Visit the body of a scan at the rows that hold the least and the greatest whole numbers."""
+    body, (fixed, carried) = eqn.params["jaxpr"], scan_sizes(eqn.params)
+    rows = [part if part is not None and part.argument else None for part in known[fixed:]]
+    rows = [None] * carried + rows[carried:]
+    ends = {
+        int(end(part.value)) // max(part.value[0].size, 1)
+        for part in rows
+        if part is not None and part.value.size and np.issubdtype(part.value.dtype, np.integer)
+        for end in (np.argmin, np.argmax)
+    }
+    for at in sorted(ends):
+        row = [
+            part and Known(np.asarray(part.value[at]), part.argument, np.asarray(part.place[at]))
+            for part in rows
+        ]
+        _follow(body.jaxpr, body.consts, [*known[:fixed], *row], visits)
 
 
 def _is_plain(value: Any) -> bool:
@@ -118,13 +145,27 @@ def _elementwise(function: Callable) -> Callable:
     return rule
 
 
+def _with_a_number(function: Callable) -> Callable:
+    """Make a rule for comparisons with one number; `one_hot` compares with many, which is large."""
+    rule = _elementwise(function)
+
+    def checked(params: dict, *parts: Known) -> Known | None:
+        return rule(params, *parts) if min(part.value.ndim for part in parts) == 0 else None
+
+    return checked
+
+
 def _moved(function: Callable) -> Callable:
     """Make a rule of a function that only moves entries: places move with their values."""
 
     def rule(params: dict, *parts: Known) -> Known:
         argument = next((p.argument for p in parts if p.argument), "")
         value = function(params, *(part.value for part in parts))
-        return Known(value, argument, function(params, *(part.place for part in parts)))
+        place = function(params, *(part.place for part in parts))
+        if all(part.wrapped is None for part in parts):
+            return Known(value, argument, place)
+        wrapped = [np.zeros(p.value.shape, bool) if p.wrapped is None else p.wrapped for p in parts]
+        return Known(value, argument, place, function(params, *wrapped))
 
     return rule
 
@@ -146,7 +187,17 @@ def _select(params: dict, which: Known, *cases: Known) -> Known:
     del params
     value = np.choose(which.value.astype(int), [np.asarray(c.value) for c in cases])
     source = next((c for c in cases if c.argument), cases[0])
-    return Known(value, source.argument, np.broadcast_to(source.place, value.shape))
+    place = np.broadcast_to(source.place, value.shape)
+    return Known(value, source.argument, place, _from_the_end(which.value, *cases))
+
+
+def _from_the_end(which: np.ndarray, index: Known, *others: Known) -> np.ndarray | None:
+    """Return where a choice is JAX's `where(i < 0, i + size, i)`; None if it is another choice."""
+    if len(others) != 1 or not which.any() or not np.issubdtype(index.value.dtype, np.integer):
+        return None
+    added = others[0].value - index.value
+    ours = np.array_equal(which, index.value < 0) and added.min() > 0 and np.ptp(added) == 0
+    return which if ours else None
 
 
 def _iota(params: dict) -> Known:
@@ -160,6 +211,10 @@ RULES: dict[str, Callable] = {
     "iota": _iota,
     "add": _elementwise(np.add),
     "sub": _elementwise(np.subtract),
+    "rem": _elementwise(np.fmod),
+    "and": _elementwise(np.bitwise_and),
+    "eq": _with_a_number(np.equal),
+    "ne": _with_a_number(np.not_equal),
     "lt": _elementwise(np.less),
     "le": _elementwise(np.less_equal),
     "gt": _elementwise(np.greater),

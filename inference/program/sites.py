@@ -54,6 +54,8 @@ class Sites(NamedTuple):
         reads: For each sample site, by each parameter of its distribution: the sites and params
             whose values that is computed from directly.
         feeds: Names of the arguments of `data` that distributions are computed from.
+        labels: Names of the arguments of `data` whose whole numbers stand for members: they index,
+            or are compared with numbers. Found on data with values.
     """
 
     latent: tuple[Site, ...]
@@ -68,6 +70,7 @@ class Sites(NamedTuple):
     replicates: tuple[str, ...] = ()
     reads: dict[str, dict[str, tuple[str, ...]]] = {}  # noqa: RUF012 -- never changed
     feeds: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def subsampled(self) -> list[str]:

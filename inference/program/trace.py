@@ -49,6 +49,7 @@ def trace_program(
     found: list[Statement] = []
     sampled: list[dict] = []
     places: list[Any] = []
+    labels: set[str] = set()
 
     def see(messages: dict[str, dict]) -> list:
         found[:] = [statement(call, message) for message in messages.values()]
@@ -57,7 +58,7 @@ def trace_program(
 
     def then(closed: Any, number: int) -> None:
         if valued:
-            outputs = follow(closed, data, (index_check(call, data), mark_check(call)))
+            outputs = follow(closed, data, (index_check(call, data, labels), mark_check(call)))
             outputs = outputs[len(outputs) - number :]
             known = zip(places, outputs, strict=True)
             given = {id(place): out for place, out in known if out is not None}
@@ -86,6 +87,7 @@ def trace_program(
             except READ as error:
                 raise TypeError(_reads_values(call, error)) from error
     sites, facts = sorted_out(found, seen)
+    sites = sites._replace(labels=tuple(sorted(labels)))
     code = Code(
         model,
         static,

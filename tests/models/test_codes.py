@@ -121,7 +121,7 @@ def test_a_task_out_of_range_is_refused_before_anything_is_compiled():
             numpyro.sample("y", dist.Normal(z[:, 0], 0.1), obs=y)
 
     data = {"task": jnp.array([0, 1, 3]), "y": jnp.zeros(3)}
-    with pytest.raises(IndexError, match=r"`task` to index an axis of 3 entries.*got 3, in row 2"):
+    with pytest.raises(IndexError, match=r"`task` to index an axis of 3 entries.*got 3 in row 2"):
         fit_posterior(model, data, SVI(num_steps=1), key=jr.key(0))
 
 

@@ -11,7 +11,7 @@ from lifted import film
 from scipy.stats import multivariate_normal
 
 import bayesfield as bf
-from bayesfield.inference import Posterior, infer_codes, score
+from bayesfield.inference import Posterior, infer_codes, score, variance_split
 
 T, N, K, S = 3, 4, 2, 2
 SIGMA = np.array([0.3, 0.5])
@@ -88,11 +88,36 @@ def test_codes_that_are_inferred_have_the_closed_form(sampled):
         np.testing.assert_array_equal(z[own][:, [0, 2]], [CODES[s, [0, 2]].astype("f")] * own.sum())
 
 
+def test_names_of_tasks_are_coordinates_of_predictions_out_of_sample(sampled):
+    data = {name: value[[0, 0]] for name, value in DATA.items()}
+    found = infer_codes(
+        sampled, data, names=["1", "9"], known=[*"123"], **HERE | {"num_samples": 4}
+    )
+    ahead = {"x": np.broadcast_to(X_NEW, (2, *X_NEW.shape))}
+    tree = found.to_datatree(key=jr.key(2), predictions=ahead)
+    for group in ("posterior", "posterior_predictive", "predictions"):
+        assert tree[group]["tasks"].values.tolist() == ["1", "9"]
+    assert tree["predictions"]["y"].shape[2:] == (2, len(X_NEW))
+
+
 def test_values_that_pad_a_task_are_not_scored_and_new_points_are(integrated, sampled):
     new = {"x_new": X_NEW, "y_new": np.zeros((T, 3), "f")}
     found = score(integrated, DATA | new, key=jr.key(0))["num_values"]
     assert dict(zip(found["site"].values, found.values, strict=True)) == {"y": 10, "y_new": 9}
     assert score(sampled, DATA, key=jr.key(0))["num_values"] == 10
+
+
+def test_the_variance_of_new_points_is_split(integrated):
+    """The variance of their means over the draws, and of the values given each draw."""
+    split = variance_split(integrated, DATA | {"x_new": X_NEW}, key=jr.key(0))
+    assert {"y", "y_new", "y_new_total", "y_new_between_share"} <= {*split.data_vars}
+    for task in range(T):
+        known = [by_hand(task, sigma) for sigma in SIGMA]
+        within = np.var([mean for *_, mean, _, _ in known], axis=0)
+        noise = [np.diag(of_new) + s**2 for s, (*_, of_new, _) in zip(SIGMA, known, strict=True)]
+        found = split["y_new"][:, task]
+        np.testing.assert_allclose(found.sel(source="within"), within, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(found.sel(source="noise"), np.mean(noise, 0), rtol=1e-3)
 
 
 def test_new_members_without_observations_are_saved(sampled, tmp_path):

@@ -395,7 +395,7 @@ def test_bad_input_is_refused(case):
 
 def test_an_index_of_a_task_that_is_not_there_is_refused_by_its_row():
     call = fitted(bf.Gaussian(POSITIVE, num_tasks=2), REAL, task=np.where(COUNTS == 3, 2, TASK))
-    with pytest.raises(IndexError, match=r"expected `task` to index an axis of 2.*got 2, in row 3"):
+    with pytest.raises(IndexError, match=r"expected `task` to index an axis of 2.*got 2 in row 3"):
         call()
 
 

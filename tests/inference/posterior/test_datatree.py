@@ -24,6 +24,7 @@ from bayesfield.inference import (
     ConvergenceWarning,
     EnsembleMAP,
     Laplace,
+    Posterior,
     diagnose,
     fit_posterior,
     sample_prior,
@@ -327,6 +328,62 @@ def drawn(plt):
 def test_az_summary(trees, name):
     frame = az.summary(trees(name))
     assert {"top.level", "tilt[0]", "tilt[1]", "spread"} <= set(frame.index)
+
+
+# Out of sample
+
+AHEAD = {"x": np.linspace(1.2, 2.0, 4, dtype="f4")}
+DAYS = [10, 20, 30, 40]
+
+
+@pytest.fixture(scope="module")
+def ahead(posteriors):
+    return posteriors("SVI").to_datatree(
+        key=jr.key(1),
+        dims={"x": ["rows"]},
+        coords={"groups": ["a", "b", "c"], "rows": range(N)},
+        predictions=AHEAD,
+        pred_coords={"rows": DAYS},
+    )
+
+
+def test_predictions_are_those_of_predict_in_the_groups_that_arviz_makes(posterior, ahead):
+    expected = posterior.predict(AHEAD, key=jr.key(1), sites=["y"])["y"]
+    theirs = az.from_numpyro(
+        predictions={"y": expected.values},
+        predictions_constant_data=AHEAD,
+        pred_dims={"y": ["groups", "rows"], "x": ["rows"]},
+        coords={"groups": ["a", "b", "c"], "rows": DAYS},
+        sample_dims=["chain", "draw"],
+        num_chains=1,
+    )
+    for group in ("predictions", "predictions_constant_data"):
+        xr.testing.assert_equal(ahead[group].to_dataset(), theirs[group].to_dataset())
+    assert ahead["posterior_predictive"].sizes["rows"] == N
+    assert ahead["constant_data"]["x"].dims == ("rows",)
+
+
+def test_labels_of_rows_are_not_those_of_other_rows(posterior):
+    names = {"groups": ["a", "b", "c"], "rows": [f"day {i}" for i in range(N)]}
+    tree = posterior.to_datatree(key=jr.key(1), coords=names, predictions={"x": X + 2})
+    assert tree["predictions"]["rows"].values.tolist() == [*range(N)]
+    assert tree["predictions"]["groups"].values.tolist() == names["groups"]
+
+
+def test_a_posterior_without_its_data_has_predictions(posterior, tmp_path):
+    posterior.save(tmp_path / "fit.bf")
+    tree = Posterior.load(tmp_path / "fit.bf", slashed).to_datatree(
+        key=jr.key(1), predictions=AHEAD
+    )
+    assert {"posterior", "predictions", "predictions_constant_data"} <= set(tree.children)
+    assert "constant_data" not in tree.children
+
+
+def test_az_plots_predictions(ahead, figures):
+    one = ahead.map_over_datasets(lambda group: group.isel(groups=0, missing_dims="ignore"))
+    az.plot_lm(one, x="x", y="y", group="predictions", smooth=False)
+    az.plot_ppc_dist(ahead, group="predictions", num_samples=50)
+    az.plot_forest(ahead, group="predictions")
 
 
 def test_az_ess(trees):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -60,7 +61,33 @@ def test_predictions_say_which_rows_are_outside_of_the_fit(tmp_path):
     assert "outside_of_fit" not in empty.predict({"x": 2 * X}, key=jr.key(0)).attrs
 
 
-def test_whole_numbers_that_the_fit_has_not_seen_are_named_too():
-    posterior = fit_unjudged(stations, {"at": np.arange(8) % 4, "y": Y}, TINY, key=jr.key(0))
-    attrs = posterior.predict({"at": np.array([1, 5])}, key=jr.key(0)).attrs
-    assert attrs["outside_of_fit"].startswith("1 of 2 rows of `at` are outside of the 0 to 3")
+@pytest.mark.parametrize(
+    "used",
+    [
+        lambda codes, at: codes[at] + 0.1 * at,
+        lambda codes, at: jax.nn.one_hot(at, 8) @ codes,
+        lambda codes, at: jax.lax.scan(lambda s, i: (s, codes[i % 8]), 0.0, at)[1],
+    ],
+    ids=["indexed", "one-hot", "within a scan"],
+)
+def test_members_that_the_fit_has_not_seen_are_named(used):
+    def model(at, y=None):
+        codes = numpyro.sample("codes", dist.Normal(0, 1).expand([8]).to_event(1))
+        with numpyro.plate("rows", at.shape[0]):
+            numpyro.sample("y", dist.Normal(used(codes, at), 1.0), obs=y)
+
+    at = np.array([0, 1, 2, 6] * 2)
+    posterior = fit_unjudged(model, {"at": at, "y": Y}, TINY, key=jr.key(0))
+    assert posterior.sites.labels == ("at",)
+    assert "outside_of_fit" not in posterior.predict({"at": at[:2]}, key=jr.key(0)).attrs
+    note = posterior.predict({"at": np.array([1, 5, 7])}, key=jr.key(0)).attrs["outside_of_fit"]
+    expected = "2 of 3 rows of `at` are of members that the fit has not seen (5, 7): bands there"
+    assert note.startswith(expected)
+
+
+def test_whole_numbers_that_measure_have_a_range():
+    days = np.arange(8) * 2
+    posterior = fit_unjudged(line, {"x": days, "y": Y}, TINY, key=jr.key(0))
+    assert posterior.sites.labels == ()
+    attrs = posterior.predict({"x": np.array([3, 5, 17])}, key=jr.key(0)).attrs
+    assert attrs["outside_of_fit"].startswith("1 of 3 rows of `x` are outside of the 0 to 14")

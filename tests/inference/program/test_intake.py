@@ -301,13 +301,16 @@ INDEXED = {
     "of what is computed": lambda a, b, g: jnp.exp(a)[g],
     "within a checkpoint": lambda a, b, g: jax.checkpoint(lambda a, g: jnp.sin(a[g]))(a, g),
     "reshaped": lambda a, b, g: a[g[:, None]][:, 0],
+    "within a scan": lambda a, b, g: jax.lax.scan(lambda s, i: (s, s + a[i]), 0.0, g)[1],
 }
 MEANT = {
     "clipped": lambda a, b, g: a[jnp.clip(g, 0, 2)],
     "mode clip": lambda a, b, g: a.at[g].get(mode="clip"),
     "filled": lambda a, b, g: a.at[g].get(mode="fill", fill_value=0.0),
     "modulo": lambda a, b, g: a[g % 3],
-    "chosen": lambda a, b, g: a[jnp.where((g > 2) | (g < -3), 0, g)],
+    "mode wrap": lambda a, b, g: jnp.take(a, g, mode="wrap"),
+    "counted by hand": lambda a, b, g: a[jnp.where((g < 0) & (g > -4), g + 3, 0)],
+    "chosen": lambda a, b, g: a[jnp.where((g > 2) | (g < 0), 0, g)],
     "one-hot": lambda a, b, g: jax.nn.one_hot(g, 3) @ a,
 }
 
@@ -315,9 +318,9 @@ MEANT = {
 @pytest.mark.parametrize("name", INDEXED)
 def test_an_index_out_of_range_is_refused_by_argument_value_and_row(name):
     model = using(INDEXED[name])
-    bind(model, {"g": np.array([0, -3, 2])})
-    for bad in (3, -4):
-        match = f"`f` expected `g` to index an axis of 3 entries.*got {bad}, in row 1"
+    bind(model, {"g": np.array([0, 1, 2])})
+    for bad in (3, -1, -4):
+        match = f"`f` expected `g` to index an axis of 3 entries.*got {bad} in row 1"
         with pytest.raises(IndexError, match=match):
             bind(model, {"g": np.array([0, bad, 2])}, call="f")
 
@@ -330,8 +333,19 @@ def test_what_a_program_clips_or_fills_is_let_through(name):
 def test_an_index_that_is_shifted_is_named_as_it_was_given():
     model = using(lambda a, b, g: a[g - 1])
     bind(model, {"g": np.array([1, 2, 3])})
-    with pytest.raises(IndexError, match="got 4, in row 2"):
+    with pytest.raises(IndexError, match="got 4 in row 2, there the index 3"):
         bind(model, {"g": np.array([1, 2, 4])})
+    with pytest.raises(IndexError, match=r"got 0 in row 2, there the index -1.*from the end"):
+        bind(model, {"g": np.array([1, 2, 0])})
+
+
+def test_a_number_that_is_no_array_may_count_from_the_end_and_not_go_beyond_it():
+    model = using(lambda a, b, g: a[g] + jnp.zeros(3))
+    for g in (2, -3):
+        bind(model, {"g": g})
+    for bad in (3, -4):
+        with pytest.raises(IndexError, match=f"`model` to index an axis of 3 ent.*got {bad}, wh"):
+            bind(model, {"g": bad})
 
 
 def test_a_prediction_out_of_range_is_refused():
@@ -341,7 +355,7 @@ def test_a_prediction_out_of_range_is_refused():
             numpyro.sample("y", dist.Normal(level[g], 1.0), obs=y)
 
     posterior = fit_posterior(model, {"g": np.arange(3), "y": np.zeros(3)}, TINY, key=KEY)
-    with pytest.raises(IndexError, match=r"`predict` expected `g` to index.*got 8, in row 0"):
+    with pytest.raises(IndexError, match=r"`predict` expected `g` to index.*got 8 in row 0"):
         posterior.predict({"g": np.array([8])}, key=KEY)
 
 
