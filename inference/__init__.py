@@ -4,6 +4,7 @@
 - Engines: `SVI`, `EnsembleMAP`, `Laplace`, `NUTS`, `MCLMC`; `AbstractEngine`,
   `AbstractPhase` to write one.
 - `Posterior`: draws, predictions, a DataTree for ArviZ; `sample_prior` beside it.
+- `derivatives`: of predicted means, with respect to an argument.
 - `infer_codes`: new members of a plate (tasks, stations, groups) from a few observations.
 - `diagnose`: convergence, judged in function space.
 - `sbc`: simulation-based calibration of a program and an engine.
@@ -35,6 +36,7 @@ from .judging.diagnose import diagnose
 from .judging.refits import score_by_refits
 from .judging.scores import score
 from .judging.variance import variance_split
+from .posterior.derivatives import derivatives
 from .posterior.findings import ConvergenceWarning, Finding
 from .posterior.posterior import Posterior
 from .predicting.prior import sample_prior
@@ -64,6 +66,7 @@ __all__ = [
     "Step",
     "best_first",
     "cosine_cycles",
+    "derivatives",
     "diagnose",
     "fit_posterior",
     "infer_codes",

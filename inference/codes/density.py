@@ -15,9 +15,9 @@ from jaxtyping import Array, PRNGKeyArray
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
-from ..engines.differentiate import pushed
 from ..predicting.moments import location
 from ..predicting.run import no_mean
+from ..program.differentiate import pushed
 from ..program.program import Program, constrained_at
 from ..program.sites import Data, Values
 from .layout import Layout

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from ..engines.differentiate import pushed
+from ..program.differentiate import pushed
 from ..program.program import TRACING, Program
 from ..program.sites import Data, Values
 from .density import Target

@@ -15,8 +15,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
+from ..program.differentiate import curve_along
 from ..program.program import Values
-from .differentiate import curve_along
 
 STEPS = 8  # of conjugate gradients: exact for up to 8 values, a lower bound for more
 TINY = 1e-12

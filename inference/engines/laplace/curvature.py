@@ -12,9 +12,9 @@ from numpyro.distributions import biject_to
 
 from bayesfield.private import needed_for
 
+from ...program.differentiate import hessian, jacobian
 from ...program.program import Data, Program, Values
 from ...program.wrappers import bare
-from ..differentiate import hessian, jacobian
 from .fisher import CATEGORICAL, FAMILIES
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
+from ...program.differentiate import hessian
 from ...program.program import Data, Program, Values
-from ..differentiate import hessian
 from .curvature import covariance_of, curvature_at, log_joint, outputs_of, prior_precision, read
 
 NEWTON_STEPS = 6  # on the hyper sites, in each update

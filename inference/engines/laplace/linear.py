@@ -17,9 +17,9 @@ from bayesfield.private import alone
 
 from ...predicting.run import statements
 from ...program.bound import BoundProgram
+from ...program.differentiate import pushed
 from ...program.program import Program, Sites, Values, signature_of
 from ...program.wrappers import WRAPPERS, bare
-from ..differentiate import pushed
 from .fisher import FAMILIES
 
 START = "_laplace_start"  # the name under which a draw's start is passed, beside its sites

@@ -6,8 +6,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 from numpyro.distributions import biject_to
 
+from ...program.differentiate import hessian
 from ...program.program import Data, Program, Values
-from ..differentiate import hessian
 from .curvature import log_joint, outputs_of, prior_precision, read
 
 LEAST = 0.5  # of the precision of the logarithm of a scale: that of half an observation

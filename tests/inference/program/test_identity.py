@@ -32,6 +32,7 @@ from bayesfield.inference import (
     SVI,
     EnsembleMAP,
     Posterior,
+    derivatives,
     diagnose,
     fit_posterior,
     sample_prior,
@@ -317,6 +318,7 @@ USES = {
     "save": lambda p: p.save("not-written"),
     "score": lambda p: score(p, DATA, key=jr.key(1)),
     "variance_split": lambda p: variance_split(p, {"x": X}, key=jr.key(1)),
+    "derivatives": lambda p: derivatives(p, {"x": X}),
     "diagnose": diagnose,
 }
 
