@@ -9,6 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from ..engines.drive import Stopwatch
 from ..engines.fitted import Fitted
+from ..engines.laplace.linear import starts_of
 from ..engines.replicates import with_replicates
 from ..posterior.posterior import Posterior
 from ..predicting.labels import end_to_end
@@ -76,13 +77,13 @@ def search(
         at = probed(ready.num_known, most)
         tried = {name: jnp.asarray(value[:, at]) for name, value in own.items()}
     generators = Generators(
-        {n: jnp.asarray(end_to_end(posterior.draws[n])[which]) for n in ready.held},
+        _held(posterior, ready, which),
         jnp.asarray(posterior.trunk.reshape(-1)[which]),
         {n: jnp.asarray(value) for n, value in posterior.params.items()},
         tried,
     )
     keys = jax.random.split(key_run, len(which))
-    at = ready.bound.program, ready.bound.data
+    at = ready.program, ready.bound.data
     with TRACING:
         inferred = watch.clock.call(infer, *at, generators, jnp.asarray(found.owner), keys, setup)
     told = told_of(inferred, who, found.has_data)
@@ -99,8 +100,8 @@ def search(
 
 def _looked_at(posterior: Posterior, ready: Prepared, asked: Asked, key: PRNGKeyArray) -> Found:
     """Find out at one draw what depends on what."""
-    program, data = ready.bound.program, ready.bound.data
-    held = {name: jnp.asarray(posterior.draws[name][0, 0]) for name in ready.held}
+    program, data = ready.program, ready.bound.data
+    held = {name: value[0] for name, value in _held(posterior, ready, np.array([0])).items()}
     first = posterior.trunk[0, 0]
     held |= {name: jnp.asarray(value[first]) for name, value in posterior.params.items()}
     layout = layout_of(ready.bound, asked.plate, ready.codes, held)
@@ -111,6 +112,13 @@ def _looked_at(posterior: Posterior, ready: Prepared, asked: Asked, key: PRNGKey
     target = Target(program, data, held, layout)
     quadratic = has_data.any() and is_quadratic(target, jnp.asarray(owner))
     return Found(layout, owner, has_data, bool(quadratic))
+
+
+def _held(posterior: Posterior, ready: Prepared, which: np.ndarray) -> Values:
+    """Return the sites outside of the plate at some draws, and each draw's start if it has one."""
+    values = {name: posterior.draws[name] for name in ready.held}
+    values |= starts_of(ready.modes, posterior.stats)
+    return {name: jnp.asarray(end_to_end(value)[which]) for name, value in values.items()}
 
 
 def _setup(ready: Prepared, who: Named, asked: Asked, found: Found, num: int) -> Setup:
