@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bayesfield.checks import check_one_of, listed
 
-from ..engines.laplace.linear import predictive
 from ..predicting.redraw import imputed, statements_in
 from ..program.binding import bind
 from ..program.bound import BoundProgram
 from ..program.new_rows import changed_rows
-from ..program.program import Program
 from ..program.sites import Site, Sites, Values
 from .layout import axis_in
 
@@ -38,15 +36,6 @@ class Prepared(NamedTuple):
     num_known: int
     alike: bool
     modes: Values
-
-    @property
-    def program(self) -> Program:
-        """The program that codes are inferred of: linear in the other sites if these have modes.
-
-        It is not linear in the codes, which have no mode: at each value of a code the other sites
-        are expanded anew.
-        """
-        return predictive(self.bound, self.modes)
 
 
 def prepared(
