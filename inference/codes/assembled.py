@@ -121,13 +121,15 @@ def assembled(
     if stats and new.any():
         names = [label for label, one in zip(labels, new, strict=True) if one]
         report = {"codes": code_report(plate, names, {n: v[:, new] for n, v in stats.items()})}
+    own = {"start": end_to_end(posterior.stats["start"])[at]} if ready.modes else {}
     return Fitted(
         draws={name: np.asarray(draws[name])[None] for name in order},
         params=params,
         trunk=trunk[None] if params else np.zeros((1, len(at)), int),
-        stats={name: value[None] for name, value in stats.items()},
+        stats={name: value[None] for name, value in (stats | own).items()},
         losses=None,
         members=Members(Start(params, {}, {}), np.zeros(num_trunks)),
+        modes=ready.modes,
         report=report,
     )
 

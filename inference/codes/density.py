@@ -5,11 +5,12 @@ member gives the density of each, one gradient that of each, and one directional
 the k-th number of all members the k-th column of each member's Hessian.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, PRNGKeyArray
 from numpyro import handlers
@@ -78,13 +79,8 @@ class Target(NamedTuple):
         parts = {part.name: part for part in self.layout.parts}
         prior = jnp.zeros(self.layout.num_members)
         events = []
-        for name, site in self._trace(position).items():
-            if site["type"] != "sample":
-                continue
-            if name not in parts and name not in self.held and not site["is_observed"]:
-                continue
-            density = jnp.asarray(site["fn"].log_prob(site["value"]))
-            density = density if site["scale"] is None else density * site["scale"]
+        for site, density in self._densities(position):
+            name = site["name"]
             if name not in parts:
                 events.append(density.reshape(-1))
                 continue
@@ -96,6 +92,39 @@ class Target(NamedTuple):
             own = jnp.moveaxis(density, parts[name].axis, 0)
             prior += own.reshape(self.layout.num_members, -1).sum(1)
         return prior, jnp.concatenate([*events, jnp.zeros(0)])
+
+    def fixed(self, rows: Array) -> list[Array]:
+        """Return the log densities of all else, an array for each site, with its plates' axes."""
+        found = self._densities(self.layout.position(rows))
+        return [density for site, density in found if site["name"] not in self.layout.names]
+
+    def beyond(self, plate: str, number: int) -> np.ndarray:
+        """Return which events are of entries of a plate from `number` on, `(event,)`."""
+        found = [np.zeros(0, bool)]
+
+        def look(rows: Array) -> None:
+            for site, density in self._densities(self.layout.position(rows)):
+                if site["name"] in self.layout.names:
+                    continue
+                late = np.zeros(density.shape, bool)
+                for frame in site["cond_indep_stack"]:
+                    if frame.name == plate:
+                        after = [slice(None)] * (-frame.dim - 1)
+                        late[(..., slice(number, None), *after)] = True
+                found.append(late.reshape(-1))
+
+        size = (self.layout.num_members, self.layout.size)
+        jax.eval_shape(look, jax.ShapeDtypeStruct(size, jnp.result_type(float)))
+        return np.concatenate(found)
+
+    def _densities(self, position: Values) -> Iterator[tuple[dict, Array]]:
+        """Yield every site that has a value, with its log densities."""
+        for name, site in self._trace(position).items():
+            has_value = name in position or name in self.held
+            if site["type"] != "sample" or not (has_value or site["is_observed"]):
+                continue
+            density = jnp.asarray(site["fn"].log_prob(site["value"]))
+            yield site, density if site["scale"] is None else density * site["scale"]
 
     def _trace(self, position: Values) -> dict[str, dict]:
         # a key for what has no value: an output without observations, on which nothing depends

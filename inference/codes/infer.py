@@ -48,8 +48,12 @@ def infer_codes(
     the result is exact. Elsewhere each member has a mixture about the modes that several climbs
     have found, and its draws are weighted to the posterior.
 
+    A posterior whose predictions are linear about modes, as by `Laplace`, stays linear in
+    $\theta$. It is not linear in the codes: $\theta$ is expanded at each value of a code, so
+    that new members are as free as those of any other posterior.
+
     Args:
-        posterior: Of any engine but `Laplace`, whose predictions are linear about its modes.
+        posterior: Of any engine.
         data: The arguments of the program for the new members and their observations. Members are
             numbered from 0, and may have any number of rows.
         plate: The name of the plate whose members are new.
@@ -87,8 +91,8 @@ def infer_codes(
         TypeError: An argument is of the wrong kind.
         IndexError: `data` number a member that is not in the plate.
         ValueError: `plate` is none, or holds observations only; an observation depends on two
-            members; the posterior is by `Laplace`; a name is new where `new="error"`; another
-            plate with latent values changed its size.
+            members; a name is new where `new="error"`, or of the fit where predictions are linear
+            in its codes; another plate with latent values changed its size.
 
     Warns:
         ConvergenceWarning: Two halves of the starts disagree on the codes of a member.
@@ -134,7 +138,7 @@ def infer_codes(
         num_known=ready.num_known,
         new=new,
     )
-    _check_alike(plate, ready, who)
+    _check_known(plate, posterior, ready, who)
     asked = Asked(plate, population, starts, num_starts, num_generators, num_samples, reweight)
     fitted = search(posterior, ready, who, asked, key)
     found = [one for one in code_findings(fitted) if one is not None]
@@ -145,10 +149,20 @@ def infer_codes(
     return Posterior.of(ready.bound, fitted)
 
 
-def _check_alike(plate: str, ready: Prepared, who: Named) -> None:
-    """Refuse to take codes of the fit where a member has another shape now."""
-    if (who.place != NEW).any() and not ready.alike:
+def _check_known(plate: str, posterior: Posterior, ready: Prepared, who: Named) -> None:
+    """Refuse to take codes of the fit where they are of another shape, or predicted linearly."""
+    if not (who.place != NEW).any():
+        return
+    if not ready.alike:
         raise ValueError(
             f"`{CALL}` expected members of `{plate}` with codes of the shape that they had in the "
             "fit, as some names are of the fit; got another. Leave `names` out."
+        )
+    linear = [name for name in ready.codes if name in posterior.modes]
+    if linear:
+        raise ValueError(
+            f"`{CALL}` expected `names` of new members alone; got some of the fit, or None. "
+            f"Predictions of this posterior are linear in `{linear[0]}` of the fit's members, and "
+            "not in that of new ones, so that one result cannot hold both. Predict those of the "
+            "fit by the posterior itself."
         )

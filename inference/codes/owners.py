@@ -11,28 +11,35 @@ from ..program.program import TRACING, Program
 from ..program.sites import Data, Values
 from .density import Target
 from .layout import Layout
+from .padded import Padded
 
 POINTS = 3  # draws of the codes: at one a derivative may be zero by chance
 
 
 def owners_of(
-    program: Program, data: Data, held: Values, layout: Layout, plate: str, key: PRNGKeyArray
-) -> np.ndarray:
-    """Return the member that each event depends on, `(event,)`; -1 where it depends on none.
+    target: Target, plate: str, key: PRNGKeyArray, padded: Padded | None = None
+) -> np.ndarray | None:
+    """Return the member that each event depends on, `(event,)`; -1 where it counts for none.
 
     Args:
-        program: The program on the new data.
-        data: Its arrays.
-        held: Latent sites outside of the plate and params, at one draw.
-        layout: The sites of the plate.
-        plate: Its name, for the error.
+        target: The program on the new data, at one draw.
+        plate: The name of the plate, for errors.
         key: Draws the codes at which derivatives are taken.
+        padded: How rows are filled up, if they are; `target` is then of the padded data.
+
+    Returns:
+        The owners; None where what rows are filled up with changes a density that counts.
 
     Raises:
         ValueError: An event depends on two members.
     """
+    layout = target.layout
+    other = target.data if padded is None else padded.other
     with TRACING:
-        first, last, prior = map(np.asarray, _ends(program, data, held, layout, key))
+        first, last, prior, differs = map(np.asarray, _ends(*target, other, key))
+    counts = np.ones(last.shape, bool) if padded is None else ~padded.late
+    if (differs & counts).any():
+        return None
     own = np.arange(layout.num_members)
     joined = np.flatnonzero((prior[0] < own) | (prior[1] > own))
     if joined.size:
@@ -42,23 +49,27 @@ def owners_of(
             "each other, as by a walk or a GP over them, cannot be inferred one by one: fit again "
             "with the new ones in `data`."
         )
-    shared = np.flatnonzero((first < last) & (last >= 0))
+    first, ends = first[counts], last[counts]
+    shared = np.flatnonzero((first < ends) & (ends >= 0))
     if shared.size:
         event = shared[0]
         raise ValueError(
             f"`infer_codes` expected each observation to depend on one member of `{plate}`; got "
             f"{shared.size} that depend on two or more, the first (number {event} of all) on "
-            f"{first[event]} and {last[event]}. Members are inferred one by one, which is right "
+            f"{first[event]} and {ends[event]}. Members are inferred one by one, which is right "
             "only where they share no observation: fit again with the new ones in `data`."
         )
-    return last
+    return np.where(counts, last, -1)
 
 
 @eqx.filter_jit
 def _ends(
-    program: Program, data: Data, held: Values, layout: Layout, key: PRNGKeyArray
-) -> tuple[Array, Array, Array]:
-    """Return the first and the last member that each event depends on, and each prior."""
+    program: Program, data: Data, held: Values, layout: Layout, other: Data, key: PRNGKeyArray
+) -> tuple[Array, Array, Array, Array]:
+    """Return the first and the last member that each event and each prior depends on.
+
+    The last result is which events have another density by the `other` data.
+    """
     target = Target(program, data, held, layout)
     points = jax.vmap(lambda key: target.rows(target.drawn(key)))(jax.random.split(key, POINTS))
     key_along = jax.random.fold_in(key, POINTS)
@@ -84,4 +95,7 @@ def _ends(
     (first, last), _ = jax.lax.scan(step, (none, none), own)
     # a prior that depends on nothing is no tie: an improper one, say
     prior = jnp.stack([jnp.where(end < 0, own, end) for end in (first[0], last[0])])
-    return first[1], last[1], prior
+    events, now = (
+        Target(program, arrays, held, layout).densities(points[0])[1] for arrays in (data, other)
+    )
+    return first[1], last[1], prior, ~jnp.isclose(events, now, equal_nan=True)

@@ -9,7 +9,7 @@ from ..predicting.redraw import imputed, statements_in
 from ..program.binding import bind
 from ..program.bound import BoundProgram
 from ..program.new_rows import changed_rows
-from ..program.sites import Site, Sites
+from ..program.sites import Site, Sites, Values
 from .layout import axis_in
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Prepared(NamedTuple):
         held: Names of the other latent sites of the fit, whose draws are kept.
         num_known: The size of the plate in the fit.
         alike: Whether one member of the fit has the shape of a new one.
+        modes: Of the other sites, where predictions are linear about modes; see `Fitted`.
     """
 
     bound: BoundProgram
@@ -34,6 +35,7 @@ class Prepared(NamedTuple):
     held: tuple[str, ...]
     num_known: int
     alike: bool
+    modes: Values
 
 
 def prepared(
@@ -42,16 +44,10 @@ def prepared(
     """Check what can be refused, and bind the program to the new data.
 
     Raises:
-        ValueError: There is no such plate, or no latent site in it; the posterior is linear about
-            modes; another site than those in the plate changed its shape; a new latent site.
+        ValueError: There is no such plate, or no latent site in it; another site than those in the
+            plate changed its shape; a new latent site.
     """
     codes = _codes_of(posterior.sites, plate)
-    if posterior.modes:
-        raise ValueError(
-            f"`{CALL}` expected a posterior whose predictions run the program itself; got one by "
-            f"`{posterior.settings['engine']}`, which predicts by a program that is linear about "
-            "its modes, and a new code has no mode. Fit by NUTS, SVI or EnsembleMAP."
-        )
     posterior.check_unchanged(CALL)
     new = bind(posterior.program.model, data, allow_nan=allow_nan, fill=True, call=CALL)
     if new.sites.subsampled:
@@ -90,6 +86,7 @@ def prepared(
         tuple(site.name for site in held),
         posterior.sites.plates[plate][0],
         all(_member(fitted[n], plate) == _member(now[n], plate) for n in codes),
+        {name: value for name, value in posterior.modes.items() if name not in codes},
     )
 
 

@@ -9,18 +9,21 @@ from jaxtyping import PRNGKeyArray
 
 from ..engines.drive import Stopwatch
 from ..engines.fitted import Fitted
+from ..engines.laplace.linear import predictive, starts_of
 from ..engines.replicates import with_replicates
 from ..posterior.posterior import Posterior
 from ..predicting.labels import end_to_end
 from ..predicting.replays import probed
+from ..program.bound import BoundProgram
 from ..program.program import TRACING
 from ..program.sites import Values
 from .assembled import assembled, chosen, code_values, settings_of, told_of
 from .density import Target
-from .layout import Layout, axis_in, layout_of
+from .layout import axis_in, layout_of
 from .names import UNNAMED, Named
 from .owners import owners_of
-from .prepared import Prepared
+from .padded import padded
+from .prepared import CALL, Prepared
 from .quadratic import is_quadratic
 from .run import Generators, Setup, infer
 
@@ -46,13 +49,13 @@ class Found(NamedTuple):
     """What is known before the search.
 
     Attributes:
-        layout: The sites of the plate.
+        target: The program, its rows filled up where that can be, at one draw of all else.
         owner: `(event,)`: the member that each event depends on, or -1.
         has_data: `(member,)`.
         quadratic: Whether the posterior of the codes is a Gaussian.
     """
 
-    layout: Layout
+    target: Target
     owner: np.ndarray
     has_data: np.ndarray
     quadratic: bool
@@ -76,13 +79,13 @@ def search(
         at = probed(ready.num_known, most)
         tried = {name: jnp.asarray(value[:, at]) for name, value in own.items()}
     generators = Generators(
-        {n: jnp.asarray(end_to_end(posterior.draws[n])[which]) for n in ready.held},
+        _held(posterior, ready, which),
         jnp.asarray(posterior.trunk.reshape(-1)[which]),
         {n: jnp.asarray(value) for n, value in posterior.params.items()},
         tried,
     )
     keys = jax.random.split(key_run, len(which))
-    at = ready.bound.program, ready.bound.data
+    at = found.target.program, found.target.data
     with TRACING:
         inferred = watch.clock.call(infer, *at, generators, jnp.asarray(found.owner), keys, setup)
     told = told_of(inferred, who, found.has_data)
@@ -91,6 +94,7 @@ def search(
     values = code_values(inferred, own, who, _axes(ready, asked.plate), take)
     stats = {name: value[take.generator] for name, value in told.items()}
     fitted = assembled(posterior, ready, who, asked.plate, which[take.generator], values, stats)
+    at = predictive(ready.bound, ready.modes), ready.bound.data
     fitted = with_replicates(*at, ready.bound.sites, fitted, key_rest)
     settings = settings_of(posterior, asked._asdict(), watch) | {"report": fitted.report}
     settings["codes"] = {"plate": asked.plate, "names": who.labels}
@@ -98,19 +102,36 @@ def search(
 
 
 def _looked_at(posterior: Posterior, ready: Prepared, asked: Asked, key: PRNGKeyArray) -> Found:
-    """Find out at one draw what depends on what."""
-    program, data = ready.bound.program, ready.bound.data
-    held = {name: jnp.asarray(posterior.draws[name][0, 0]) for name in ready.held}
+    """Find out at one draw what depends on what, and fill up the rows."""
+    held = {name: value[0] for name, value in _held(posterior, ready, np.array([0])).items()}
     first = posterior.trunk[0, 0]
     held |= {name: jnp.asarray(value[first]) for name, value in posterior.params.items()}
     layout = layout_of(ready.bound, asked.plate, ready.codes, held)
-    owner = np.full(0, -1)
-    if not asked.population:
-        owner = owners_of(program, data, held, layout, asked.plate, key)
+
+    def target_of(bound: BoundProgram) -> Target:
+        return Target(predictive(bound, ready.modes), bound.data, held, layout)
+
+    target, owner = target_of(ready.bound), np.full(0, -1)
+    if asked.population:
+        return Found(target, owner, np.zeros(layout.num_members, bool), quadratic=False)
+    filled = padded(ready.bound, held, layout, CALL)
+    found = None
+    if filled is not None:
+        found = owners_of(target_of(filled.bound), asked.plate, key, filled)
+    if filled is not None and found is not None:
+        target, owner = target_of(filled.bound), found
+    else:
+        owner = owners_of(target, asked.plate, key)
     has_data = np.isin(np.arange(layout.num_members), owner)
-    target = Target(program, data, held, layout)
     quadratic = has_data.any() and is_quadratic(target, jnp.asarray(owner))
-    return Found(layout, owner, has_data, bool(quadratic))
+    return Found(target, owner, has_data, bool(quadratic))
+
+
+def _held(posterior: Posterior, ready: Prepared, which: np.ndarray) -> Values:
+    """Return the sites outside of the plate at some draws, and each draw's start if it has one."""
+    values = {name: posterior.draws[name] for name in ready.held}
+    values |= starts_of(ready.modes, posterior.stats)
+    return {name: jnp.asarray(end_to_end(value)[which]) for name, value in values.items()}
 
 
 def _setup(ready: Prepared, who: Named, asked: Asked, found: Found, num: int) -> Setup:
@@ -120,7 +141,7 @@ def _setup(ready: Prepared, who: Named, asked: Asked, found: Found, num: int) ->
     if asked.reweight and not found.quadratic:
         share = min(MOST_DRAWS, asked.num_samples)
     return Setup(
-        layout=found.layout,
+        layout=found.target.layout,
         quadratic=found.quadratic,
         num_codes=asked.num_starts if by_codes else 0,
         num_prior=-(-asked.num_starts // 2) if by_codes else asked.num_starts,
@@ -128,7 +149,7 @@ def _setup(ready: Prepared, who: Named, asked: Asked, found: Found, num: int) ->
         seen=bool((found.has_data & (who.place != UNNAMED) & (who.place < 0)).any()),
         unnamed=bool((who.place == UNNAMED).any()),
         population=asked.population,
-        moves=found.layout.size > FEW_NUMBERS,
+        moves=found.target.layout.size > FEW_NUMBERS,
     )
 
 

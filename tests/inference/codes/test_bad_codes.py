@@ -1,7 +1,5 @@
 """What `infer_codes` refuses, each in a sentence, before anything is compiled."""
 
-import dataclasses
-
 import jax.random as jr
 import numpy as np
 import numpyro
@@ -96,13 +94,6 @@ def test_only_one_plate_may_change():
     posterior = posterior_of(two_plates, data, {"b": np.zeros((2, 2)), "a": np.zeros((2, 3))})
     with pytest.raises(ValueError, match=r"no plate with latent values but 'group'.*'rows' from 2"):
         infer_codes(posterior, data | {"num_rows": 4}, plate="group", key=KEY)
-
-
-def test_a_posterior_that_is_linear_about_modes_is_refused():
-    modes = {"a": np.zeros((1, 4), np.float32)}
-    posterior = dataclasses.replace(fitted_intercepts(), modes=modes)
-    with pytest.raises(ValueError, match="linear about its modes"):
-        infer_codes(posterior, NEW, plate="group", key=KEY)
 
 
 def test_other_calls_name_it_where_a_plate_changed():
