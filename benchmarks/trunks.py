@@ -1,12 +1,15 @@
 """One trunk or many: where the bands of fits on learnt trunks come from, and how to mix trunks.
 
     python benchmarks/trunks.py why --seeds 0 1
+    python benchmarks/trunks.py why --seeds 6 7 --families 0 --n 8000 --own
     python benchmarks/trunks.py weights --seeds 0 1 --trunks 8
 
 The families, the field and the GP are those of `believable.py`, the generators random. `why` fits
 the same trunks by Laplace and by short chains of NUTS, on trunks that SVI learnt from the same rows
-and on others learnt from other rows of the family. `weights` mixes the trunks of one Laplace fit by
-several rules; stacking and pseudo-BMA are told 128 new rows, more than held-out data could give.
+and on others learnt from other rows of the family; with `--own` by SVI and Laplace alone, on trunks
+of the same rows. The GP is fitted at 512 rows only; of more, RMSE and CRPS are not multiples of its
+own. `weights` mixes the trunks of one Laplace fit by several rules; stacking and pseudo-BMA are
+told 128 new rows, more than held-out data could give.
 """
 
 import argparse
@@ -21,6 +24,7 @@ from believable import (
     FAMILIES,
     INSIDE,
     MODELS,
+    N,
     field_values,
     judge,
     noise_of,
@@ -33,6 +37,7 @@ from bayesfield.inference import NUTS, SVI, Laplace, fit_posterior
 
 MODEL = MODELS["generators"]
 NEW_ROWS = 128
+NO_GP = np.array([1.0, 1.0, np.nan, np.nan])  # its errors 1, so that ratios are errors
 
 
 def fit(data, engine, init, seed):
@@ -59,15 +64,17 @@ def print_row(name, posterior, gp, truth, far, seconds=np.nan):
     beyond = judge(field_values(posterior, *BEYOND), far).mean(1)
     within = np.sqrt(np.mean([draws.var(0) for draws in each]))
     between = np.sqrt(np.stack([draws.mean(0) for draws in each]).var(0).mean())
+    digits = 4 if gp is NO_GP else 2
+    of_gp = f"{np.sqrt(mixed[0] / gp[0]):.{digits}f} | {mixed[1] / gp[1]:.{digits}f}"
     print(
-        f"| {name} | {mixed[2]:.2f} ({gp[2]:.2f}) | {np.sqrt(mixed[0] / gp[0]):.2f} | "
-        f"{mixed[1] / gp[1]:.2f} | {alone[2]:.2f} | {np.sqrt(alone[0]):.4f} | {within:.4f} | "
-        f"{between:.4f} | {noise_of(posterior):.2f} | {beyond[2]:.2f} | {seconds:.0f} |",
+        f"| {name} | {mixed[2]:.2f} ({gp[2]:.2f}) | {of_gp} | {alone[2]:.2f} | "
+        f"{np.sqrt(alone[0]):.4f} | {within:.4f} | {between:.4f} | {noise_of(posterior):.2f} | "
+        f"{beyond[2]:.2f} | {seconds:.0f} |",
         flush=True,
     )
 
 
-def why(family, seeds, num_trunks):
+def why(family, seeds, num_trunks, n, alone):
     """Print a row for each fit of each seed."""
     print(
         "| fit, seed | coverage (GP) | RMSE / GP | CRPS / GP | coverage of one trunk | its error | "
@@ -80,19 +87,20 @@ def why(family, seeds, num_trunks):
     )
     laplace = Laplace(hold_params=True, num_starts=num_trunks)
     for seed in seeds:
-        gp, own = reference(family, seed).mean(1), rows(family, seed)
-        truth, far = truth_on(family, INSIDE), truth_on(family, BEYOND)
-        for whose, data in (("its own", own), ("other", rows(family, seed + 50))):
+        own, other = rows(family, seed, n), rows(family, seed + 50, n)
+        gp = reference(family, seed).mean(1) if n == N else NO_GP
+        told = (gp, truth_on(family, INSIDE), truth_on(family, BEYOND))
+        for whose, data in (("its own", own),) if alone else (("its own", own), ("other", other)):
             learnt, seconds = fit(data, svi, None, seed)
-            told = (gp, truth, far)
             if data is own:
                 print_row(f"SVI, {seed}", learnt, *told, seconds)
             fitted, seconds = fit(own, laplace, learnt, seed + 1)
             print_row(f"Laplace on trunks of {whose} rows, {seed}", fitted, *told, seconds)
             through = dataclasses.replace(fitted, modes={})
             print_row(f"the same draws through the network, {seed}", through, *told)
-            chains, seconds = fit(own, nuts, learnt, seed + 2)
-            print_row(f"NUTS on trunks of {whose} rows, {seed}", chains, *told, seconds)
+            if not alone:
+                chains, seconds = fit(own, nuts, learnt, seed + 2)
+                print_row(f"NUTS on trunks of {whose} rows, {seed}", chains, *told, seconds)
 
 
 # Weights -----------------------------------------------------------------------------------------
@@ -182,12 +190,17 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--trunks", type=int, default=4)
     parser.add_argument("--families", type=int, nargs="+", default=[0, 1], help="numbers")
+    parser.add_argument("--n", type=int, default=N, help="rows, of `why`")
+    parser.add_argument("--own", action="store_true", help="trunks of the same rows, no chains")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     for number in args.families:
         family = list(FAMILIES)[number]
         print(f"\n{family}\n")
-        {"why": why, "weights": weights}[args.table](family, args.seeds, args.trunks)
+        if args.table == "why":
+            why(family, args.seeds, args.trunks, args.n, args.own)
+        else:
+            weights(family, args.seeds, args.trunks)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from .chains import chain_findings
 from .climbs import loss_findings
 from .explained import explained, learning_findings
 from .findings import ConvergenceWarning, Finding, finding, ordered, text_of
+from .guide_noise import guide_noise
 from .held_params import param_findings
 from .judged_table import table_of
 from .mixing import mixing
@@ -62,6 +63,7 @@ def examine(
     else:
         k_hat, worth = (float(result.get(n, np.nan)) for n in ("pareto_k", "reweighted_share"))
         found += approximation_findings(bound, fitted, names, values, k_hat, worth)
+        found += guide_noise(bound, fitted, means, seen)
     found += [*loss_findings(bound, fitted, seen), *param_findings(bound, fitted, result)]
     if kind != "modes" and probe is None and "codes" not in fitted.said:
         found.append(restart_finding(bound, fitted, means, MAX_PROBES))

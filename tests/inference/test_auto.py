@@ -67,9 +67,24 @@ def test_the_engine_is_one_that_can_fit_the_program(model, engine, init):
     assert found[2].startswith(f'"auto" fits by {engine}()')
 
 
-def test_many_rows_of_a_network_are_left_to_svi():
-    rows = np.linspace(-1.0, 1.0, 60_000)
-    assert chosen(network, {"x": rows, "y": rows})[0] == "SVI"
+@pytest.mark.parametrize(
+    ("learnt", "rows", "engine", "starts"),
+    [
+        (True, 1_199, "Laplace", 4),
+        (True, 1_200, "SVI", None),  # six rows to each of its values
+        (False, 1_200, "Laplace", 4),
+        (False, 60_000, "Laplace", 3),  # the curvatures of three starts
+        (False, 250_000, "SVI", None),
+    ],
+)
+def test_rows_to_a_value_decide_where_params_are_learnt_and_size_where_none_are(
+    learnt, rows, engine, starts
+):
+    x = np.linspace(-1.0, 1.0, rows)
+    found, init, _ = choose(bind(lambda x, y: network(x, y, learnt=learnt), {"x": x, "y": x}))
+    assert type(found).__name__ == engine
+    assert getattr(found, "num_starts", None) == starts
+    assert (init is None) == (not learnt or engine == "SVI")
 
 
 def test_what_was_chosen_runs_and_stands_in_the_settings(monkeypatch):

@@ -18,9 +18,8 @@ from ..laplace.ends import complete, end_of, gaussians_of
 from ..laplace.gaussian import Found
 from ..laplace.roles import check_linear, has_funnels, points_of
 from ..laplace.scales import gaussian_of_scales
+from ..size import size_of
 
-ROWS = 4  # to a value: from there on the noise of a guide without correlations is right
-LARGE = 10_000_000  # entries of a Jacobian of rows by values, as for "auto"
 FLAT = "ImproperUniform"  # a prior without curvature: rows alone may leave a direction free
 
 
@@ -31,10 +30,8 @@ def gains(sites: Sites, hyper: tuple[str, ...] | None) -> bool:
     rows: many of them leave no room for what each value adds to the noise. No Gaussian is close to
     values whose prior is flat, or has scales that are many themselves.
     """
-    values, rows = (
-        sum(int(np.prod(site.shape)) for site in part) for part in (sites.latent, sites.observed)
-    )
-    if values <= FEW or rows > ROWS * values or rows * values > LARGE:
+    size = size_of(sites)
+    if size.values <= FEW or size.has_many_rows or not size.starts:
         return False
     points = points_of(sites) if hyper is None else hyper
     if any(site.family == FLAT for site in sites.latent) or has_funnels(sites, points):
