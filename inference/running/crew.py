@@ -220,7 +220,7 @@ def lanes_at_once(lane: Any, num_lanes: int) -> int:
     """
     if jax.default_backend() != "cpu":
         return num_lanes
-    most = max(1, CACHE // max(1, _largest(lane.jaxpr)))
+    most = max(1, CACHE // max(1, largest_array(lane.jaxpr)))
     if most >= num_lanes:
         return num_lanes
     # batches of unequal size would be compiled twice
@@ -228,7 +228,7 @@ def lanes_at_once(lane: Any, num_lanes: int) -> int:
     return even if 2 * even > most else most
 
 
-def _largest(jaxpr: Any) -> int:
+def largest_array(jaxpr: Any) -> int:
     """Return the bytes of the largest array that a jaxpr computes, loop bodies included."""
     sizes = [0]
     for equation in jaxpr.eqns:
@@ -237,5 +237,5 @@ def _largest(jaxpr: Any) -> int:
             for v in equation.outvars
             if hasattr(v.aval, "dtype")
         ]
-        sizes += [_largest(inner) for inner in jaxprs_in_params(equation.params)]
+        sizes += [largest_array(inner) for inner in jaxprs_in_params(equation.params)]
     return max(sizes)

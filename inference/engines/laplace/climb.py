@@ -52,6 +52,7 @@ class Alternation(AbstractPhase):
     learning_rate: float | Callable | None = eqx.field(static=True)
     hyper: tuple[str, ...] = eqx.field(static=True)
     hold_params: bool = eqx.field(static=True)
+    rows_at_once: int | None = eqx.field(static=True, default=None)
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> Climb:
         """Split the sites into free and hyper sites, and evaluate the loss at the start."""
@@ -80,7 +81,9 @@ class Alternation(AbstractPhase):
         def update(state: Climb) -> tuple[Climb, Array, Array]:
             free_params, position = state.point
             params = state.params(program, data)
-            position, hyper, loss = evidence_update(program, data, params, state.hyper, position)
+            position, hyper, loss = evidence_update(
+                program, data, params, state.hyper, position, block=self.rows_at_once
+            )
             new = state._replace(point=(free_params, position), loss=loss, hyper=hyper)
             return new, loss, all_finite(loss, position, hyper)
 

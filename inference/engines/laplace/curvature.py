@@ -1,4 +1,4 @@
-"""Gauss-Newton curvature of a program's density: Jacobian, Fisher information, prior."""
+"""What a program's curvature is made of: density, outputs with Fisher information, prior."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from numpyro.distributions import biject_to
 
 from bayesfield.private import needed_for
 
-from ...program.differentiate import hessian, jacobian
+from ...program.differentiate import hessian
 from ...program.program import Data, Program, Values
 from ...program.wrappers import bare
 from .fisher import CATEGORICAL, FAMILIES
@@ -68,7 +68,7 @@ def outputs_of(
         trace = read(program, data, params, hyper, position)
         found = {}
         for name, site in trace.items():
-            base, _ = bare(site["fn"]) if _observes(site) else (None, None)
+            base, _ = bare(site["fn"]) if is_observed(site) else (None, None)
             family = FAMILIES.get(type(base).__name__)
             if family is not None:  # any other is fixed, or refused
                 names = (*family.free, *family.fixed)
@@ -120,7 +120,8 @@ def outputs_of(
     return outputs or [Output(jnp.zeros((1, 1)), jnp.zeros((1, 1, 1)))]
 
 
-def _observes(site: dict) -> bool:
+def is_observed(site: dict) -> bool:
+    """Whether a site of a trace is an observation."""
     return (
         site["type"] == "sample" and site["is_observed"] and not isinstance(site["fn"], dist.Unit)
     )
@@ -137,47 +138,6 @@ def _dependence(fn: Callable[[Values], dict], position: Values) -> dict[Any, boo
         return any(inputs)
 
     return {name: depends(place) for name, place in places.items()}
-
-
-class Curvature(NamedTuple):
-    """The parts of the Gauss-Newton Hessian.
-
-    Attributes:
-        jacobians: The Jacobian of each output, `(row, k, d)`.
-        whitened: `(rows, d)`, one row for each `row, k` of all outputs; `whitened.T @ whitened` is
-            `J^T F J`.
-        prior: The prior's precision: `(d,)` where it is diagonal, else `(d, d)`.
-    """
-
-    jacobians: list[Array]
-    whitened: Array
-    prior: Array
-
-
-def curvature_at(
-    program: Program, data: Data, params: Values, hyper: Values, position: Values
-) -> Curvature:
-    """Return the curvature at an unconstrained `position`, the hyper sites held."""
-    flat, unravel = ravel_pytree(position)
-    outputs = outputs_of(program, data, params, hyper, position)
-
-    def values(flat: Array) -> Array:
-        found = outputs_of(program, data, params, hyper, unravel(flat))
-        return jnp.concatenate([output.value.reshape(-1) for output in found])
-
-    size = sum(output.value.size for output in outputs)
-    whole = jacobian(values, flat, size)
-    jacobians, whitened, at = [], [], 0
-    for output in outputs:
-        part = whole[at : at + output.value.size].reshape(*output.value.shape, -1)
-        jacobians.append(part)
-        whitened.append(jnp.einsum("rij,rid->rjd", output.root, part).reshape(-1, flat.size))
-        at += output.value.size
-    prior = prior_precision(program, data, params, hyper, position)
-    if prior.ndim == 2:
-        values_, vectors = jnp.linalg.eigh(prior)
-        prior = (vectors * jnp.maximum(values_, 0)) @ vectors.T
-    return Curvature(jacobians, jnp.concatenate(whitened), prior)
 
 
 def prior_precision(
@@ -218,53 +178,3 @@ def _is_normal(site: dict) -> bool:
     while isinstance(fn, dist.Independent | dist.ExpandedDistribution):
         fn = fn.base_dist
     return type(fn) is dist.Normal and jnp.ndim(site["scale"] or 1.0) == 0
-
-
-class Covariance(NamedTuple):
-    """The inverse of the Hessian, factored.
-
-    Where priors are independent Normals and observations are fewer than values it is
-    `S (I - V^T V) S` with a diagonal `S`; otherwise `R^T R`. `scale` is `S`, or None; `root` is `V`
-    or `R`.
-    """
-
-    scale: Array | None
-    root: Array
-
-    def apply(self, vector: Array) -> Array:
-        """Return `C v`, `(d,)`."""
-        if self.scale is None:
-            return self.root.T @ (self.root @ vector)
-        inner = self.scale * vector
-        return self.scale * (inner - self.root.T @ (self.root @ inner))
-
-    def variances(self) -> Array:
-        """Return the diagonal, `(d,)`."""
-        squares = jnp.sum(self.root**2, 0)
-        return squares if self.scale is None else self.scale**2 * (1 - squares)
-
-    def blocks(self, jacobian: Array) -> Array:
-        """Return `J_m C J_m^T`, `(row, k, k)`."""
-        inner = jacobian if self.scale is None else jacobian * self.scale
-        image = inner @ self.root.T
-        square = jnp.einsum("rid,rjd->rij", image, image)
-        return square if self.scale is None else jnp.einsum("rid,rjd->rij", inner, inner) - square
-
-
-def covariance_of(curvature: Curvature) -> Covariance:
-    """Return the inverse of the curvature, factored in the smaller of its two dimensions."""
-    solve = jax.scipy.linalg.solve_triangular
-    rows, size = curvature.whitened.shape
-    if curvature.prior.ndim == 2:
-        precision = curvature.whitened.T @ curvature.whitened + curvature.prior
-        # in float32, so with a jitter; the draws are made in double precision
-        jitter = jnp.finfo(precision.dtype).eps * jnp.max(jnp.diag(precision))
-        lower = jnp.linalg.cholesky(precision + jitter * jnp.eye(size))
-        return Covariance(None, solve(lower, jnp.eye(size), lower=True))
-    scale = curvature.prior**-0.5
-    features = curvature.whitened * scale
-    if rows < size:
-        lower = jnp.linalg.cholesky(jnp.eye(rows) + features @ features.T)
-        return Covariance(scale, solve(lower, features, lower=True))
-    lower = jnp.linalg.cholesky(jnp.eye(size) + features.T @ features)
-    return Covariance(None, solve(lower, jnp.diag(scale), lower=True))

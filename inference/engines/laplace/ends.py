@@ -8,8 +8,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from ...program.program import Data, Program, Values
+from ...running.crew import lanes_at_once
+from .by_rows import number_of_rows, rows_at
 from .climb import Climb, loss_at
-from .curvature import Curvature, curvature_at
+from .gauss_newton import Curvature, Summed, curvature_at
 from .gaussian import Found, Gaussian, factorise
 
 TRIED = 64  # draws of a start from which the spread of its log weights is estimated
@@ -88,22 +90,63 @@ def complete(
     return jax.tree.map(np.asarray, made)
 
 
+def ends_of(program: Program, data: Data, states: Climb, block: int | None) -> Found:
+    """Return mode and curvature of every start, from a `block` of rows at a time."""
+    found = _ends_of(program, data, states, block)
+    if found.whitened is not None or block is None:
+        return found
+    lanes = range(len(found.flat))
+    grams = [
+        _gram(program, data, jax.tree.map(lambda a, lane=lane: a[lane], states), block)
+        for lane in lanes
+    ]
+    return found._replace(gram=np.stack(grams))
+
+
 @eqx.filter_jit
-def ends_of(program: Program, data: Data, states: Climb) -> Found:
-    """Return mode and curvature of every start."""
-    return jax.vmap(lambda state: end_of(program, data, state)[0])(states)
+def _ends_of(program: Program, data: Data, states: Climb, block: int | None) -> Found:
+    def one(state: Climb) -> Found:
+        curvature = curvature_at(program, data, *_place(program, data, state), block=block)
+        return found_at(program, data, state, curvature)
+
+    return jax.lax.map(one, states)
 
 
-def end_of(program: Program, data: Data, state: Climb) -> tuple[Found, Curvature]:
-    """Return mode and curvature of one start."""
+def found_at(program: Program, data: Data, state: Climb, curvature: Curvature | Summed) -> Found:
+    """Return mode and curvature of one start, without the sum over the rows of what is summed."""
     free_params, position = state.point
-    params = state.params(program, data)
     flat, unravel = ravel_pytree(position)
     loss, slope = jax.value_and_grad(
         lambda flat: loss_at((free_params, unravel(flat)), program, data, state.held, state.hyper)
     )(flat)
-    curvature = curvature_at(program, data, params, state.hyper, position)
-    return Found(flat, curvature.whitened, curvature.prior, -loss, -slope), curvature
+    whitened = curvature.whitened if isinstance(curvature, Curvature) else None
+    return Found(flat, whitened, None, curvature.prior, -loss, -slope)
+
+
+def _gram(program: Program, data: Data, state: Climb, block: int) -> np.ndarray:
+    """Return `J^T F J` of one start in double precision, summed over blocks of rows on the host."""
+    size = ravel_pytree(state.point[1])[0].size
+    total, begin = np.zeros((size, size)), 0
+    number = number_of_rows(program, data, *_place(program, data, state))
+    for begin in range(0, number, block):
+        index = np.arange(begin, begin + block)
+        parts = _whitened(program, data, state, number, jnp.minimum(index, number - 1))
+        for part in parts:
+            each = len(part) // block  # an output may have several entries a row
+            rows = np.asarray(part[: each * (number - begin)], np.float64)
+            total += rows.T @ rows
+    return total
+
+
+@eqx.filter_jit
+def _whitened(program: Program, data: Data, state: Climb, number: int, index: Array) -> list[Array]:
+    at = _place(program, data, state)
+    return [part.whitened for part in rows_at(program, data, *at, number=number, index=index)]
+
+
+def _place(program: Program, data: Data, state: Climb) -> tuple[Values, Values, Values]:
+    """Return params, hyper sites and the other sites of a start."""
+    return state.params(program, data), state.hyper, state.point[1]
 
 
 @eqx.filter_jit
@@ -118,9 +161,10 @@ def _log_density(program: Program, data: Data, states: Climb, flat: Array) -> Ar
             point = (free_params, unravel(flat))
             return -loss_at(point, program, data, state.held, state.hyper)
 
-        return jax.lax.map(density, flat, batch_size=8)
+        step = jax.make_jaxpr(density)(flat[0])
+        return jax.lax.map(density, flat, batch_size=lanes_at_once(step, len(flat)))
 
-    return jax.vmap(one)(states, flat)
+    return jax.lax.map(lambda args: one(*args), (states, flat))
 
 
 @eqx.filter_jit

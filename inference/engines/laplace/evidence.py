@@ -9,19 +9,27 @@ from jaxtyping import Array
 
 from ...program.differentiate import hessian
 from ...program.program import Data, Program, Values
-from .curvature import covariance_of, curvature_at, log_joint, outputs_of, prior_precision, read
+from .covariance import covariance_of
+from .curvature import log_joint, outputs_of, prior_precision, read
+from .gauss_newton import curvature_at
 
 NEWTON_STEPS = 6  # on the hyper sites, in each update
 SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # step lengths that are tried; the best is taken
 
 
 def evidence_update(
-    program: Program, data: Data, params: Values, hyper: Values, position: Values
+    program: Program,
+    data: Data,
+    params: Values,
+    hyper: Values,
+    position: Values,
+    *,
+    block: int | None = None,
 ) -> tuple[Values, Values, Array]:
     """Return position and hyper sites after one update, and minus the log density there.
 
     The position takes a Gauss-Newton step. The hyper sites then take Newton steps on MacKay's
-    objective, with the Jacobian of that step.
+    objective, with the Jacobian of that step, of which a `block` of rows is made at a time.
     """
     flat, unravel = ravel_pytree(position)
 
@@ -29,14 +37,14 @@ def evidence_update(
         position = unravel(flat)
         return log_joint(read(program, data, params, hyper, position), hyper, position)
 
-    curvature = curvature_at(program, data, params, hyper, position)
+    curvature = curvature_at(program, data, params, hyper, position, block=block)
     covariance = covariance_of(curvature)
     step = covariance.apply(jax.grad(density)(flat, hyper))
     flat = _best_along(lambda flat: density(flat, hyper), flat, step)
     if not hyper:
         return unravel(flat), hyper, -density(flat, hyper)
 
-    spreads = [covariance.blocks(jacobian) for jacobian in curvature.jacobians]
+    spreads = covariance.spreads(curvature)
     variances = covariance.variances()
     centre, unravel_hyper = ravel_pytree(hyper)
 

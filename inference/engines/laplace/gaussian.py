@@ -14,14 +14,17 @@ class Found(NamedTuple):
 
     Attributes:
         flat: The mode, `(d,)`.
-        whitened: A root of the likelihood's curvature, `(row, d)`: `whitened.T @ whitened`.
+        whitened: A root of the likelihood's curvature, `(row, d)`: `whitened.T @ whitened`; None
+            where that itself is given.
+        gram: The likelihood's curvature, `(d, d)`, in double precision; or None.
         prior: The prior's curvature, `(d,)` where it is diagonal, else `(d, d)`.
         density: Log joint density at the mode.
         gradient: The gradient of that density, `(d,)`.
     """
 
     flat: Array
-    whitened: Array
+    whitened: Array | None
+    gram: np.ndarray | None
     prior: Array
     density: Array
     gradient: Array
@@ -52,17 +55,22 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
     Returns:
         The Gaussian; or the smallest eigenvalue, where the Hessian is not positive definite.
     """
-    mode, whitened, prior, density, gradient = (
-        np.asarray(part[lane], np.float64) for part in found
+    mode, prior, gradient = (
+        np.asarray(part[lane], np.float64) for part in (found.flat, found.prior, found.gradient)
     )
-    rows, size = whitened.shape
+    root, gram = (
+        None if part is None else np.asarray(part[lane], np.float64)
+        for part in (found.whitened, found.gram)
+    )
+    size = len(mode)
     scale = prior**-0.5 if prior.ndim == 1 else np.ones(size)
-    features = whitened * scale
-    short = prior.ndim == 1 and rows < size
-    if short:
-        matrix = np.eye(rows) + features @ features.T
+    if root is not None and prior.ndim == 1 and len(root) < size:
+        short, likelihood, features = True, root, root * scale
+        matrix = np.eye(len(root)) + features @ features.T
     else:
-        matrix = features.T @ features + (np.eye(size) if prior.ndim == 1 else prior)
+        short, likelihood = False, gram if root is None else root.T @ root
+        features = scale[:, None] * likelihood * scale
+        matrix = features + (np.eye(size) if prior.ndim == 1 else prior)
     try:
         lower = np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
@@ -79,7 +87,7 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
         random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
         noise = random.standard_normal((size, number))
         if short:  # Matheron's rule: a prior draw, corrected by its misfit to the data
-            more = random.standard_normal((rows, number))
+            more = random.standard_normal((len(features), number))
             moved = noise - features.T @ inverse(features @ noise + more)
         else:
             moved = solve_triangular(lower, noise, lower=True, trans=1)
@@ -88,7 +96,8 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
     def log_density(draws: np.ndarray) -> np.ndarray:
         step = np.asarray(draws, np.float64) - mode
         by_prior = step**2 @ prior if prior.ndim == 1 else ((step @ prior) * step).sum(1)
-        return -(by_prior + np.square(step @ whitened.T).sum(1)) / 2
+        image = step @ likelihood.T
+        return -(by_prior + (image * (image if short else step)).sum(1)) / 2
 
     inner = scale * gradient
     step = inner - features.T @ inverse(features @ inner) if short else inverse(inner)
@@ -97,6 +106,6 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
         mode,
         draw,
         log_density,
-        float(density + size / 2 * math.log(2 * math.pi) - log_det / 2),
-        float(np.sqrt(max(inner @ step, 0.0) / min(rows, size))),
+        float(found.density[lane] + size / 2 * math.log(2 * math.pi) - log_det / 2),
+        float(np.sqrt(max(inner @ step, 0.0) / len(matrix))),
     )

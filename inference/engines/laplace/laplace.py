@@ -20,6 +20,7 @@ from ..engine import AbstractEngine, check_held
 from ..fitted import Fitted, Members, Start, best_first
 from ..optimizers import check_optimizer
 from ..shares import counts, spread_of, weigh
+from .by_rows import block_for
 from .climb import Alternation
 from .ends import complete, ends_of, gaussians_of, log_weights
 from .roles import check_hyper, check_linear, points_of
@@ -83,6 +84,9 @@ class Laplace(AbstractEngine):
             that of the noise or of a prior; `()` for none.
         hold_params: Whether params stay as `init` gives them, with a start for each of its members.
         num_samples: The number of draws, of all starts together.
+        rows_at_once: Of how many rows of data the curvature is made at a time, where each row of
+            the observations depends on its own row of the data alone; None for as many as are
+            fast, or for all where rows depend on each other. It changes nothing but memory.
         linearised: Whether predictions are linear about the modes; False runs the program at draws.
         init_strategy: Where starts begin; by default at a prior draw, with scalars at the median.
 
@@ -102,6 +106,7 @@ class Laplace(AbstractEngine):
     hyper: tuple[str, ...] | None = eqx.field(static=True, default=None)
     hold_params: bool = eqx.field(static=True, default=False)
     num_samples: int = eqx.field(static=True, default=1000)
+    rows_at_once: int | None = eqx.field(static=True, default=None)
     linearised: bool = eqx.field(static=True, default=True)
     init_strategy: Callable = eqx.field(static=True, default=init_scalars_to_median)
 
@@ -109,6 +114,8 @@ class Laplace(AbstractEngine):
         """Check the settings."""
         for name in ("num_starts", "num_steps", "num_updates", "num_samples"):
             check_size("Laplace", name, getattr(self, name))
+        if self.rows_at_once is not None:
+            check_size("Laplace", "rows_at_once", self.rows_at_once)
         for name in ("hold_params", "linearised"):
             check_flag("Laplace", name, getattr(self, name))
         check_callable("Laplace", "init_strategy", self.init_strategy, "a NumPyro init strategy")
@@ -122,12 +129,17 @@ class Laplace(AbstractEngine):
             check_held("`hold_params=True`", sites, members, "num_starts", self.num_starts)
 
     def resolved(self, program: Program, data: Data, sites: Sites) -> "Laplace":
-        """Return the engine with the names of its points in `hyper`."""
-        del program, data
-        return dataclasses.replace(self, hyper=self._points(sites))
-
-    def _points(self, sites: Sites) -> tuple[str, ...]:
-        return points_of(sites) if self.hyper is None else self.hyper
+        """Name the points in `hyper`, and how many rows of the curvature are made at a time."""
+        hyper = points_of(sites) if self.hyper is None else self.hyper
+        block = block_for(program, data, sites, hyper, self.rows_at_once)
+        if block is None and self.rows_at_once is not None:
+            raise ValueError(
+                "`Laplace` expected `rows_at_once` for a program in which each row of the "
+                "observations depends on its own row of the data alone; got "
+                f"{self.rows_at_once} for one in which they depend on others, or which does not "
+                "run on one row. Leave it out."
+            )
+        return dataclasses.replace(self, hyper=hyper, rows_at_once=block)
 
     @property
     def params_fit(self) -> str:
@@ -162,6 +174,7 @@ class Laplace(AbstractEngine):
             learning_rate=self.learning_rate,
             hyper=self.hyper or (),
             hold_params=self.hold_params,
+            rows_at_once=self.rows_at_once,
         )
         return (climb,)
 
@@ -169,7 +182,7 @@ class Laplace(AbstractEngine):
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
     ) -> Fitted:
         """Draw from the Gaussians of starts that reached a mode, weighted by their evidences."""
-        found = ends_of(program, data, outcome.states)
+        found = ends_of(program, data, outcome.states, self.rows_at_once)
         gaussians = gaussians_of("Laplace", found, outcome.alive)
         number = len(outcome.alive)
         evidence, distance = np.full(number, np.nan), np.full(number, np.inf)

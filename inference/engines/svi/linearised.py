@@ -14,7 +14,8 @@ from ...program.sites import FEW, Sites
 from ...running.loop import Outcome
 from ..fitted import Fitted, Start, best_first
 from ..laplace.climb import Climb
-from ..laplace.ends import complete, end_of, gaussians_of
+from ..laplace.ends import complete, found_at, gaussians_of
+from ..laplace.gauss_newton import held_at
 from ..laplace.gaussian import Found
 from ..laplace.roles import check_linear, has_funnels, points_of
 from ..laplace.scales import gaussian_of_scales
@@ -122,15 +123,15 @@ def _scales(
 def _ends(program: Program, data: Data, states: Climb) -> Ends:
     def one(state: Climb) -> Ends:
         position, hyper, params = state.point[1], state.hyper, state.params(program, data)
-        found, curvature = end_of(program, data, state)
+        curvature = held_at(program, data, params, hyper, position)
+        found = found_at(program, data, state, curvature)
         prior = curvature.prior if curvature.prior.ndim == 1 else jnp.diag(curvature.prior)
         _, unravel = ravel_pytree(position)
         spread = unravel((jnp.sum(curvature.whitened**2, 0) + prior) ** -0.5)
         if not hyper:
             return Ends(found, jnp.zeros(0), jnp.zeros((0, 0)), spread)
-        mean, covariance = gaussian_of_scales(
-            program, data, params, hyper, position, curvature.jacobians
-        )
+        jacobians = [part.jacobian for part in curvature.parts]
+        mean, covariance = gaussian_of_scales(program, data, params, hyper, position, jacobians)
         _, unravel = ravel_pytree(hyper)
         return Ends(found, mean, covariance, spread | unravel(jnp.sqrt(jnp.diag(covariance))))
 

@@ -33,6 +33,7 @@ WRONG = {
     "num_members": [0, True],
     "num_starts": [0],
     "num_updates": [0],
+    "rows_at_once": [0, "all"],
     "points": ["weight", (1,)],
     "num_chains": [0],
     "num_warmup": [0],

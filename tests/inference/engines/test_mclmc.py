@@ -14,7 +14,7 @@ from inference_cases import X, Y, line, with_params
 from jax.flatten_util import ravel_pytree
 
 from bayesfield.inference import MCLMC, NUTS, Posterior, diagnose, fit_posterior
-from bayesfield.inference.engines.laplace.curvature import curvature_at
+from bayesfield.inference.engines.laplace.gauss_newton import curvature_at
 from bayesfield.inference.engines.site_metric import information, prior_sds, site_scales
 from bayesfield.inference.posterior.unadjusted import energy_finding, few_values
 from bayesfield.inference.program.binding import bind

@@ -1,0 +1,62 @@
+"""The inverse of the curvature, while the hyper sites are updated: in JAX, at its precision."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .gauss_newton import Curvature, Summed
+
+
+class Covariance(NamedTuple):
+    """The inverse of the Hessian, factored.
+
+    Where priors are independent Normals and observations are fewer than values it is
+    `S (I - V^T V) S` with a diagonal `S`; otherwise `R^T R`. `scale` is `S`, or None; `root` is `V`
+    or `R`.
+    """
+
+    scale: Array | None
+    root: Array
+
+    def apply(self, vector: Array) -> Array:
+        """Return `C v`, `(d,)`."""
+        if self.scale is None:
+            return self.root.T @ (self.root @ vector)
+        inner = self.scale * vector
+        return self.scale * (inner - self.root.T @ (self.root @ inner))
+
+    def variances(self) -> Array:
+        """Return the diagonal, `(d,)`."""
+        squares = jnp.sum(self.root**2, 0)
+        return squares if self.scale is None else self.scale**2 * (1 - squares)
+
+    def spreads(self, curvature: Curvature | Summed) -> list[Array]:
+        """Return `J_m C J_m^T` of each output, `(row, k, k)`."""
+        return curvature.each(self._spread)
+
+    def _spread(self, jacobian: Array) -> Array:
+        inner = jacobian if self.scale is None else jacobian * self.scale
+        image = inner @ self.root.T
+        square = jnp.einsum("rid,rjd->rij", image, image)
+        return square if self.scale is None else jnp.einsum("rid,rjd->rij", inner, inner) - square
+
+
+def covariance_of(curvature: Curvature | Summed) -> Covariance:
+    """Return the inverse of the curvature, factored in the smaller of its two dimensions."""
+    solve = jax.scipy.linalg.solve_triangular
+    size = curvature.prior.shape[0]
+    if curvature.prior.ndim == 2:
+        precision = curvature.gram(jnp.ones(size)) + curvature.prior
+        # in float32, so with a jitter; the draws are made in double precision
+        jitter = jnp.finfo(precision.dtype).eps * jnp.max(jnp.diag(precision))
+        lower = jnp.linalg.cholesky(precision + jitter * jnp.eye(size))
+        return Covariance(None, solve(lower, jnp.eye(size), lower=True))
+    scale = curvature.prior**-0.5
+    if isinstance(curvature, Curvature) and len(curvature.whitened) < size:
+        features = curvature.whitened * scale
+        lower = jnp.linalg.cholesky(jnp.eye(len(features)) + features @ features.T)
+        return Covariance(scale, solve(lower, features, lower=True))
+    lower = jnp.linalg.cholesky(jnp.eye(size) + curvature.gram(scale))
+    return Covariance(None, solve(lower, jnp.diag(scale), lower=True))

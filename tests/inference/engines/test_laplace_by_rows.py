@@ -1,0 +1,153 @@
+"""The curvature by blocks of rows is that of the whole program, whatever the block."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro import handlers
+from numpyro.infer import init_to_sample
+
+from bayesfield.inference import Laplace, fit_posterior
+from bayesfield.inference.engines.laplace import by_rows
+from bayesfield.inference.engines.laplace.covariance import covariance_of
+from bayesfield.inference.engines.laplace.gauss_newton import Curvature, Summed, curvature_at
+from bayesfield.inference.program.binding import bind
+
+ROWS = 40
+rng = np.random.default_rng(0)
+DATA = {
+    "x": rng.normal(size=(ROWS, 2)),
+    "y": rng.normal(size=(ROWS, 3)),
+    "kind": rng.integers(0, 3, size=ROWS),
+    "task": rng.integers(0, 4, size=ROWS),
+}
+
+
+def two_outcomes(x, task, y=None, kind=None):
+    """A mean and a scale that bend, by tasks, three a row, half of them masked; and classes."""
+    with numpyro.plate("tasks", 4):
+        z = numpyro.sample("z", dist.Normal(0, 1).expand([2]).to_event(1))
+    b = numpyro.sample("b", dist.Normal(0, 0.5).expand([2, 3]).to_event(2))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+    h = jnp.tanh(x * z[task])
+    with handlers.mask(mask=x[:, 0] > 0):
+        spread = sigma * jnp.exp(0.3 * h[:, 1:])
+        numpyro.sample("y", dist.Normal(h[:, :1] * jnp.arange(3), spread).to_event(1), obs=y)
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("kind", dist.Categorical(logits=h @ b), obs=kind)
+
+
+def gamma_prior(x, task, y=None, kind=None):
+    """A prior that is no Normal, and many values."""
+    w = numpyro.sample("w", dist.Gamma(2.0, 1.0).expand([3]).to_event(1))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample(
+            "kind", dist.Poisson(w[0] + w[task % 2 + 1] * sigma * x[:, 0] ** 2), obs=kind
+        )
+
+
+def bound(model, data):
+    program, arrays, sites = bind(model, data)
+    _, position = program.start(arrays, {}, init_to_sample, jr.key(3))
+    hyper = {"sigma": position.pop("sigma")}
+    return program, arrays, sites, (program, arrays, {}, hyper, position)
+
+
+POISSON = {name: DATA[name] for name in ("x", "task", "kind")}
+CASES = {"two outcomes": (two_outcomes, DATA), "gamma": (gamma_prior, POISSON)}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_curvature_is_that_of_the_whole_program_at_every_block(case):
+    *_, at = bound(*CASES[case])
+
+    @jax.jit
+    def every():
+        found = []
+        for block in (None, 7, ROWS):  # the last block of seven is not full
+            curvature = curvature_at(*at, block=block)
+            assert isinstance(curvature, Curvature if block is None else Summed)
+            spreads = covariance_of(curvature).spreads(curvature)
+            found.append((curvature.gram(jnp.ones(len(curvature.prior))), spreads))
+        return found
+
+    whole, *blocks = every()
+    least = min(jnp.abs(part).max() for part in jax.tree.leaves(whole))
+    assert least > 1e-3
+    for one in blocks:
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(whole), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * jnp.abs(b).max())
+
+
+def test_the_jacobian_is_held_where_it_has_fewer_rows_than_columns():
+    few = {name: value[:1] for name, value in DATA.items()}
+    *_, at = bound(two_outcomes, few)
+    whole, rows = jax.jit(lambda: [curvature_at(*at, block=block) for block in (None, 1)])()
+    assert whole.whitened.shape == (9, 14)
+    np.testing.assert_allclose(rows.whitened, whole.whitened, rtol=1e-5, atol=1e-5)
+
+
+def centred(x, y=None):
+    line(x - x.mean(0), y)
+
+
+def counted(x, y=None):
+    line(x / len(x), y)
+
+
+def in_order(x, y=None):
+    line(x + jnp.arange(len(x))[:, None], y)
+
+
+def held_elsewhere(x, y=None):
+    line(x + DATA["x"], y)
+
+
+def of_each_row(x, y=None):
+    line(x, y, numpyro.sample("shift", dist.Normal(0, 1).expand([len(x)]).to_event(1)))
+
+
+def line(x, y=None, shift=0.0):
+    w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("y", dist.Normal(x @ w + shift, sigma), obs=y)
+
+
+LINE = {"x": DATA["x"], "y": DATA["y"][:, 0]}
+
+
+@pytest.mark.parametrize("model", [centred, counted, in_order, held_elsewhere, of_each_row])
+def test_rows_that_need_others_are_not_made_by_themselves(model):
+    program, arrays, sites, _ = bound(model, LINE)
+    assert by_rows.block_for(program, arrays, sites, ("sigma",), 7) is None
+    with pytest.raises(ValueError, match=r"`Laplace` expected `rows_at_once` for a program"):
+        Laplace(rows_at_once=7).resolved(program, arrays, sites)
+
+
+def test_rows_are_made_by_themselves_where_the_jacobian_is_large(monkeypatch):
+    for model, data in (*CASES.values(), (line, LINE)):
+        program, arrays, sites, _ = bound(model, data)
+        assert by_rows.block_for(program, arrays, sites, ("sigma",), 7) == 7
+        assert by_rows.block_for(program, arrays, sites, ("sigma",)) is None
+    monkeypatch.setattr(by_rows, "WORTH", 0)
+    assert by_rows.block_for(program, arrays, sites, ("sigma",)) == ROWS
+
+
+def test_a_fit_is_the_same_at_every_block():
+    engine = Laplace(num_starts=2, num_steps=60, num_updates=6, num_samples=50)
+    fits = [
+        fit_posterior(line, LINE, dataclasses.replace(engine, rows_at_once=rows), key=jr.key(0))
+        for rows in (None, 7)
+    ]
+    assert [fit.settings["settings"]["rows_at_once"] for fit in fits] == [None, 7]
+    whole, blocks = fits
+    np.testing.assert_allclose(blocks.stats["log_evidence"], whole.stats["log_evidence"], rtol=1e-5)
+    for name, draws in whole.draws.items():
+        np.testing.assert_allclose(blocks.draws[name], draws, rtol=1e-4, atol=1e-4)
