@@ -1,11 +1,13 @@
 """Do the bands cover? Fits by defaults of noisy families of sines, against an exact GP.
 
     python benchmarks/believable.py all generators laplace --seeds 3
+    python benchmarks/believable.py laplace-hyper-siren --seeds 3 --first 6 --family 0 1 --each
 
 The field's values are judged on a 14 x 14 grid of (a, x) within the data, and on one beyond them in
 a. RMSE and CRPS of f are multiples of the GP's (RBF on (a, x), hyper-parameters and noise by
-marginal likelihood). FiLM-SIREN is the field, Hyper-RFF for `rff` and `laplace-rff`. Seconds are of
-a second, warm fit with other data where `--warm` is given.
+marginal likelihood). FiLM-SIREN is the field, Hyper-RFF for `rff` and `laplace-rff`, HyperSIREN for
+those that end in `hyper-siren`. Seconds are of a second, warm fit with other data where `--warm` is
+given; CPU seconds are those of all threads.
 """
 
 import argparse
@@ -44,6 +46,11 @@ def hyper_rff(key):
     return bf.ConditionedRFFNet.init(feat=feat, out_features=1, key=k2)
 
 
+def hyper_siren(key):
+    sizes = {"depth": 4, "cond_dim": 4}
+    return bf.HyperSIREN.init(1, 32, 1, key=key, first_omega=5.0, hidden_omega=5.0, **sizes)
+
+
 def model(field):
     return bf.regression(field, bf.Gaussian(dist.HalfNormal(0.5)))
 
@@ -51,6 +58,7 @@ def model(field):
 MODELS = {  # nothing is left for a key to draw where every weight is random
     "all": model(bf.with_prior(film_siren(jr.key(0)), where="all")),
     "rff": model(bf.with_prior(hyper_rff(jr.key(0)), where="all")),
+    "hyper-siren": model(bf.with_prior(hyper_siren(jr.key(0)), where="all")),
     "generators": model(lambda key: bf.with_prior(film_siren(key))),
 }
 
@@ -73,6 +81,10 @@ METHODS = {
     "laplace": method("all", Laplace()),
     "laplace-generators": method("generators", Laplace(hold_params=True), SVI(num_restarts=4)),
     "laplace-rff": method("rff", Laplace()),
+    "mclmc-rff": method("rff", MCLMC(), EnsembleMAP()),
+    "laplace-hyper-siren": method("hyper-siren", Laplace()),
+    "svi-hyper-siren": method("hyper-siren", SVI("linearised", num_restarts=4)),
+    "auto-hyper-siren": method("hyper-siren", "auto"),
 }
 
 
@@ -177,9 +189,9 @@ def run(method, family, seed, *, warm):
     data, fit = rows(family, seed), METHODS[method]
     if warm:
         fit(data | {"y": rows(family, seed + 50)["y"]}, jr.key(seed + 50))
-    begin = time.perf_counter()
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     posterior = fit(data, jr.key(seed))
-    seconds = time.perf_counter() - begin
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
     own, beyond = (
         judge(field_values(posterior, *points), truth_on(family, points))
         for points in (INSIDE, BEYOND)
@@ -196,50 +208,67 @@ def run(method, family, seed, *, warm):
         "share": np.nan if share is None else float(share[found["quantity"] == "y_mean"].mean()),
         "uncertain": any("trunk is uncertain" in str(text) for text in found.attrs["findings"]),
         "seconds": seconds,
+        "cpu": cpu,
         "depth": float(posterior.stats.get("tree_depth", np.array(np.nan)).mean()),
     }
 
 
+COLUMNS = (
+    "fit | family | seeds | coverage (GP) | RMSE / GP | CRPS / GP | sigma / 0.1 | "
+    "sd outside / inside (coverage) | R-hat of f, max, median | "
+    "between trunks (said) | depth | s | CPU s"
+)
+
+
+def cells(method, family, runs):
+    """The cells of a row: the pooled runs, by seed."""
+    own, gp, beyond = (
+        np.mean([r[name] for r in runs.values()], axis=(0, 2)) for name in ("own", "gp", "beyond")
+    )
+    found = {name: [r[name] for r in runs.values()] for name in next(iter(runs.values()))}
+    rhats = np.max(found["rhat"], axis=0)
+    return [
+        method,
+        family,
+        " ".join(f"{seed}" for seed in runs),
+        f"{own[2]:.2f} ({gp[2]:.2f})",
+        f"{np.sqrt(own[0] / gp[0]):.2f}",
+        f"{own[1] / gp[1]:.2f}",
+        f"{np.mean(found['noise']):.2f}",
+        f"{beyond[3] / own[3]:.1f} ({beyond[2]:.2f})",
+        f"{rhats[0]:.3f}, {rhats[1]:.3f}",
+        f"{np.mean(found['share']):.2f} ({sum(found['uncertain'])} of {len(runs)})",
+        f"{np.mean(found['depth']):.1f}",
+        *(", ".join(f"{second:.0f}" for second in found[n]) for n in ("seconds", "cpu")),
+    ]
+
+
+def show(*row):
+    print("| " + " | ".join(row) + " |", flush=True)
+
+
 def main():
-    """Print a row for each method and family."""
+    """Print a row for each method and family, and where it is asked for one for each seed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("methods", nargs="+", choices=METHODS)
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
-    parser.add_argument("--families", type=int, default=1)
+    parser.add_argument("--family", type=int, nargs="+", default=[0], help="numbers")
+    parser.add_argument("--each", action="store_true", help="a row for each seed too")
     parser.add_argument("--warm", action="store_true")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     fast = rates(interleaved(rate_cases(), rounds=5))
     print(describe(), *(f"{rate:.1e} {name}s a second" for name, rate in fast.items()), sep="; ")
-    print(
-        "| fit | family | coverage (GP) | RMSE / GP | CRPS / GP | sigma / 0.1 | "
-        "sd outside / inside (coverage) | R-hat of f, max, median | "
-        "between trunks (said) | depth | s |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print(f"\n| {COLUMNS} |\n|{'---|' * (COLUMNS.count('|') + 1)}", flush=True)
     for method in args.methods:
-        for family in list(FAMILIES)[: args.families]:
-            runs = [
-                run(method, family, args.first + s, warm=args.warm and s == 0)
-                for s in range(args.seeds)
-            ]
-            own, gp, beyond = (
-                np.mean([r[name] for r in runs], axis=(0, 2)) for name in ("own", "gp", "beyond")
-            )
-            rhats = np.array([r["rhat"] for r in runs]).max(0)
-            print(
-                f"| {method} | {family} | {own[2]:.2f} ({gp[2]:.2f}) | "
-                f"{np.sqrt(own[0] / gp[0]):.2f} | {own[1] / gp[1]:.2f} | "
-                f"{np.mean([r['noise'] for r in runs]):.2f} | "
-                f"{beyond[3] / own[3]:.1f} ({beyond[2]:.2f}) | {rhats[0]:.3f}, {rhats[1]:.3f} | "
-                f"{np.mean([r['share'] for r in runs]):.2f} "
-                f"({sum(r['uncertain'] for r in runs)} of {len(runs)}) | "
-                f"{np.mean([r['depth'] for r in runs]):.1f} | "
-                + ", ".join(f"{r['seconds']:.0f}" for r in runs)
-                + " |",
-                flush=True,
-            )
+        for family in ([*FAMILIES][number] for number in args.family):
+            runs = {}
+            for seed in range(args.first, args.first + args.seeds):
+                runs[seed] = run(method, family, seed, warm=args.warm and not runs)
+                if args.each and args.seeds > 1:
+                    show(*cells(method, family, {seed: runs[seed]}))
+            show(*cells(method, family, runs))
 
 
 if __name__ == "__main__":

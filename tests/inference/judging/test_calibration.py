@@ -12,7 +12,7 @@ import pytest
 from inference_cases import PROGRAMS
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, SVI, EnsembleMAP, sbc
+from bayesfield.inference import MCLMC, NUTS, SVI, EnsembleMAP, sbc
 from bayesfield.inference.fit import fit_unjudged
 from bayesfield.inference.judging import calibration
 from bayesfield.inference.posterior import convergence
@@ -137,5 +137,35 @@ def test_a_small_field_is_calibrated_and_the_control_is_not(monkeypatch):
     assert found.attrs["smallest_p"] > 0.01, found["p_value"].to_series()
     monkeypatch.setattr(calibration, "fit_unjudged", halved)
     control = sbc(small_field, data, engine, key=KEY)
+    print(f"the control's {control.attrs['smallest_p']:.1e}")
+    assert control.attrs["smallest_p"] < 1e-4
+
+
+def noisy_line(x, y=None):
+    """A line whose noise scale is not known."""
+    weights = numpyro.sample("weights", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+    sigma = numpyro.sample("sigma", dist.LogNormal(-1.0, 0.5))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(weights[0] + weights[1] * x, sigma), obs=y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "engine",
+    [
+        MCLMC(num_chains=2, num_warmup=100, num_samples=126),
+        NUTS(num_chains=1, num_warmup=150, num_samples=189, integrate=True),
+        SVI("linearised", num_steps=400, num_samples=252),
+    ],
+    ids=["mclmc", "nuts_without_the_scale", "linearised_svi"],
+)
+def test_what_is_close_to_exact_is_calibrated_and_the_control_is_not(engine, monkeypatch):
+    data = {"x": np.linspace(-1.0, 1.0, 40), "y": np.zeros(40)}
+    found = sbc(noisy_line, data, engine, key=KEY, num_simulations=SIMULATIONS)
+    print(f"smallest p {found.attrs['smallest_p']:.3f} of {found.sizes['quantity']}")
+    assert "sigma" in found["quantity"]
+    assert found.attrs["smallest_p"] > 0.01, found["p_value"].to_series()
+    monkeypatch.setattr(calibration, "fit_unjudged", halved)
+    control = sbc(noisy_line, data, engine, key=KEY, num_simulations=SIMULATIONS)
     print(f"the control's {control.attrs['smallest_p']:.1e}")
     assert control.attrs["smallest_p"] < 1e-4
