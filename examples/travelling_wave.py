@@ -252,13 +252,17 @@ def speed(posterior, slope):
 
 
 def draw(path, u, found):
-    """Draw a field a row: at a time that was seen, half-way to the next, and its sd everywhere."""
+    """Draw a field a row: at a time that was seen, half-way to the next, and its sd everywhere.
+
+    The time half-way is the one at which the generated field is furthest from the wave.
+    """
+    far = 2 + 4 * int(np.argmax(np.mean((found["generated"][0] - u)[BETWEEN] ** 2, axis=1)))
     figure, axes = plt.subplots(len(found), 3, figsize=(11, 5.6), layout="constrained")
     for row, (name, (mean, sd)) in zip(axes, found.items(), strict=True):
         low, high = mean - 1.645 * sd, mean + 1.645 * sd
         for axis, at, title in (
-            (row[0], 16, "t = 40, seen"),
-            (row[1], 18, "t = 45, not seen"),
+            (row[0], far - 2, f"t = {TIMES[far - 2]:.0f}, seen"),
+            (row[1], far, f"t = {TIMES[far]:.0f}, not seen"),
         ):
             axis.fill_between(X, low[at], high[at], color="#c6dbec", lw=0, label="90 % band")
             axis.plot(X, mean[at], color=COLOURS[name], label="mean")
