@@ -72,7 +72,8 @@ def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_pat
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_every_script_imports_and_has_a_main(script, name):
     example = script(name)
-    if name in ("sinusoid_family", "el_nino", "own_model", "pacific_sst", "sleepstudy", "stations"):
+    with_settings = ("sinusoid_family", "el_nino", "own_model", "pacific_sst", "sleepstudy")
+    if name in (*with_settings, "stations", "travelling_wave"):
         assert dataclasses.is_dataclass(example.Settings())
         assert callable(example.main)
 
@@ -192,6 +193,42 @@ def test_stations_cover_one_held_out_and_sixty_days_ahead(script, tmp_path):
     for part in ("held out", "ahead"):
         assert table["field"][f"{part} coverage"] >= 0.85
         assert table["field"][f"{part} rmse"] < table["climatology"][f"{part} rmse"]
+
+
+def test_the_process_beside_the_travelling_wave_is_that_of_its_whole_covariance(script):
+    example = script("travelling_wave")
+    seen = example.TIMES[example.SEEN]
+    u = np.sin(6.0 * example.X - 0.05 * example.TIMES[:, None])
+
+    def covariance(times, others, log):
+        in_t, in_x, amplitude = np.exp(log)
+        of_t = np.exp(-0.5 * ((times[:, None] - others) / in_t) ** 2)
+        of_x = np.exp(-0.5 * ((example.X[::20, None] - example.X[::20]) / in_x) ** 2)
+        return amplitude**2 * np.kron(of_t, of_x)
+
+    log = np.log([20.0, 0.2, 1.5])
+    noisy = covariance(seen, seen, log) + example.TOLERANCE**2 * np.eye(10 * len(seen))
+    across = covariance(example.TIMES, seen, log)
+    mean = across @ np.linalg.solve(noisy, u[example.SEEN, ::20].ravel())
+    known = np.sum(across * np.linalg.solve(noisy, across.T).T, axis=1)
+    found = example.process_at(log, u[:, ::20], example.X[::20])
+    np.testing.assert_allclose(found[0].ravel(), mean, atol=1e-6)
+    np.testing.assert_allclose(found[1].ravel() ** 2, 1.5**2 - known + 1e-4, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_the_travelling_wave_is_known_half_way_or_said_not_to_be(script, tmp_path):
+    example = script("travelling_wave")
+    table = example.main(example.Settings(out=tmp_path, json=tmp_path / "table.json"))
+    assert json.loads((tmp_path / "table.json").read_text()) == table
+    assert (tmp_path / "travelling_wave.png").exists()
+    assert all(math.isfinite(value) for value in numbers(table))
+    assert table["moved"]["MSE, seen"] <= 1e-4
+    assert table["moved"]["MSE, between"] <= 3e-4
+    assert table["speed"]["speed"] == pytest.approx(example.SPEED, rel=0.01)
+    assert table["generated"]["MSE, seen"] <= 1e-4
+    assert 0.03 <= table["generated"]["MSE, between"] < 1.0  # it fails, and is not worse than zero
+    assert table["generated"]["coverage"] >= 0.8
 
 
 @pytest.mark.slow
