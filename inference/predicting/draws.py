@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ..program.sites import Site, Values
+from ..program.sizes import largest_array
 from .labels import end_to_end
 
 BATCH_ELEMENTS = 4_000_000  # of the largest result of a batch of draws, to limit memory traffic
+BATCH_BYTES = 2**22  # of the largest array on the way to it, a layer's output say
 
 
 class Draws(NamedTuple):
@@ -66,17 +68,21 @@ class Draws(NamedTuple):
 def at_draws(
     run: Callable[[Values, PRNGKeyArray], Any], draws: Draws, key: PRNGKeyArray, batch_size: int
 ) -> Any:
-    """Call `run` at every draw, `batch_size` at a time; params are looked up by trunk."""
+    """Call `run` at every draw, at most `batch_size` at a time; params are looked up by trunk."""
     latent = {name: end_to_end(value) for name, value in draws.latent.items()}
     trunk = draws.trunk.reshape(-1)
     which = jnp.repeat(jnp.arange(trunk.size), draws.times)
 
+    @jax.jit  # one trace serves the size of a draw and the map
     def one(args: tuple[Array, PRNGKeyArray]) -> Any:
         at, key = args
         values = {name: value[at] for name, value in latent.items()}
         return run(values | {name: v[trunk[at]] for name, v in draws.params.items()}, key)
 
     keys = jax.random.split(key, which.size)
+    if jax.default_backend() == "cpu":  # an accelerator is the faster the more it has at once
+        draw = jax.make_jaxpr(one)((which[0], keys[0]))
+        batch_size = min(batch_size, max(1, BATCH_BYTES // max(1, largest_array(draw.jaxpr))))
     return jax.lax.map(one, (which, keys), batch_size=min(batch_size, which.size))
 
 

@@ -1,6 +1,5 @@
 """Running the lanes of a phase in groups, one thread each, by compiled chunks of steps."""
 
-import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +10,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxprs_in_params
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..program.described import spelt
 from ..program.program import TRACING, Data, Program
+from ..program.sizes import largest_array
 from .clock import Clock
 from .phase import AbstractPhase
 
@@ -226,16 +225,3 @@ def lanes_at_once(lane: Any, num_lanes: int) -> int:
     # batches of unequal size would be compiled twice
     even = next(n for n in range(most, 0, -1) if num_lanes % n == 0)
     return even if 2 * even > most else most
-
-
-def largest_array(jaxpr: Any) -> int:
-    """Return the bytes of the largest array that a jaxpr computes, loop bodies included."""
-    sizes = [0]
-    for equation in jaxpr.eqns:
-        sizes += [
-            math.prod(v.aval.shape) * v.aval.dtype.itemsize
-            for v in equation.outvars
-            if hasattr(v.aval, "dtype")
-        ]
-        sizes += [largest_array(inner) for inner in jaxprs_in_params(equation.params)]
-    return max(sizes)

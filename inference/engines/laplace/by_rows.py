@@ -18,7 +18,7 @@ from jaxtyping import Array
 from numpyro.infer import init_to_sample
 
 from ...program.program import TRACING, Data, Program, Sites, Values
-from ...running.crew import largest_array
+from ...program.sizes import largest_array
 from .curvature import Output, is_observed, outputs_of, read
 
 ENTRIES = 2**20  # of a block of rows of the Jacobian

@@ -126,14 +126,14 @@ def found_at(program: Program, data: Data, state: Climb, curvature: Curvature | 
 def _gram(program: Program, data: Data, state: Climb, block: int) -> np.ndarray:
     """Return `J^T F J` of one start in double precision, summed over blocks of rows on the host."""
     size = ravel_pytree(state.point[1])[0].size
-    total, begin = np.zeros((size, size)), 0
+    total = np.zeros((size, size))
     number = number_of_rows(program, data, *_place(program, data, state))
     for begin in range(0, number, block):
         index = np.arange(begin, begin + block)
         parts = _whitened(program, data, state, number, jnp.minimum(index, number - 1))
         for part in parts:
             each = len(part) // block  # an output may have several entries a row
-            rows = np.asarray(part[: each * (number - begin)], np.float64)
+            rows = np.asarray(part, np.float64)[: each * (number - begin)]
             total += rows.T @ rows
     return total
 

@@ -68,9 +68,10 @@ class Laplace(AbstractEngine):
     deterministic sites, at the mode of each draw's own start. Parameters are linearised without
     their constraints (a Poisson rate by its logarithm). `bf.realise` does not linearise.
 
-    With `d` values and `n` observations, time grows as `min(d, n)^3` and memory as `d n` where
-    every prior is a Normal that depends on hyper sites alone; else time grows as `d^3` and memory
-    also as `d^2`.
+    With `d` values and `n` observations, time grows as `d n min(d, n)` and memory as `d min(d, n)`,
+    where each row of the observations depends on its own row of the data alone and every prior is a
+    Normal that depends on hyper sites alone. With rows that need each other memory grows as `d n`,
+    with other priors as `d^2`.
 
     Attributes:
         num_starts: The number of starts, each optimised by itself.
@@ -154,10 +155,6 @@ class Laplace(AbstractEngine):
     def num_lanes(self, sites: Sites) -> int:
         """One for each start."""
         del sites
-        return self.num_starts
-
-    def lanes_at_once(self) -> int | None:
-        """All of them."""
         return self.num_starts
 
     def phases(self, program: Program) -> tuple[AbstractPhase, ...]:
