@@ -6,7 +6,7 @@ the k-th number of all members the k-th column of each member's Hessian.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,10 @@ from ..predicting.run import no_mean
 from ..program.differentiate import pushed
 from ..program.program import Program, constrained_at
 from ..program.sites import Data, Values
+from ..running.crew import lanes_at_once
 from .layout import Layout
+
+BATCH = 16  # runs of the program at a time, at most: an accelerator has memory for more lanes
 
 
 class Target(NamedTuple):
@@ -144,6 +147,15 @@ def energies(target: Target, owner: Array, rows: Array) -> Array:
     """Return minus the log joint density of each member and its observations, `(member,)`."""
     prior, events = target.densities(rows)
     return -(prior + by_member(events, owner, target.layout.num_members))
+
+
+def in_turn(run: Callable[[Any], Any], points: Any) -> Any:
+    """Run a function at each point of the first axis, as many at a time as fit the cache."""
+    one = jax.jit(run)
+    first = jax.tree.map(lambda value: value[0], points)
+    number = len(jax.tree.leaves(points)[0])
+    together = lanes_at_once(jax.make_jaxpr(one)(first), number)
+    return jax.lax.map(one, points, batch_size=min(together, BATCH))
 
 
 class Curve(NamedTuple):

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln, logsumexp
 from jaxtyping import Array, PRNGKeyArray
 
-from .climb import BATCH, Modes
-from .density import Target, energies
+from .climb import Modes
+from .density import Target, energies, in_turn
 
-DEGREES = 4.0
+DEGREES = 4
 EVEN = 0.1  # the share of the weight that is spread evenly over the modes
 NUM_PROPOSED = 256
 NEAR = 0.5  # nats: a start whose mode is within this of the best one has found it
@@ -61,7 +61,7 @@ class Weighted(NamedTuple):
 
 def log_densities(target: Target, owner: Array, rows: Array) -> Array:
     """Return the log density of each member at several rows `(draw, member, d)`, not normalised."""
-    energy = jax.lax.map(lambda at: energies(target, owner, at), rows, batch_size=BATCH)
+    energy = in_turn(lambda at: energies(target, owner, at), rows)
     return jnp.where(jnp.isfinite(energy), -energy, -jnp.inf)
 
 
@@ -77,10 +77,7 @@ def weighted(
     halves = halves_of(modes)
     keys = jax.random.split(key, 2)
     number = NUM_PROPOSED // 2
-    rows = [
-        jax.vmap(lambda key, half=half: _draw(half, key))(jax.random.split(key, number))
-        for half, key in zip(halves, keys, strict=True)
-    ]
+    rows = [_draw(half, number, key) for half, key in zip(halves, keys, strict=True)]
     both = jnp.concatenate(rows)
     log_density = log_densities(target, owner, both)
     proposals = jnp.stack([log_proposals(half, both) for half in halves])
@@ -151,16 +148,19 @@ def _log_shares(modes: Modes) -> Array:
     return jnp.log(shares / shares.sum(0))
 
 
-def _draw(modes: Modes, key: PRNGKeyArray) -> Array:
-    """Draw a row of every member, `(member, d)`."""
+def _draw(modes: Modes, number: int, key: PRNGKeyArray) -> Array:
+    """Draw rows of every member, `(number, member, d)`."""
     key_which, key_noise, key_scale = jax.random.split(key, 3)
-    members = jnp.arange(modes.centre.shape[1])
-    which = jax.random.categorical(key_which, _log_shares(modes), axis=0)
-    noise = jax.random.normal(key_noise, modes.centre.shape[1:])
-    squares = 2 * jax.random.gamma(key_scale, DEGREES / 2, members.shape)
-    step = noise * jnp.sqrt(DEGREES / squares)[:, None]
-    root = modes.root[which, members]
-    return modes.centre[which, members] + jnp.einsum("tij,tj->ti", root, step)
+    members, size = modes.centre.shape[1:]
+    shape = (number, members)
+    which = jax.random.categorical(key_which, _log_shares(modes), axis=0, shape=shape)
+    noise = jax.random.normal(key_noise, (*shape, size))
+    # a chi-square with an even number of degrees is a sum of exponentials
+    squares = 2 * jax.random.exponential(key_scale, (*shape, DEGREES // 2)).sum(-1)
+    step = noise * jnp.sqrt(DEGREES / squares)[..., None]
+    columns = jnp.arange(members)
+    root = modes.root[which, columns]
+    return modes.centre[which, columns] + jnp.einsum("stij,stj->sti", root, step)
 
 
 def _log_density(modes: Modes, rows: Array) -> Array:

@@ -15,8 +15,8 @@ from ..posterior.posterior import Posterior
 from ..predicting.labels import end_to_end
 from ..predicting.replays import probed
 from ..program.bound import BoundProgram
-from ..program.program import TRACING
 from ..program.sites import Values
+from ..running.crew import num_groups
 from .assembled import assembled, chosen, code_values, settings_of, told_of
 from .density import Target
 from .layout import axis_in, layout_of
@@ -25,7 +25,7 @@ from .owners import owners_of
 from .padded import padded
 from .prepared import CALL, Prepared
 from .quadratic import is_quadratic
-from .run import Generators, Setup, infer
+from .run import Generators, Setup, infer_in_groups
 
 NUM_GENERATORS = 16
 MOST_CODES = 128  # of the fit's own, that are tried on the new members
@@ -73,21 +73,23 @@ def search(
     which = probed(posterior.trunk.size, min(number, asked.num_samples))
     setup = _setup(ready, who, asked, found, len(which))
     own = _own_codes(posterior, ready, asked.plate, which)
-    tried = {}
+    some = np.arange(0)
     if ready.alike and (setup.unnamed or asked.starts == "codes"):
-        most = ready.num_known if setup.unnamed else MOST_CODES
-        at = probed(ready.num_known, most)
-        tried = {name: jnp.asarray(value[:, at]) for name, value in own.items()}
-    generators = Generators(
-        _held(posterior, ready, which),
-        jnp.asarray(posterior.trunk.reshape(-1)[which]),
-        {n: jnp.asarray(value) for n, value in posterior.params.items()},
-        tried,
-    )
+        some = probed(ready.num_known, ready.num_known if setup.unnamed else MOST_CODES)
+    places = np.split(np.arange(len(which)), num_groups(len(which)))
+    groups = [
+        Generators(
+            _held(posterior, ready, which[at]),
+            jnp.asarray(posterior.trunk.reshape(-1)[which[at]]),
+            {n: jnp.asarray(value) for n, value in posterior.params.items()},
+            {n: jnp.asarray(value[at][:, some]) for n, value in own.items()} if len(some) else {},
+        )
+        for at in places
+    ]
     keys = jax.random.split(key_run, len(which))
-    at = found.target.program, found.target.data
-    with TRACING:
-        inferred = watch.clock.call(infer, *at, generators, jnp.asarray(found.owner), keys, setup)
+    own_keys = [keys[at[0] : at[-1] + 1] for at in places]
+    owner = jnp.asarray(found.owner)
+    inferred = infer_in_groups(found.target, groups, owner, own_keys, setup, watch.clock)
     told = told_of(inferred, who, found.has_data)
     size = min(asked.num_samples, len(which) * setup.num_draws)
     take = chosen(told, len(which), setup.num_draws, size, asked.reweight)
