@@ -31,6 +31,12 @@ class Design(NamedTuple):
     factor: Float[Array, "#tasks N K"]
     sd: Array
 
+    def split(self, first: int) -> "tuple[Design, Design]":
+        """Return the first points, and the rest."""
+        sd = jnp.broadcast_to(self.sd, self.loc.shape)
+        parts = (self.loc, self.factor, sd)
+        return Design(*(a[:, :first] for a in parts)), Design(*(a[:, first:] for a in parts))
+
 
 def joint(
     at: Design, x: Float[Array, "#tasks N D"], covariance: Covariance | None, seen: Array

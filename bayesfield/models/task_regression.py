@@ -64,7 +64,8 @@ class TaskRegression(eqx.Module):
             z: What is known of each task, `(tasks, P)`: contexts, or covariates beside the codes.
             y: Observations `(tasks, points)`. None to predict.
             seen: Which of the points count, `(tasks, points)`; `pad_tasks` returns it.
-            scale: The known sd of the noise, in place of the likelihood's.
+            scale: The known sd of the noise, in place of the likelihood's. With `x_new` one for all
+                points, or those at `x` and then those at `x_new`.
             x_new: Other points of the same tasks, in either shape of `x`.
             y_new: Observations there, `(tasks, points)`.
             covariates: What else the likelihood takes: `exposure`, for counts, `(tasks, points)`.
@@ -131,22 +132,21 @@ class TaskRegression(eqx.Module):
         known: dict[str, Any] = {"task": np.arange(tasks)[:, None]}
         known |= {} if scale is None else {"scale": check_scale(CALL, "scale", scale)}
         contexts = None if z is None else z[:, None]
-        own = known | {"x": x, "z": contexts}
+        every = x if x_new is None else _one_after_other(x, x_new)
+        own = known | {"x": every, "z": contexts}
         scatter = with_named(CALL, self.plain.likelihood, "scatter", own)()
         integrated = self._integrated
         context = self._context(z, population, tasks) if integrated is None else None
 
-        def design(x: Array) -> Design:
-            if context is not None:
-                loc = field(x, context[:, None])[..., 0]
-                return Design(loc, jnp.zeros((*loc.shape, 0)), self._sd(loc, scatter, known))
+        if context is not None:
+            loc = field(every, context[:, None])[..., 0]
+            factor = jnp.zeros((*loc.shape, 0))
+        else:
             assert integrated is not None
-            loc, factor = linear_in_codes(field, x, integrated.cond_dim, z)
+            loc, factor = linear_in_codes(field, every, integrated.cond_dim, z)
             if population is not None:
                 loc, factor = loc + factor @ population.loc, factor @ population.tril
-            return Design(loc, factor, self._sd(loc, scatter, known))
-
-        at = design(x)
+        at, new = Design(loc, factor, self._sd(loc, scatter, known)).split(x.shape[1])
         seen = jnp.ones((1, x.shape[1]), bool) if seen is None else jnp.asarray(seen)
         here = joint(at, x, covariance, seen)
         plate = numpyro.plate("tasks", tasks, dim=-1)
@@ -160,7 +160,7 @@ class TaskRegression(eqx.Module):
             numpyro.deterministic(integrated.name, codes_given(solved, population, key))
         if x_new is None:
             return jnp.asarray(drawn)
-        there = given(here, solved, design(x_new), x, x_new, covariance)
+        there = given(here, solved, new, x, x_new, covariance)
         with plate:
             return jnp.asarray(numpyro.sample("y_new", there, obs=y_new))
 
@@ -213,6 +213,13 @@ class TaskRegression(eqx.Module):
         self._check_width(field, z)
         if self._integrated is not None:
             check_linear(CALL, field, self._integrated.cond_dim)
+
+
+def _one_after_other(x: Array, x_new: Array) -> Array:
+    """Return both points of each task, where either may have one axis for all tasks."""
+    tasks = max(len(x), len(x_new))
+    both = [jnp.broadcast_to(part, (tasks, *part.shape[1:])) for part in (x, x_new)]
+    return jnp.concatenate(both, axis=1)
 
 
 def _filled(value: Any, seen: Any) -> Any:

@@ -33,6 +33,9 @@ def linear(cond_dim=K):
     return bf.freeze(field, "all")
 
 
+LOG_NOISE = linear(P)  # the log of a noise's sd that varies from place to place
+
+
 def program(field=None, residual=RESIDUAL, likelihood=NOISE, **codes):
     settings = bf.LatentCodes(K, **({"integrate": True} | codes))
     return bf.regression(field or linear(), likelihood, codes=settings, residual=residual)
@@ -51,7 +54,8 @@ def by_hand(at, cond_dim):
     if "z_loc" in at:
         tril = at["z_scale"][:, None] * at["z_corr"]
     mean, slope = f[..., 0] + slope @ loc, slope @ tril
-    covariance = slope @ np.swapaxes(slope, -1, -2) + at["sigma"] ** 2 * np.eye(N + M)
+    noise = at["sigma"] if "sigma" in at else np.exp(bf.realise(LOG_NOISE, {}, "f")(x, Z[:, None]))
+    covariance = slope @ np.swapaxes(slope, -1, -2) + noise**2 * np.eye(N + M)
     if "residual.scale" in at:
         r = np.abs(x - np.swapaxes(x, -1, -2)) / at["residual.lengthscale"]
         a = np.sqrt(5.0) * r
@@ -62,7 +66,10 @@ def by_hand(at, cond_dim):
 CASES = {
     "a code, gaps": ({"residual": None}, {"seen": SEEN}),
     "a named code and a residual, gaps": ({"names": NAMES}, {"seen": SEEN}),
-    "a code beside a covariate, and a residual": ({"field": linear(K + P)}, {"z": Z}),
+    "a code beside a covariate, a residual, and a scale of the noise that is a field": (
+        {"field": linear(K + P), "likelihood": bf.Gaussian(LOG_NOISE)},
+        {"z": Z},
+    ),
 }
 
 
