@@ -2,9 +2,10 @@
 
 Twenty sensors along a coast each see a wave whose frequency depends on the sensor's depth, and
 noise that grows along the coast. Nothing here is special to bayesfield but `random_field`: the
-rest is NumPyro, and `fit_posterior` takes any NumPyro program.
+rest is NumPyro, and `fit_posterior` takes any NumPyro program. Every weight is random: a trunk that
+is learnt from so few values is one point, and bands on it are too narrow, as `diagnose` says.
 
-    python examples/own_model.py             # half a minute on two cores; figure in out/
+    python examples/own_model.py             # a minute on two cores; figure in out/
     python examples/own_model.py --smoke     # seconds: does it run?
 """
 
@@ -20,15 +21,15 @@ import numpyro
 import numpyro.distributions as dist
 
 import bayesfield as bf
-from bayesfield.inference import SVI, cosine_cycles, diagnose, fit_posterior
+from bayesfield.inference import Laplace, diagnose, fit_posterior
 
 
 @dataclass(frozen=True)
 class Settings:
     """The sizes, and where the figure goes."""
 
-    num_steps: int = 4000
-    num_restarts: int = 2
+    num_steps: int = 1500
+    num_starts: int = 4
     out: Path = Path("out")
 
 
@@ -37,6 +38,9 @@ def make_wave(key):
     k1, k2 = jr.split(key)
     trunk = bf.SIREN.init(1, 32, 1, depth=3, key=k1, first_omega=4.0, hidden_omega=4.0)
     return bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=2, key=k2)
+
+
+WAVE = make_wave(jr.key(0))  # every weight of it will be random: its own do not count
 
 
 def make_noise(key):
@@ -50,7 +54,7 @@ def make_noise(key):
 def model(x, z, y=None):
     """Two fields and a hierarchical scale: how much the depth matters is learnt."""
     tau = numpyro.sample("tau", dist.HalfNormal(0.3))
-    wave = bf.random_field("wave", lambda key: bf.with_prior(make_wave(key), scale=tau))
+    wave = bf.random_field("wave", bf.with_prior(bf.with_prior(WAVE, scale=tau), where="all"))
     log_sd = bf.random_field("noise", make_noise(jr.key(0)))
     level = numpyro.sample("level", dist.Normal(-2.0, 1.0))
     sd = numpyro.deterministic("sd", jnp.exp(level + log_sd(x)[..., 0]))
@@ -74,12 +78,8 @@ def coast(key, sensors=20, points=24):
 
 
 def engine_of(settings):
-    """SVI, its learning rate one half of a cosine."""
-    return SVI(
-        num_steps=settings.num_steps,
-        num_restarts=settings.num_restarts,
-        learning_rate=cosine_cycles(settings.num_steps, peak=1e-2, num_cycles=1),
-    )
+    """Laplace: hundreds of values, and every weight random."""
+    return Laplace(num_steps=settings.num_steps, num_starts=settings.num_starts)
 
 
 def main(settings):
@@ -131,5 +131,5 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--smoke", action="store_true", help="small settings, in seconds")
     args = parser.parse_args()
-    small = {"num_steps": 40, "num_restarts": 1} if args.smoke else {}
+    small = {"num_steps": 40, "num_starts": 1} if args.smoke else {}
     main(Settings(**{"out": args.out} | small))

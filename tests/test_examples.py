@@ -106,12 +106,12 @@ def test_crps_and_band_in_closed_form_agree_with_samples(script):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(  # forty steps leave the guide far off, and it says so
+@pytest.mark.filterwarnings(  # forty steps have not arrived, and it says so
     "ignore::bayesfield.inference.ConvergenceWarning"
 )
 def test_own_model_draws_its_figure(script, tmp_path):
     example = script("own_model")
-    found = example.main(example.Settings(num_steps=40, num_restarts=1, out=tmp_path))
+    found = example.main(example.Settings(num_steps=40, num_starts=1, out=tmp_path))
     assert all(math.isfinite(value) for value in found.values())
     assert (tmp_path / "own_model.png").exists()
 
