@@ -1,14 +1,13 @@
 """The front page's table: program, engine, seconds, coverage, error against an exact GP.
 
     python benchmarks/front_page.py --seeds 6 7
-    python benchmarks/front_page.py --program el_nino own_model --seeds 6
+    python benchmarks/front_page.py --program own_model --seeds 6
 
-Two families of believable.py by its fits, and two examples by their own functions and settings. In
-the first three programs f is judged where the truth is known, in `el_nino` the new observations of
-the years that were held out. The GP takes the coordinates and the context together, and has one
-noise scale. A seed is that of the data: the noise and the places, in `el_nino` the years that are
-held out. Seconds are those of the fit, where it starts included, and the first seed's hold what it
-compiles. Defaults were chosen on seeds below 6.
+Two families of believable.py by its fits, and an example by its own functions and settings. f is
+judged where the truth is known. The GP takes the coordinates and the context together, and has one
+noise scale. A seed is that of the data: the noise and the places. Seconds are those of the fit,
+where it starts included, and the first seed's hold what it compiles. Defaults were chosen on seeds
+below 6.
 """
 
 import argparse
@@ -27,7 +26,7 @@ from machine import describe
 from bayesfield.inference import SVI, fit_posterior
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
-el_nino, own_model = (importlib.import_module(name) for name in ("el_nino", "own_model"))
+own_model = importlib.import_module("own_model")
 
 FITS = {  # of a family: the name of the fit in believable.py
     "every weight, `Laplace()`": "laplace",
@@ -78,29 +77,7 @@ def own_model_rows(seed):
         yield label, seconds, own[2].mean(), own[0].mean(), gp
 
 
-def el_nino_rows(seed):
-    """The example's own comparison on a split of the years, NUTS from the fit by SVI."""
-    _, sst = el_nino.load()
-    train, test = el_nino.split(seed)
-    z, y, _, unit = el_nino.standardise(sst, train)
-
-    def points(years):
-        months = np.tile(np.asarray(el_nino.X), (len(years), 1))
-        return jnp.asarray(np.concatenate([np.repeat(z[years], 8, axis=0), months], 1), "float32")
-
-    told = jnp.asarray(y[train], "float32").ravel()
-    mean, _ = b.gaussian_process(points(train), told, points(test))
-    gp = np.mean((np.asarray(mean) - y[test].ravel()) ** 2)
-    _, table = el_nino.compare_engines(el_nino.Settings(), sst, seed)
-    for name, found in table.items():
-        label = f"`{name}`, from the `SVI`" if name == "NUTS" else f"`{name}`"
-        yield label, found["seconds"], found["coverage"], (found["RMSE"] / unit) ** 2, gp
-
-
-PROGRAMS = {name: family_rows(name) for name in b.FAMILIES} | {
-    "el_nino": el_nino_rows,
-    "own_model": own_model_rows,
-}
+PROGRAMS = {name: family_rows(name) for name in b.FAMILIES} | {"own_model": own_model_rows}
 
 
 def show(program, label, seed, found):

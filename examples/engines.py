@@ -1,7 +1,7 @@
 """Fits of the same data side by side: their scores on new data, and what is wrong with each.
 
-Two examples of the demo share it. The fit that is recommended there may warn; of the others, which
-are shown for what they are, `report` says it in a line.
+`sinusoid_family.py` uses it. The fit that is recommended there may warn; of the others, which are
+shown for what they are, `report` says it in a line.
 """
 
 import time
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax.random as jr
 import matplotlib.pyplot as plt
-import numpy as np
 
 from bayesfield.inference import ConvergenceWarning, diagnose, fit_posterior, score
 
@@ -24,14 +23,13 @@ class Fit(NamedTuple):
     init: str | None = None
 
 
-def compare(fits, train, held_out, *, recommended, key, unit=1.0):
+def compare(fits, train, held_out, *, recommended, key):
     """Fit and score everything in `fits`; return posteriors and a table, both by name.
 
     RMSE of the mean, CRPS, negative log density of a point, coverage of the 90 % band.
 
     `fits` maps a name to a `Fit`, and `recommended` is the name whose warnings are shown.
-    `held_out` holds the program's arguments, observations `y` with them; `unit` is what one of `y`
-    is worth in the units of the scores.
+    `held_out` holds the program's arguments, observations `y` with them.
     """
     posteriors, table = {}, {}
     for i, (name, (model, engine, init)) in enumerate(fits.items()):
@@ -45,9 +43,9 @@ def compare(fits, train, held_out, *, recommended, key, unit=1.0):
         posteriors[name] = fit
         found = score(fit, held_out, key=key_predict, levels=(0.9,)).sel(site="y", level=0.9)
         table[name] = {
-            "RMSE": unit * found["rmse"].item(),
-            "CRPS": unit * found["crps"].item(),
-            "NLL": found["nll"].item() + float(np.log(unit)),
+            "RMSE": found["rmse"].item(),
+            "CRPS": found["crps"].item(),
+            "NLL": found["nll"].item(),
             "coverage": found["coverage"].item(),
             "seconds": seconds,
         }

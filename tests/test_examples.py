@@ -81,28 +81,15 @@ def test_every_script_imports_and_has_a_main(script, name):
 @pytest.mark.slow
 def test_el_nino_draws_its_figures_and_returns_its_table(script, tmp_path):
     example = script("el_nino")
-    small = {"splits": 1, "num_warmup": 10, "num_samples": 10, "svi_steps": 40}
+    small = {"splits": 1, "num_warmup": 10, "num_samples": 10}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ten draws have not converged
-        table = example.main(example.Settings(**small, out=tmp_path))
+        table = example.main(example.Settings(**small, json=tmp_path / "table.json", out=tmp_path))
 
-    engines = {"SVI", "EnsembleMAP", "NUTS"}
-    assert set(table) == {"climatology", "ridge", "ridge, April", "field", *engines}
+    assert set(table) == {"climatology", "ridge", "ridge, April", "field"}
     assert all(math.isfinite(value) for value in numbers(table))
-    figures = ["bands", "crps", "rank", *(f"bands_{name}" for name in engines)]
-    assert {p.name for p in tmp_path.iterdir()} == {f"el_nino_{name}.png" for name in figures}
-
-
-def test_crps_and_band_in_closed_form_agree_with_samples(script):
-    example = script("el_nino")
-    rng = np.random.default_rng(0)
-    mean, sd, y = rng.normal(size=(20, 3)), rng.uniform(0.5, 1.5, (20, 1)), rng.normal(size=3)
-    n = 20_000
-    a, b = (mean[k] + sd[k] * rng.normal(size=(n, 3)) for k in rng.integers(20, size=(2, n)))
-    by_samples = np.abs(a - y).mean(0) - 0.5 * np.abs(a - b).mean(0)
-    np.testing.assert_allclose(example.crps(y, mean, sd), by_samples, atol=0.03)
-    band = example.mixture_band(mean, sd)
-    np.testing.assert_allclose(band, np.quantile(a, [0.05, 0.95], axis=0), atol=0.1)
+    assert json.loads((tmp_path / "table.json").read_text()) == table
+    assert {p.name for p in tmp_path.glob("*.png")} == {"el_nino_bands.png", "el_nino_crps.png"}
 
 
 @pytest.mark.slow
@@ -263,21 +250,15 @@ def test_the_fit_that_the_sinusoids_recommend_covers_and_ends_without_a_warning(
 
 
 @pytest.mark.slow
-def test_el_nino_reaches_its_figures(script, tmp_path):
+def test_el_nino_is_as_good_as_a_ridge_on_april(script, tmp_path):
     example = script("el_nino")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # short chains; R-hat is asserted here
-        table = example.main(example.Settings(engine_splits=5, out=tmp_path))
+        warnings.simplefilter("error", ConvergenceWarning)  # what it shows has converged
+        table = example.main(example.Settings(out=tmp_path))
     assert table["climatology"]["CRPS"] == pytest.approx(0.602, abs=0.001)
-    assert table["field"]["CRPS"] <= 0.46
-    assert 0.85 <= table["field"]["coverage"] <= 0.96
+    assert table["field"]["CRPS"] <= 1.02 * table["ridge, April"]["CRPS"]
+    assert 0.85 <= table["field"]["coverage"] <= 0.95
     assert table["field"]["rhat"] < 1.05
-    # The three engines over the same five splits
-    for engine in ("SVI", "EnsembleMAP", "NUTS"):
-        assert table[engine]["CRPS"] < table["climatology"]["CRPS"], engine
-    assert table["NUTS"]["CRPS"] <= 0.46
-    assert 0.85 <= table["NUTS"]["coverage"] <= 0.96
-    assert table["EnsembleMAP"]["coverage"] < table["NUTS"]["coverage"]  # it is no posterior
 
 
 @pytest.mark.slow

@@ -76,8 +76,9 @@ def latent_codes(
         covariates: What is known of each task, `(T, P)`, put beside its code.
         names: A name for each of the K entries of a code; they then have a mean and a covariance.
         centred: Whether named codes are sampled as they are. If not, the site `<name>_unit` is
-            standard normal and `<name>` is computed from it: for tasks of few observations,
-            where the scale and the codes of a centred form hold each other up.
+            standard normal and `<name>` is computed from it. MCMC takes far fewer gradients in
+            the centred form where observations tell each code well, and in the other where a task
+            has few and poor ones, of which diverging draws and E-BFMI warn.
         scale: The prior of each named code's sd; `HalfNormal(1)` by default.
         concentration: Of the LKJ prior; one is uniform over correlation matrices.
 

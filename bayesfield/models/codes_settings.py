@@ -16,7 +16,7 @@ class LatentCodes(eqx.Module):
         cond_dim: K, the width of a code.
         name: The site of the codes.
         names: A name for each entry of a code; the codes then have a mean and a covariance.
-        centred: Whether named codes are sampled as they are.
+        centred: Whether named codes are sampled as they are; see `latent_codes`.
         scale: The prior of each named code's sd; None for `HalfNormal(1)`.
         concentration: Of the LKJ prior of named codes.
         integrate: Whether the codes are integrated out: exact where the field is linear in them

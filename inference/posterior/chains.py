@@ -188,7 +188,7 @@ def _divergences(fitted: Fitted) -> Finding | None:
         effect="the sampler missed a region, and bands of what depends on it may be "
         f"{narrower(share)} too narrow",
         change=f"{smaller}, or reparametrise the site that is a scale "
-        "of others (`LocScaleReparam(0)`).",
+        "of others (`LocScaleReparam(0)`; `centred=False` for codes).",
     )
 
 
@@ -225,8 +225,8 @@ def _energy(fitted: Fitted) -> Finding | None:
         share=share,
         effect="the energy moves too slowly for its spread, so tails are seldom reached, and bands "
         f"may be {narrower(share)} too narrow",
-        change="Reparametrise the site that is a scale of others (`LocScaleReparam(0)`), or give "
-        "it a tighter prior.",
+        change="Reparametrise the site that is a scale of others (`LocScaleReparam(0)`; "
+        "`centred=False` for codes), or give it a tighter prior.",
     )
 
 
