@@ -8,7 +8,8 @@
   excess. Values that are told apart, such as an intercept for each of many groups, have none.
   The covariance `K` of the mean at the rows has the effective rank `p = (tr K)^2 / tr K^2`. Of `r`
   columns of random numbers that is `r / (1 + r / N)` (Marchenko and Pastur), so `r / N` is taken to
-  be `p / (N - p)`.
+  be `p / (N - p)`. A mean that the noise keeps from the data adds to the residuals: then the excess
+  is larger than this.
 """
 
 from collections.abc import Mapping
@@ -63,8 +64,8 @@ def _in_excess(site: Site, sites: Sites, draws: np.ndarray, one: Explained) -> F
         share,
         where=f"`{site.name}`",
         share=share,
-        effect=f"the noise scale is about {(1 - share) ** -0.5 - 1:.0%} too large, and bands are "
-        "too wide",
+        effect=f"the noise scale is too large by {(1 - share) ** -0.5 - 1:.0%} or more, and bands "
+        "are too wide",
         change='Fit by `SVI("linearised")` or by `Laplace()`, which count what values have in '
         "common; or from many more rows."
         if gains(sites, None)

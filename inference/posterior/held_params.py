@@ -10,7 +10,7 @@
   the variance; those of a mixture of `T` trunks lack about `1 / (T - 1)` of it. Trunks that were
   fitted to the same rows share errors too, which no spread between them shows, so chains lack more
   than that and are warned by the whole share. Laplace's linear predictions are wider and make up
-  for it (benchmarks/TRUNKS.md).
+  for it (benchmarks/TRUNKS.md), but not where rows to a value are many: they are as narrow there.
 """
 
 import math
@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..engines.fitted import Fitted
+from ..engines.size import size_of
 from ..program.bound import BoundProgram
+from ..program.sites import FEW
 from .findings import WARNED, Finding, finding, narrower
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def param_findings(
     """Judge the params that the draws were made with; `result` is the table of `diagnose`."""
     if fitted.said.get("draws_are") == "modes":  # each is on a trunk of its own
         return [_seen_all(bound)]
-    return [_ate_the_noise(bound, fitted), _between(fitted, result), _seen_all(bound)]
+    return [_ate_the_noise(bound, fitted), _between(bound, fitted, result), _seen_all(bound)]
 
 
 def _ate_the_noise(bound: BoundProgram, fitted: Fitted) -> Finding | None:
@@ -71,7 +73,7 @@ def _given(fitted: Fitted) -> bool:
     return bool(held and fitted.said.get("init") == "dict")
 
 
-def _between(fitted: Fitted, result: "xr.Dataset") -> Finding | None:
+def _between(bound: BoundProgram, fitted: Fitted, result: "xr.Dataset") -> Finding | None:
     if "between_trunk_share" not in result:
         return None
     of_function = np.asarray([str(q).endswith("_mean") for q in result["quantity"].values], bool)
@@ -84,19 +86,22 @@ def _between(fitted: Fitted, result: "xr.Dataset") -> Finding | None:
     if share < 0.01:
         return None
     number, lacking = fitted.num_trunks, share / (fitted.num_trunks - 1)
-    chains = fitted.said.get("draws_are") == "chains"
-    least, about = ("at least ", "at least") if chains else ("", "about")
+    size = size_of(bound.sites.inferred)
+    many = size.values > FEW and size.has_many_rows
+    narrow = fitted.said.get("draws_are") == "chains" or (many and bool(fitted.modes))
+    least, about = ("at least ", "at least") if narrow else ("", "about")
+    wider = "`SVI()`" if many else "`Laplace(hold_params=True)`"
     return finding(
         f"{share:.0%} of the variance of the function lies between {number} trunks",
         share,
-        expected=f"at most {WARNED if chains else WARNED * (number - 1):.0%}",
-        share=share if chains else lacking,  # of what the user has, the mixture
+        expected=f"at most {WARNED if narrow else WARNED * (number - 1):.0%}",
+        share=share if narrow else lacking,  # of what the user has, the mixture
         effect=f"the trunk is uncertain, bands of one trunk are {least}{narrower(share)} too "
         f"narrow and those of these {number} {about} {narrower(lacking)}",
         change='Make it random (`with_prior(field, where="all")`), or '
         + (
-            "fit by `Laplace(hold_params=True)`, whose bands on several trunks are wider."
-            if chains
+            f"fit by {wider}, whose bands on several trunks are wider."
+            if narrow
             else "mix more trunks (`num_trunks`, or `num_starts` of `Laplace`)."
         ),
     )

@@ -29,6 +29,7 @@ from bayesfield.inference import (
 from bayesfield.inference.posterior.approximations import reweighted
 from bayesfield.inference.posterior.chains import NARROWING
 from bayesfield.inference.posterior.convergence import quantities
+from bayesfield.inference.posterior.held_params import param_findings
 
 STATISTICS = ("rhat", "ess_bulk", "ess_tail")
 
@@ -339,6 +340,22 @@ def test_an_uncertain_trunk_is_named_and_one_that_is_known_is_not(trunks):
         < 1.3
         < float(diagnose(between(trunks, apart=5.0))["rhat_nested"].max())
     )
+
+
+@pytest.mark.parametrize(("rows", "named"), [(1300, "`SVI()`"), (600, "more trunks")])
+def test_linear_predictions_are_as_narrow_as_chains_where_rows_are_many(trunks, rows, named):
+    apart = between(trunks, apart=5.0)
+    said = apart.settings | {"draws_are": "sample"}
+    linear = dataclasses.replace(apart, settings=said, modes={"w": np.zeros((2, 200))})
+    bound, table = apart.bound, diagnose(dataclasses.replace(apart, settings=said))
+    (y,), (first, *_) = bound.sites.observed, bound.sites.latent
+    wide = bound.sites._replace(
+        latent=(first._replace(name="w", shape=(200,)),), observed=(y._replace(shape=(rows,)),)
+    )
+    found = param_findings(bound._replace(sites=wide), linear.fitted, table)
+    (one,) = (one for one in found if one is not None and "trunk is uncertain" in one.effect)
+    assert named in one.change
+    assert ("at least" in one.effect) == (rows == 1300)
 
 
 def test_an_ensemble_is_not_mistaken_for_a_posterior():
