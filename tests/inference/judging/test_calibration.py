@@ -154,7 +154,7 @@ def noisy_line(x, y=None):
     "engine",
     [
         MCLMC(num_chains=2, num_warmup=100, num_samples=126),
-        NUTS(num_chains=1, num_warmup=150, num_samples=189, integrate=True),
+        NUTS(num_chains=2, num_warmup=150, num_samples=315, integrate=True),
         SVI("linearised", num_steps=400, num_samples=252),
     ],
     ids=["mclmc", "nuts_without_the_scale", "linearised_svi"],
