@@ -7,8 +7,8 @@ knows nothing of a month but the one before it. NUTS fits five splits of the yea
 15 to test.
 
 Climatology and a ridge regression for each month stand beside it, on all four months and on April
-alone. The last is what to beat, and it is not beaten: what is known of the rest of a year is in its
-last month. The residual finds that out, and the prior of the codes is narrow, as they add nothing.
+alone. The last is what to beat, and it is not beaten: no code that was tried knows more of the
+rest of a year than its last month does. The prior of the codes is narrow for that reason.
 
     python examples/el_nino.py             # figures in out/
     python examples/el_nino.py --seed 10   # the splits on which settings were chosen, and more
