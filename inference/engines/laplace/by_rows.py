@@ -149,14 +149,12 @@ def _block(
         found = rows_at(program, data, *place, number=number, index=index)
         return [rows.jacobian for rows in found]
 
-    traced = jax.make_jaxpr(row)(jnp.zeros(1, int))
-    made = sum(result.size for result in traced.out_avals)
+    traced, results = jax.make_jaxpr(row, return_shape=True)(jnp.zeros(1, int))
+    made = sum(result.size for result in results)
+    room = ROOM * sum(result.size * result.dtype.itemsize for result in results)
     if block is not None:
         return min(number, block)
-    if (
-        made >= values**2
-        or largest_array(traced.jaxpr) > ROOM * made * traced.out_avals[0].dtype.itemsize
-    ):
+    if made >= values**2 or largest_array(traced.jaxpr) > room:
         return None
     return min(number, max(1, ENTRIES // made, values**2 // (SHARE * made)))
 
@@ -191,6 +189,6 @@ def _joined(array: Array) -> Array:
 def _alike(one: Array, other: Array) -> bool:
     if one.shape != other.shape:
         return False
-    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    this, that = np.asarray(one, np.float64), np.asarray(other, np.float64)
     # a number that is not finite makes it False
-    return bool(np.abs(one - other).max() <= CLOSE * np.abs(one).max())
+    return bool(np.abs(this - that).max() <= CLOSE * np.abs(this).max())

@@ -58,10 +58,8 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
     mode, prior, gradient = (
         np.asarray(part[lane], np.float64) for part in (found.flat, found.prior, found.gradient)
     )
-    root, gram = (
-        None if part is None else np.asarray(part[lane], np.float64)
-        for part in (found.whitened, found.gram)
-    )
+    root = None if found.whitened is None else np.asarray(found.whitened[lane], np.float64)
+    gram = np.zeros((0, 0)) if found.gram is None else found.gram[lane]
     size = len(mode)
     scale = prior**-0.5 if prior.ndim == 1 else np.ones(size)
     if root is not None and prior.ndim == 1 and len(root) < size:
