@@ -123,7 +123,9 @@ def _looked_at(posterior: Posterior, ready: Prepared, asked: Asked, key: PRNGKey
     if filled is not None and found is not None:
         target, owner = target_of(filled.bound), found
     else:
-        owner = owners_of(target, asked.plate, key)
+        own = owners_of(target, asked.plate, key)
+        assert own is not None  # it is None only where rows are filled up
+        owner = own
     has_data = np.isin(np.arange(layout.num_members), owner)
     quadratic = has_data.any() and is_quadratic(target, jnp.asarray(owner))
     return Found(target, owner, has_data, bool(quadratic))
