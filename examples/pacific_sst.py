@@ -19,7 +19,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import equinox as eqx
-import jax.numpy as jnp
 import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,7 +28,7 @@ from scipy.io import netcdf_file
 from scipy.stats import norm
 
 import bayesfield as bf
-from bayesfield.inference import ConvergenceWarning, EnsembleMAP, fit_posterior
+from bayesfield.inference import MCLMC, ConvergenceWarning, EnsembleMAP, fit_posterior
 
 FILE = Path("examples", "example_data", "sst_ndjfm_anom.nc")
 CENTRE, UNIT = np.array([190.0, 20.0]), np.array([50.0, 30.0])  # degrees east, and north
@@ -43,8 +42,11 @@ class Settings:
     seed: int = 3  # settings were chosen on 0, 1 and 2
     cond_dim: int = 8
     width: int = 64
-    num_members: int = 12
-    num_steps: int = 400
+    omega: float = 6.0  # of the sines, in radians for each unit of a weight and of `x`
+    num_chains: int = 4
+    num_steps: int = 200  # to the modes where chains start
+    num_warmup: int = 20
+    num_samples: int = 15
     data: Path | None = None  # the file, where it is not that of `eofs`
     json: Path | None = None
     out: Path = Path("out")
@@ -95,23 +97,33 @@ class Split:
 # The model -------------------------------------------------------------------------------------
 
 
-def make_field(key, settings):
+class Patterns(bf.AbstractField):
     """Sums of sines of the place, each with a weight that is linear in the code."""
-    key_trunk, key_film = jr.split(key)
-    width = settings.width
-    trunk = bf.SIREN.init(2, width, 1, depth=2, key=key_trunk, first_omega=3.0)
 
-    def linear_film(num_features, cond_dim, *, key):
-        return bf.AffineModulation.init(num_features, cond_dim, gamma="identity", key=key)
+    sines: bf.SirenDense
+    weights: bf.HyperLinear
+    in_features: int = eqx.field(static=True)
+    out_features: int = eqx.field(static=True)
+    cond_dim: int = eqx.field(static=True)
 
-    field = bf.ConditionedINR.init(
-        trunk, conditioner_cls=linear_film, cond_dim=settings.cond_dim, key=key_film
-    )
-    # The generator weighs the sines; a readout that does too would say the same twice.
-    even = jnp.full((1, width), (2.0 / width) ** 0.5)
-    field = eqx.tree_at(lambda f: f.trunk.layers[1].weight, field, even)
-    field = bf.freeze(field, "trunk.layers.1.weight")
-    return bf.with_prior(bf.with_prior(field, scale=0.7), where="all")
+    @classmethod
+    def init(cls, width, cond_dim, omega, *, key):
+        key_sines, key_weights = jr.split(key)
+        sines = bf.SirenDense.init(2, width, key=key_sines, omega=omega, is_first=True)
+        weights = bf.HyperLinear.init(
+            target_in=width, target_out=1, cond_dim=cond_dim, key=key_weights
+        )
+        return cls(sines, weights, in_features=2, out_features=1, cond_dim=cond_dim)
+
+    def evaluate(self, x, z):
+        waves = (2 / self.sines.out_features) ** 0.5 * self.sines.evaluate(x)  # of norm one
+        return self.weights.condition(waves, z)
+
+
+def make_field(key, settings):
+    """Wide priors of the weights: the evidence says how much of a winter the patterns explain."""
+    field = Patterns.init(settings.width, settings.cond_dim, settings.omega, key=key)
+    return bf.with_prior(bf.with_prior(field, scale=0.5), where="all")
 
 
 def make_model(settings):
@@ -124,21 +136,32 @@ def make_model(settings):
 
 
 def fit(settings, x, cells, y):
-    engine = EnsembleMAP(
-        num_members=settings.num_members, num_steps=settings.num_steps, learning_rate=0.02
+    """Climb to a mode by each of a few members, and from there sample: a mode alone overfits."""
+    climb = EnsembleMAP(
+        num_members=settings.num_chains, num_steps=settings.num_steps, learning_rate=0.02
+    )
+    sample = MCLMC(
+        num_chains=settings.num_chains,
+        num_warmup=settings.num_warmup,
+        num_samples=settings.num_samples,
+        num_steps=10,
+        energy_tolerance=1e-3,
     )
     data = {"x": x[cells], "y": y}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # members are modes, and mean to be
-        return fit_posterior(make_model(settings), data, engine, key=jr.key(settings.seed))
+        # A few draws of each chain are too few for a weight, and enough for the mean of maps.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = make_model(settings)
+        return fit_posterior(model, data, sample, init=climb, key=jr.key(settings.seed))
 
 
 def predict(posterior, x, seen, y):
-    """Mean and sd of all cells of each winter `(winters, cells)`, over members."""
+    """Mean and sd of all cells of each winter `(winters, cells)`, over draws."""
     data = {"x": x[seen], "y": y, "x_new": x}
     sites = ["y_new_mean", "y_new_variance"]
     found = posterior.predict(data, key=jr.key(0), sites=sites)
-    mean, variance = (found[name].to_numpy()[0].astype(float) for name in sites)
+    # The draws of all chains, one after the other.
+    mean, variance = (np.concatenate(found[name].to_numpy()).astype(float) for name in sites)
     return mean.mean(0), np.sqrt(variance.mean(0) + mean.var(0))
 
 
@@ -243,5 +266,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--smoke", action="store_true", help="small settings, in seconds")
     args = vars(parser.parse_args())
-    small = {"num_members": 1, "num_steps": 20} if args.pop("smoke") else {}
+    few = {"num_chains": 1, "num_steps": 5, "num_warmup": 2, "num_samples": 2}
+    small = few if args.pop("smoke") else {}
     main(Settings(**args, **small))

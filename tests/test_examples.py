@@ -123,8 +123,9 @@ def winters(path, num_winters=8, shape=(6, 9)):
 def test_pacific_sst_writes_its_table_and_its_figure(script, tmp_path):
     example = script("pacific_sst")
     data, table = winters(tmp_path / "winters.nc"), tmp_path / "table.json"
-    small = {"cond_dim": 2, "width": 8, "num_members": 2, "num_steps": 20}
-    found = example.main(example.Settings(data=data, json=table, out=tmp_path, **small))
+    small = {"cond_dim": 2, "width": 8, "num_chains": 2, "num_steps": 20}
+    few = {"num_warmup": 3, "num_samples": 2}
+    found = example.main(example.Settings(data=data, json=table, out=tmp_path, **small, **few))
     assert set(found) == {"climatology", "PPCA", "GP", "PPCA, GP residual", "field"}
     assert all(math.isfinite(value) for value in numbers(found))
     assert json.loads(table.read_text()) == found
@@ -277,10 +278,10 @@ def test_sleepstudy_is_as_good_as_the_mixed_model(script):
 @pytest.mark.slow
 def test_pacific_sst_is_ahead_of_its_baselines_on_seeds_that_chose_nothing(script, tmp_path):
     example = script("pacific_sst")
-    tables = [example.main(example.Settings(seed=seed, out=tmp_path)) for seed in (3, 4, 5)]
+    tables = [example.main(example.Settings(seed=seed, out=tmp_path)) for seed in (9, 10, 11)]
     names = [name for name in tables[0] if name != "field"]
-    for count in example.SEEN:
+    for count, share in zip(example.SEEN, (0.92, 0.88), strict=True):
         field = np.mean([table["field"][f"crps{count}"] for table in tables])
         rest = [min(table[name][f"crps{count}"] for name in names) for table in tables]
-        assert field <= 0.93 * np.mean(rest), count
-        assert 0.86 <= np.mean([table["field"][f"coverage{count}"] for table in tables]) <= 0.96
+        assert field <= share * np.mean(rest), count
+        assert 0.88 <= np.mean([table["field"][f"coverage{count}"] for table in tables]) <= 0.96
