@@ -134,13 +134,17 @@ def generated(key):
 
 
 def fit_moved(settings, data, key):
-    """Fit the FiLM by Laplace, on each of the trunks of the better half of some members."""
+    """Fit the FiLM by Laplace, on the trunks of the members that have found the speed.
+
+    A member counts that is worse than the best by less than one nat a value.
+    """
     k1, k2 = jr.split(key)
     model = bf.regression(moved, bf.Gaussian(TOLERANCE))
     climb = EnsembleMAP(num_members=settings.num_members, num_steps=settings.num_steps)
     members = fit_posterior(model, data, climb, key=k1)
+    score = members.members.score
     engine = Laplace(
-        num_starts=max(1, settings.num_members // 2),
+        num_starts=int(np.sum(score < score[0] + data["y"].size)),
         num_steps=100,
         hold_params=True,
         num_samples=settings.num_samples,
