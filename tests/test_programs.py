@@ -232,6 +232,7 @@ def linear_field():
     return bf.freeze(field, "all")
 
 
+@pytest.mark.slow
 def test_nuts_agrees_with_the_exact_posterior_of_a_linear_field():
     field = linear_field()
     noise = 0.3

@@ -73,7 +73,6 @@ def at_draws(
     trunk = draws.trunk.reshape(-1)
     which = jnp.repeat(jnp.arange(trunk.size), draws.times)
 
-    @jax.jit  # one trace serves the size of a draw and the map
     def one(args: tuple[Array, PRNGKeyArray]) -> Any:
         at, key = args
         values = {name: value[at] for name, value in latent.items()}
@@ -81,6 +80,7 @@ def at_draws(
 
     keys = jax.random.split(key, which.size)
     if jax.default_backend() == "cpu":  # an accelerator is the faster the more it has at once
+        # traced apart: inside one `jit` for both, `pushed` would not be told of a custom_vjp rule
         draw = jax.make_jaxpr(one)((which[0], keys[0]))
         batch_size = min(batch_size, max(1, BATCH_BYTES // max(1, largest_array(draw.jaxpr))))
     return jax.lax.map(one, (which, keys), batch_size=min(batch_size, which.size))

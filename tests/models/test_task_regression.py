@@ -118,6 +118,7 @@ def posterior():
     return fit_posterior(program(names=NAMES), data, engine, key=jr.key(0), progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(  # twenty steps have not arrived: what is tested is what is given
     "ignore::bayesfield.inference.ConvergenceWarning"
 )

@@ -98,6 +98,7 @@ def test_a_guide_that_a_schedule_stopped_on_its_way_is_far(guide):
     assert posterior.settings["report"]["distance"][0] < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", [AutoNormal, AutoDelta])
 def test_a_guide_of_numpyro_is_judged_too(guide):
     data = {"h": HEIGHTS}

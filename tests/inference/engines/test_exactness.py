@@ -290,6 +290,7 @@ def slope_of(intercept):
     return program
 
 
+@pytest.mark.slow
 def test_a_mixture_of_one_trunk_is_plain_nuts_and_of_equal_trunks_has_nothing_between():
     data = {"x": X, "y": Y}
     mixed = slope_of(lambda: numpyro.param("intercept", 0.3))

@@ -135,6 +135,7 @@ def in_rows(shared):
         numpyro.sample("y", dist.Normal(z, NOISE), obs=y)
 
 
+@pytest.mark.slow
 def test_a_semi_dais_has_its_local_and_its_global_part():
     guide = autoguide.AutoSemiDAIS(grouped, in_rows, autoguide.AutoNormal(of_rows), K=4)
     posterior = fit_posterior(grouped, DATA, SVI(guide=guide, num_steps=1500), key=KEY)

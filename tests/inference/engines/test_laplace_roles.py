@@ -140,6 +140,7 @@ def test_only_scales_are_points(name):
     assert set(points_of(sites)) == expected
 
 
+@pytest.mark.slow
 def test_a_rate_has_the_spread_that_nuts_gives_it_and_the_points_are_reported():
     posterior = fit_posterior(decay, DECAY, Laplace(), key=KEY)
     assert posterior.settings["report"]["points"] == ["s"]

@@ -105,7 +105,9 @@ def tree(trees):
 # Groups
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "Laplace" else n for n in ENGINES]
+)
 def test_every_engine_fills_the_groups(posteriors, trees, name):
     tree, (chains, draws) = trees(name), posteriors(name).trunk.shape
     expected = {

@@ -72,7 +72,7 @@ def killed_after(monkeypatch, chunks, *args, **options):
     [
         ("NUTS", 0),
         *(
-            pytest.param(name, 7, marks=pytest.mark.slow if name == "SVI-low_rank" else ())
+            pytest.param(name, 7, marks=() if name in ("SVI", "NUTS") else pytest.mark.slow)
             for name in ENGINES
         ),
     ],
@@ -305,6 +305,7 @@ def test_twenty_random_kills_lose_nothing(tmp_path):
             np.testing.assert_array_equal(value, draws[name])
 
 
+@pytest.mark.slow
 def test_a_process_that_was_killed_ends_with_the_same_draws(tmp_path):
     whole = long_fit()
     draws = run_and_kill(tmp_path, kills=1, seed=0)
