@@ -144,9 +144,12 @@ def _alone(program: Program, data: Data, hyper: tuple[str, ...], number: int) ->
         _, _, other = _draw(program, data, hyper, DRAWS + seed)
         for name in free:
             step = {n: other[n] - v if n == name else 0 * v for n, v in free.items()}
-            # products of a lower precision would differ by more than rounding
-            with jax.default_matmul_precision("highest"):
-                are, move = _compared(program, data, (params, held, free), step, number, batch)
+            try:
+                # products of a lower precision would differ by more than rounding
+                with jax.default_matmul_precision("highest"):
+                    are, move = _compared(program, data, (params, held, free), step, number, batch)
+            except eqx.EquinoxRuntimeError:  # a check in the program, which one row fails
+                return None
             if not are:
                 return None
             moves.setdefault(name, []).append(np.asarray(move))

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -127,7 +128,7 @@ def waves(t, y, offset=0.0, slope=0.0):
     w = numpyro.sample("w", dist.Normal(0, 1).expand([12]).to_event(1))
     sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
     with numpyro.plate("rows", len(t)):
-        mean = offset + slope + 50 * jnp.cos(t[:, :1] @ OMEGA + PHASE) @ w
+        mean = offset + slope + 10 * jnp.cos(t[:, :1] @ OMEGA + PHASE) @ w
         numpyro.sample("y", dist.Normal(mean, sigma), obs=y)
 
 
@@ -168,12 +169,16 @@ def refusing(x, y=None):
     line(x, y)
 
 
+def refusing_values(x, y=None):
+    line(eqx.error_if(x, jnp.sum(x != 0) < 3, "too few"), y)
+
+
 LINE = {"x": DATA["x"], "y": DATA["y"][:, 0]}
 
 
 NEED_OTHERS = [
     *(centred, counted, in_order, held_elsewhere, of_each_row),
-    *(centred_far_off, centred_beside_a_wide_site, refusing),
+    *(centred_far_off, centred_beside_a_wide_site, refusing, refusing_values),
 ]
 
 
