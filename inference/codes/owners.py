@@ -11,35 +11,28 @@ from ..program.program import TRACING, Program
 from ..program.sites import Data, Values
 from .density import Target
 from .layout import Layout
-from .padded import Padded
 
 POINTS = 3  # draws of the codes: at one a derivative may be zero by chance
 
 
 def owners_of(
-    target: Target, plate: str, key: PRNGKeyArray, padded: Padded | None = None
-) -> np.ndarray | None:
+    target: Target, plate: str, key: PRNGKeyArray, late: np.ndarray | None = None
+) -> np.ndarray:
     """Return the member that each event depends on, `(event,)`; -1 where it counts for none.
 
     Args:
         target: The program on the new data, at one draw.
         plate: The name of the plate, for errors.
         key: Draws the codes at which derivatives are taken.
-        padded: How rows are filled up, if they are; `target` is then of the padded data.
-
-    Returns:
-        The owners; None where what rows are filled up with changes a density that counts.
+        late: `(event,)`: which events count for none, as they are of rows that are filled up.
 
     Raises:
         ValueError: An event depends on two members.
     """
     layout = target.layout
-    other = target.data if padded is None else padded.other
     with TRACING:
-        first, last, prior, differs = map(np.asarray, _ends(*target, other, key))
-    counts = np.ones(last.shape, bool) if padded is None else ~padded.late
-    if (differs & counts).any():
-        return None
+        first, last, prior = map(np.asarray, _ends(*target, key))
+    counts = np.ones(last.shape, bool) if late is None else ~late
     own = np.arange(layout.num_members)
     joined = np.flatnonzero((prior[0] < own) | (prior[1] > own))
     if joined.size:
@@ -64,12 +57,9 @@ def owners_of(
 
 @eqx.filter_jit
 def _ends(
-    program: Program, data: Data, held: Values, layout: Layout, other: Data, key: PRNGKeyArray
-) -> tuple[Array, Array, Array, Array]:
-    """Return the first and the last member that each event and each prior depends on.
-
-    The last result is which events have another density by the `other` data.
-    """
+    program: Program, data: Data, held: Values, layout: Layout, key: PRNGKeyArray
+) -> tuple[Array, Array, Array]:
+    """Return the first and the last member that each event and each prior depends on."""
     target = Target(program, data, held, layout)
     points = jax.vmap(lambda key: target.rows(target.drawn(key)))(jax.random.split(key, POINTS))
     key_along = jax.random.fold_in(key, POINTS)
@@ -95,7 +85,4 @@ def _ends(
     (first, last), _ = jax.lax.scan(step, (none, none), own)
     # a prior that depends on nothing is no tie: an improper one, say
     prior = jnp.stack([jnp.where(end < 0, own, end) for end in (first[0], last[0])])
-    events, now = (
-        Target(program, arrays, held, layout).densities(points[0])[1] for arrays in (data, other)
-    )
-    return first[1], last[1], prior, ~jnp.isclose(events, now, equal_nan=True)
+    return first[1], last[1], prior

@@ -22,12 +22,13 @@ from .density import Target
 from .layout import axis_in, layout_of
 from .names import UNNAMED, Named
 from .owners import owners_of
-from .padded import padded
+from .padded import agrees, padded
 from .prepared import CALL, Prepared
 from .quadratic import is_quadratic
 from .run import Generators, Setup, infer_in_groups
 
 NUM_GENERATORS = 16
+DRAWS = 2  # of all else, at which rows that are filled up are checked
 MOST_CODES = 128  # of the fit's own, that are tried on the new members
 FEW_NUMBERS = 4  # of a code: with no more of them, weighted draws of the mixture are enough
 MOST_DRAWS = 256  # at a generator, where the result is shared out by evidence
@@ -105,27 +106,28 @@ def search(
 
 def _looked_at(posterior: Posterior, ready: Prepared, asked: Asked, key: PRNGKeyArray) -> Found:
     """Find out at one draw what depends on what, and fill up the rows."""
-    held = {name: value[0] for name, value in _held(posterior, ready, np.array([0])).items()}
-    first = posterior.trunk[0, 0]
-    held |= {name: jnp.asarray(value[first]) for name, value in posterior.params.items()}
+
+    def all_else(at: int) -> Values:
+        held = {name: value[0] for name, value in _held(posterior, ready, np.array([at])).items()}
+        trunk = posterior.trunk.reshape(-1)[at]
+        return held | {n: jnp.asarray(value[trunk]) for n, value in posterior.params.items()}
+
+    held = all_else(0)
     layout = layout_of(ready.bound, asked.plate, ready.codes, held)
 
     def target_of(bound: BoundProgram) -> Target:
         return Target(predictive(bound, ready.modes), bound.data, held, layout)
 
-    target, owner = target_of(ready.bound), np.full(0, -1)
+    target, late = target_of(ready.bound), None
     if asked.population:
-        return Found(target, owner, np.zeros(layout.num_members, bool), quadratic=False)
+        return Found(target, np.full(0, -1), np.zeros(layout.num_members, bool), quadratic=False)
     filled = padded(ready.bound, held, layout, CALL)
-    found = None
     if filled is not None:
-        found = owners_of(target_of(filled.bound), asked.plate, key, filled)
-    if filled is not None and found is not None:
-        target, owner = target_of(filled.bound), found
-    else:
-        own = owners_of(target, asked.plate, key)
-        assert own is not None  # it is None only where rows are filled up
-        owner = own
+        helds = [all_else(int(at)) for at in probed(posterior.trunk.size, DRAWS)]
+        more = target_of(filled.bound)
+        if agrees(target, more, filled.late, helds, jax.random.fold_in(key, 1)):
+            target, late = more, filled.late
+    owner = owners_of(target, asked.plate, key, late)
     has_data = np.isin(np.arange(layout.num_members), owner)
     quadratic = has_data.any() and is_quadratic(target, jnp.asarray(owner))
     return Found(target, owner, has_data, bool(quadratic))

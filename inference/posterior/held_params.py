@@ -90,7 +90,7 @@ def _between(bound: BoundProgram, fitted: Fitted, result: "xr.Dataset") -> Findi
     many = size.values > FEW and size.has_many_rows
     narrow = fitted.said.get("draws_are") == "chains" or (many and bool(fitted.modes))
     least, about = ("at least ", "at least") if narrow else ("", "about")
-    wider = "`SVI()`" if many else "`Laplace(hold_params=True)`"
+    wider = "`SVI(num_restarts=4, num_trunks=4)`" if many else "`Laplace(hold_params=True)`"
     return finding(
         f"{share:.0%} of the variance of the function lies between {number} trunks",
         share,

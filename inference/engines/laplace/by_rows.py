@@ -4,7 +4,7 @@ Where what a row of the observations is distributed as depends on that row of th
 sites alone, one backward pass over one row gives its row of the Jacobian. A pass over the whole
 program gives no more, so that a Jacobian by whole passes costs as many times as much as there are
 rows. And the rows can be made a block at a time, and dropped. Whether a program is of this kind is
-found by running it: some of its rows, each by itself, must be as they are among all.
+found by running it: each of its rows, by itself, must be as it is among all.
 """
 
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 from numpyro.infer import init_to_sample
 
+from ...program.differentiate import pushed
 from ...program.program import TRACING, Data, Program, Sites, Values
 from ...program.sizes import largest_array
 from .curvature import Output, is_observed, outputs_of, read
@@ -25,8 +26,12 @@ ENTRIES = 2**20  # of a block of rows of the Jacobian
 SHARE = 8  # or a block has this part of the matrix's entries, which keeps its products busy
 WORTH = 100_000  # entries of the whole Jacobian; a smaller one is made in no time
 ROOM = 4  # a row that needs more room than so many of its Jacobian's has work shared with others
-TRIED, DRAWS = 16, 2  # rows that are run by themselves, and at how many draws of the prior
-CLOSE = 1e-3  # of the largest value: as far as rounding may go in a network of single precision
+DRAWS = 2  # of the prior, at which rows are run by themselves
+BYTES = 2**26  # of the largest array of rows that are run at a time
+CLOSE = 1e-3  # of the spread over rows: as far as rounding may go in a network
+ROUNDING = 64  # units of the last place of a value: as far where rows are all the same
+# What a program may raise over the shapes of one row; a check of its own may be any of them
+REFUSALS = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, RuntimeError)
 
 
 class Rows(NamedTuple):
@@ -115,10 +120,7 @@ def block_for(
     if block is None and seen * values < WORTH:
         return None
     with TRACING:
-        try:
-            place = _alone(program, data, hyper, size[0])
-        except Exception:  # the program does not run on one row
-            return None
+        place = _alone(program, data, hyper, size[0])
         return None if place is None else _block(program, data, place, size[0], values, block)
 
 
@@ -126,18 +128,55 @@ Place = tuple[Values, Values, Values]  # params, hyper sites, the other sites
 
 
 def _alone(program: Program, data: Data, hyper: tuple[str, ...], number: int) -> Place | None:
-    """Return a draw; or None where some rows are not the same by themselves as among all."""
-    index = jnp.unique(jnp.linspace(0, number - 1, TRIED).astype(int))
+    """Return a draw; or None where some rows are not the same by themselves as among all.
+
+    What rows are must agree at every draw, and how they move at one draw or more: rounding may put
+    a row on either side of a network's kink, where its slope is another. Each site is moved by
+    itself, since one that moves rows far would hide what the others do.
+    """
     place: Place | None = None
+    moves: dict[str, list[np.ndarray]] = {}
     for seed in range(DRAWS):
-        params, start = program.start(data, {}, init_to_sample, jax.random.key(seed))
-        held = {name: value for name, value in start.items() if name in hyper}
-        free = {name: value for name, value in start.items() if name not in hyper}
-        place = params, held, free
-        among, alone = _both(program, data, place, number, index)
-        if not all(jax.tree.leaves(jax.tree.map(_alike, among, alone))):
+        params, held, free = place = _draw(program, data, hyper, seed)
+        batch = _batch(program, data, place, number)
+        if not batch:
             return None
-    return place
+        _, _, other = _draw(program, data, hyper, DRAWS + seed)
+        for name in free:
+            step = {n: other[n] - v if n == name else 0 * v for n, v in free.items()}
+            try:
+                # products of a lower precision would differ by more than rounding
+                with jax.default_matmul_precision("highest"):
+                    are, move = _compared(program, data, (params, held, free), step, number, batch)
+            except eqx.EquinoxRuntimeError:  # a check in the program, which one row fails
+                return None
+            if not are:
+                return None
+            moves.setdefault(name, []).append(np.asarray(move))
+    return place if all(np.any(move, 0).all() for move in moves.values()) else None
+
+
+def _draw(program: Program, data: Data, hyper: tuple[str, ...], seed: int) -> Place:
+    params, start = program.start(data, {}, init_to_sample, jax.random.key(seed))
+    held = {name: value for name, value in start.items() if name in hyper}
+    return params, held, {name: value for name, value in start.items() if name not in hyper}
+
+
+def _batch(program: Program, data: Data, place: Place, number: int) -> int:
+    """Return how many rows are run at a time; 0 where the program does not run on one."""
+
+    def of(data: Data) -> list[Output]:
+        return outputs_of(program, data, *place)
+
+    whole = jax.eval_shape(of, data)  # not below: what it raises is no matter of one row
+    try:
+        traced, row = jax.make_jaxpr(lambda i: of(_row(data, number, i)), return_shape=True)(0)
+    except REFUSALS:
+        return 0
+    shapes = [(number * a.shape[0], *a.shape[1:]) for a in jax.tree.leaves(row)]
+    if shapes != [a.shape for a in jax.tree.leaves(whole)]:
+        return 0
+    return min(number, max(1, BYTES // max(1, largest_array(traced.jaxpr))))
 
 
 def _block(
@@ -160,21 +199,27 @@ def _block(
 
 
 @eqx.filter_jit
-def _both(
-    program: Program,
-    data: Data,
-    place: Place,
-    number: int,
-    index: Array,
-) -> tuple[list[Output], list[Output]]:
-    """Return outputs of some rows, of a run on all and of a run on each."""
+def _compared(
+    program: Program, data: Data, place: Place, step: Values, number: int, batch: int
+) -> tuple[Array, Array]:
+    """Return whether all rows are as by themselves, and which move so along `step`."""
+    params, held, free = place
 
-    def of(data: Data) -> list[Output]:
-        return outputs_of(program, data, *place)
+    def told(data: Data) -> tuple[list[Output], list[Array]]:
+        def values(free: Values) -> list[Array]:
+            return [output.value for output in outputs_of(program, data, params, held, free)]
 
-    among = jax.tree.map(lambda a: a.reshape(number, -1, *a.shape[1:])[index], of(data))
-    alone = jax.vmap(lambda i: of(_row(data, number, i)))(index)
-    return jax.tree.map(_joined, among), jax.tree.map(_joined, alone)
+        return outputs_of(program, data, *place), pushed(values, free, step)[1]
+
+    among, moved = told(data)
+    each = jax.lax.map(lambda i: told(_row(data, number, i)), jnp.arange(number), batch_size=batch)
+    alone, moved_alone = jax.tree.map(_joined, each)
+    # what is not finite either way tells nothing; of how a row moves, something has to be told
+    are = jax.tree.map(
+        lambda a, b: jnp.all(_alike(a, b) | ~(jnp.isfinite(a) | jnp.isfinite(b))), among, alone
+    )
+    moves = [_alike(a, b).reshape(-1) for a, b in zip(moved, moved_alone, strict=True)]
+    return jnp.all(jnp.stack(jax.tree.leaves(are))), jnp.concatenate(moves)
 
 
 def _row(data: Data, number: int, i: Array) -> Data:
@@ -186,9 +231,15 @@ def _joined(array: Array) -> Array:
     return array.reshape(-1, *array.shape[2:])
 
 
-def _alike(one: Array, other: Array) -> bool:
-    if one.shape != other.shape:
-        return False
-    this, that = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    # a number that is not finite makes it False
-    return bool(np.abs(this - that).max() <= CLOSE * np.abs(this).max())
+def _alike(this: Array, that: Array) -> Array:
+    """Return where arrays `(row, ...)` are the same but for rounding, judged by each column's rows.
+
+    An offset that all rows share counts for little, and so do a few rows that are far out.
+    """
+    told = jnp.where(jnp.isfinite(this) & (this != 0), this, jnp.nan)
+    low, middle, high = jnp.nan_to_num(
+        jnp.nanquantile(told, jnp.array([0.05, 0.5, 0.95]), axis=0), posinf=0.0, neginf=0.0
+    )
+    near = CLOSE * (high - low + jnp.abs(this - middle))
+    near += ROUNDING * jnp.finfo(this.dtype).eps * jnp.abs(this)
+    return jnp.abs(this - that) <= near  # False for what is not finite

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -120,15 +121,95 @@ def line(x, y=None, shift=0.0):
         numpyro.sample("y", dist.Normal(x @ w + shift, sigma), obs=y)
 
 
+OMEGA, PHASE = rng.normal(size=(1, 12)), rng.uniform(0, 6, 12)
+
+
+def waves(t, y, offset=0.0, slope=0.0):
+    w = numpyro.sample("w", dist.Normal(0, 1).expand([12]).to_event(1))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+    with numpyro.plate("rows", len(t)):
+        mean = offset + slope + 10 * jnp.cos(t[:, :1] @ OMEGA + PHASE) @ w
+        numpyro.sample("y", dist.Normal(mean, sigma), obs=y)
+
+
+def centred_far_off(x, y=None):
+    waves(x - x.mean(0), y, 101325.0)
+
+
+def centred_beside_a_wide_site(x, y=None):
+    b = numpyro.sample("b", dist.Normal(0, 1e6))
+    waves(x - x.mean(0), y, slope=b * x[:, 0])
+
+
+def far_off(x, y=None):
+    waves(x, y, 101325.0)
+
+
+def borrowed(x, prev, y=None):
+    """A row alone has no other to borrow from: the index is clamped to its own."""
+    waves(x[prev], y)
+
+
+def with_kinks(x, y=None):
+    w = numpyro.sample("w", dist.Normal(0, 1).expand([2, 12]).to_event(2))
+    v = numpyro.sample("v", dist.Normal(0, 1).expand([12]).to_event(1))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("y", dist.Normal(jax.nn.relu(x @ w) @ v, sigma), obs=y)
+
+
+def faulty(x, y=None):
+    if len(x) == 1:
+        raise MemoryError("no matter of shapes")
+    line(x, y)
+
+
+def refusing(x, y=None):
+    assert len(x) > 1
+    line(x, y)
+
+
+def refusing_values(x, y=None):
+    line(eqx.error_if(x, jnp.sum(x != 0) < 3, "too few"), y)
+
+
 LINE = {"x": DATA["x"], "y": DATA["y"][:, 0]}
 
 
-@pytest.mark.parametrize("model", [centred, counted, in_order, held_elsewhere, of_each_row])
+NEED_OTHERS = [
+    *(centred, counted, in_order, held_elsewhere, of_each_row),
+    *(centred_far_off, centred_beside_a_wide_site, refusing, refusing_values),
+]
+
+
+@pytest.mark.parametrize("model", NEED_OTHERS)
 def test_rows_that_need_others_are_not_made_by_themselves(model):
     program, arrays, sites, _ = bound(model, LINE)
     assert by_rows.block_for(program, arrays, sites, ("sigma",), 7) is None
     with pytest.raises(ValueError, match=r"`Laplace` expected `rows_at_once` for a program"):
         Laplace(rows_at_once=7).resolved(program, arrays, sites)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_row_that_needs_another_is_found(number):
+    x, prev = rng.normal(size=(900, 2)), np.arange(900)
+    prev[[311][:number]] = 500
+    program, arrays, sites, _ = bound(borrowed, {"x": x, "prev": prev, "y": x[:, 0]})
+    found = by_rows.block_for(program, arrays, sites, ("sigma",), 7)
+    assert found == (None if number else 7)
+
+
+@pytest.mark.parametrize("model", [far_off, with_kinks])
+def test_rounding_is_no_need_of_others(model):
+    x = rng.normal(size=(20_000, 2))
+    program, arrays, sites, _ = bound(model, {"x": x, "y": x[:, 0]})
+    assert by_rows.block_for(program, arrays, sites, ("sigma",), 7) == 7
+
+
+def test_a_fault_that_is_no_matter_of_one_row_is_not_hidden():
+    program, arrays, sites, _ = bound(faulty, LINE)
+    with pytest.raises(MemoryError, match="no matter of shapes"):
+        by_rows.block_for(program, arrays, sites, ("sigma",), 7)
 
 
 def test_rows_are_made_by_themselves_where_the_jacobian_is_large(monkeypatch):

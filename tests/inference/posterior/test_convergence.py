@@ -342,7 +342,9 @@ def test_an_uncertain_trunk_is_named_and_one_that_is_known_is_not(trunks):
     )
 
 
-@pytest.mark.parametrize(("rows", "named"), [(1300, "`SVI()`"), (600, "more trunks")])
+@pytest.mark.parametrize(
+    ("rows", "named"), [(1300, "`SVI(num_restarts=4, num_trunks=4)`"), (600, "more trunks")]
+)
 def test_linear_predictions_are_as_narrow_as_chains_where_rows_are_many(trunks, rows, named):
     apart = between(trunks, apart=5.0)
     said = apart.settings | {"draws_are": "sample"}
