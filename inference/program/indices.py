@@ -15,7 +15,8 @@ def index_check(call: str, arrays: Any, labels: set[str]) -> Visit:
 
     Checked are indices taken from the data, and single numbers that the program or a static
     argument gives; of these, negative ones count from the end. None is checked that the program
-    clips, or asks JAX to clip or fill.
+    clips. Where it asks JAX to clip or fill, only negative ones are that JAX first counts from the
+    end.
 
     Args:
         call: The public call, for the error.
@@ -26,44 +27,60 @@ def index_check(call: str, arrays: Any, labels: set[str]) -> Visit:
     Raises:
         IndexError: Raised by the check if an index is out of range.
     """
-    data = {known.argument: known.value for known in known_of(arrays)}
+    data = known_of(arrays)
 
     def check(eqn: JaxprEqn, known: list[Known | None]) -> None:
         name = eqn.primitive.name
         if name == "gather":
-            labels.update(_arguments(known[1:]))
+            labels.update(_sources(known[1:], data))
             _check_gather(call, eqn, known[1], data)
         elif name == "dynamic_slice":
-            labels.update(_arguments(known[1:]))
+            labels.update(_sources(known[1:], data))
             _check_slice(call, eqn, known[1:], data)
-        elif name == "eq" and all(part is not None for part in known):
-            labels.update(_arguments(known))
+        elif name == "eq" and known[0] is not None and known[1] is not None:
+            # equal to one of several is a member; equal to one number may be a count that is zero
+            against = zip(known, reversed(known), strict=True)
+            labels.update(_sources([part for part, other in against if _several(other)], data))
 
     return check
 
 
-def _arguments(known: Sequence[Known | None]) -> set[str]:
+def _several(known: Known | None) -> bool:
+    return known is not None and bool((known.value != known.value.ravel()[:1]).any())
+
+
+def _sources(indices: Sequence[Known | None], data: Sequence[Known]) -> set[str]:
+    """Return the arguments of whole numbers that indices come from."""
     return {
-        part.argument
-        for part in known
-        if part is not None and part.argument and np.issubdtype(part.value.dtype, np.integer)
+        given.argument
+        for given in data
+        if np.issubdtype(given.value.dtype, np.integer)
+        and any(index is not None and _of(given, index.place).any() for index in indices)
     }
 
 
-def _check_gather(call: str, eqn: JaxprEqn, index: Known | None, data: dict) -> None:
-    mode = eqn.params["mode"]
-    shape = _shape(eqn)
-    if index is None or not index.argument or mode == GatherScatterMode.CLIP:
+def _of(given: Known, place: Any) -> Any:
+    """Whether a place is one of those of an argument."""
+    start = given.place.flat[0] if given.place.size else 0
+    return (place >= start) & (place < start + given.place.size)
+
+
+def _check_gather(call: str, eqn: JaxprEqn, index: Known | None, data: Sequence[Known]) -> None:
+    if index is None or not index.argument:
         return
-    if mode == GatherScatterMode.FILL_OR_DROP and not _is_default(eqn.params["fill_value"]):
-        return  # the program says which value to take there
+    clip = eqn.params["mode"] == GatherScatterMode.CLIP
+    fill = eqn.params["mode"] == GatherScatterMode.FILL_OR_DROP
+    # the program says which value to take beyond the axis
+    filled = fill and not _is_default(eqn.params["fill_value"])
     numbers = eqn.params["dimension_numbers"]
     for part, axis in enumerate(numbers.start_index_map):
         if eqn.params["slice_sizes"][axis] == 1:
-            one, wrapped = index.value[..., part], index.wrapped
-            one = Known(one, index.argument, index.place[..., part])
-            wrapped = None if wrapped is None else wrapped[..., part]
-            _refuse(call, one._replace(wrapped=wrapped), shape[axis], data)
+            wrapped = None if index.wrapped is None else index.wrapped[..., part]
+            value, place = index.value[..., part], index.place[..., part]
+            # `vmap` makes a gather that clips of an index that is one number, and keeps its axis
+            asked = filled or (clip and axis in numbers.collapsed_slice_dims)
+            one = Known(value, index.argument, place, wrapped)
+            _refuse(call, one, _shape(eqn)[axis], data, beyond=not asked)
 
 
 def _shape(eqn: JaxprEqn) -> tuple[int, ...]:
@@ -72,7 +89,9 @@ def _shape(eqn: JaxprEqn) -> tuple[int, ...]:
     return aval.shape
 
 
-def _check_slice(call: str, eqn: JaxprEqn, starts: Sequence[Known | None], data: dict) -> None:
+def _check_slice(
+    call: str, eqn: JaxprEqn, starts: Sequence[Known | None], data: Sequence[Known]
+) -> None:
     # A slice of one entry is an index; where wider ones end is for the program to say.
     for start, size, width in zip(starts, _shape(eqn), eqn.params["slice_sizes"], strict=True):
         if start is not None and width == 1:
@@ -91,36 +110,42 @@ def _is_default(fill: Any) -> bool:
     )
 
 
-def _refuse(call: str, index: Known, size: int, data: dict[str, np.ndarray]) -> None:
+def _refuse(
+    call: str, index: Known, size: int, data: Sequence[Known], *, beyond: bool = True
+) -> None:
+    """Raise if an index is negative or, if `beyond`, beyond its axis."""
     outside = (index.value < 0) | (index.value >= size)
     if not index.argument:
         if outside.any():
             raise IndexError(_of_the_program(call, index, size))
         return
-    negative = (index.value < 0) if index.wrapped is None else index.wrapped | (index.value < 0)
-    bad = np.argwhere(outside | negative)
-    if not len(bad):
-        return
-    first = tuple(int(i) for i in bad[0])
-    given = data[index.argument]
+    wrapped = np.zeros(index.value.shape, bool) if index.wrapped is None else index.wrapped
+    bad = (wrapped | outside if beyond else wrapped) & (index.place >= 0)
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise IndexError(_of_the_data(call, index, first, size, data))
+
+
+def _of_the_data(
+    call: str, index: Known, first: tuple[int, ...], size: int, data: Sequence[Known]
+) -> str:
     at = int(index.place[first])
-    if at < 0:
-        return  # a constant beside the data's indices
-    row = index.row(first, given.shape)
+    source = next(given for given in data if _of(given, at))
+    row = tuple(int(i[0]) for i in np.nonzero(source.place == at))
     where = f" in row {row[0]}" if len(row) == 1 else f" at {row}" if row else ""
-    value, taken = given.ravel()[at], int(index.value[first])
-    taken -= size * bool(index.wrapped is not None and index.wrapped[first])
+    wrapped = index.wrapped is not None and bool(index.wrapped[first])
+    value, taken = source.value[row], int(index.value[first]) - size * wrapped
     shifted = f", there the index {taken}" if taken != value else ""
     remedy = (
         "JAX counts a negative index from the end. Leave rows without a member out, or give them "
-        "one: `jnp.where(i < 0, 0, i)`. If counting from the end is meant, say so: "
-        f"`a[i % {size}]`."
-        if negative[first]
+        "one: `jnp.where(i < 0, 0, i)`; for one that is masked, `x[jnp.maximum(t - 1, 0)]`. If "
+        f"counting from the end is meant, say so: `a[i % {size}]`."
+        if taken < 0
         else "Number its values from 0, or give the program more entries. If the nearest entry is "
-        'meant, say so: `jnp.clip`, or `a.at[i].get(mode="clip")`.'
+        f"meant, say so: `a[jnp.clip(i, 0, {size - 1})]`."
     )
-    raise IndexError(
-        f"`{call}` expected `{index.argument}` to index an axis of {size} entries, from 0 to "
+    return (
+        f"`{call}` expected `{source.argument}` to index an axis of {size} entries, from 0 to "
         f"{size - 1}; got {value}{where}{shifted}. {remedy}"
     )
 

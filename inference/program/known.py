@@ -21,7 +21,8 @@ class Known(NamedTuple):
     Attributes:
         value: The values.
         argument: The name of the argument of `data`; "" for constants of the program.
-        place: The index of each value in the flattened argument, -1 if it is not from it.
+        place: Where each value stands among those of all arguments, laid end to end; -1 if it is
+            not from the data.
         wrapped: Which values were negative, and are counted from the end of an axis now as JAX
             does; None if none was.
     """
@@ -30,11 +31,6 @@ class Known(NamedTuple):
     argument: str
     place: np.ndarray
     wrapped: np.ndarray | None = None
-
-    def row(self, at: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return where in an argument of `shape` the entry `at` comes from; () if unknown."""
-        place = int(self.place[at])
-        return tuple(map(int, np.unravel_index(place, shape))) if shape and place >= 0 else ()
 
 
 # Primitives that run another trace on the same arguments, and where they keep it.
@@ -52,11 +48,13 @@ Visit = Callable[[JaxprEqn, list[Known | None]], None]
 
 def known_of(arrays: Any) -> list[Known]:
     """Return the arrays of the data as known values, with the names of their arguments."""
-    found = []
+    found, start = [], 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         name = jax.tree_util.keystr(path[:1], simple=True) + jax.tree_util.keystr(path[1:])
         value = np.asarray(leaf) if _is_plain(leaf) else np.zeros(0)
-        found.append(Known(value, name, np.arange(value.size).reshape(value.shape)))
+        place = start + np.arange(value.size).reshape(value.shape)
+        found.append(Known(value, name, place))
+        start += value.size
     return found
 
 
@@ -94,6 +92,8 @@ def _follow(
         if inner is not None:
             consts = getattr(inner, "consts", ())
             out = _follow(getattr(inner, "jaxpr", inner), consts, known, visits)
+            if eqn.params.get("name") == "remainder":  # `i % n` says to count from the end
+                out = [part and part._replace(wrapped=None) for part in out]
         elif eqn.primitive.name in RULES and all(part is not None for part in known):
             out = [RULES[eqn.primitive.name](eqn.params, *known)]
         else:
@@ -185,7 +185,7 @@ def _slice(params: dict, a: np.ndarray) -> np.ndarray:
 
 def _select(params: dict, which: Known, *cases: Known) -> Known:
     del params
-    value = np.choose(which.value.astype(int), [np.asarray(c.value) for c in cases])
+    value = np.asarray(np.choose(which.value.astype(int), [c.value for c in cases]))
     source = next((c for c in cases if c.argument), cases[0])
     place = np.broadcast_to(source.place, value.shape)
     return Known(value, source.argument, place, _from_the_end(which.value, *cases))

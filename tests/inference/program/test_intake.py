@@ -305,8 +305,7 @@ INDEXED = {
 }
 MEANT = {
     "clipped": lambda a, b, g: a[jnp.clip(g, 0, 2)],
-    "mode clip": lambda a, b, g: a.at[g].get(mode="clip"),
-    "filled": lambda a, b, g: a.at[g].get(mode="fill", fill_value=0.0),
+    "mode clip": lambda a, b, g: jnp.take(a, g, mode="clip"),
     "modulo": lambda a, b, g: a[g % 3],
     "mode wrap": lambda a, b, g: jnp.take(a, g, mode="wrap"),
     "counted by hand": lambda a, b, g: a[jnp.where((g < 0) & (g > -4), g + 3, 0)],
@@ -326,7 +325,7 @@ def test_an_index_out_of_range_is_refused_by_argument_value_and_row(name):
 
 
 @pytest.mark.parametrize("name", MEANT)
-def test_what_a_program_clips_or_fills_is_let_through(name):
+def test_what_a_program_clips_or_wraps_is_let_through(name):
     bind(using(MEANT[name]), {"g": np.array([0, 7, -9])})
 
 
