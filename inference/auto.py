@@ -6,9 +6,9 @@ The rule, with what it rests on in `benchmarks/DEFAULTS.md`:
 - Of many values, a network's, `Laplace()` covers nearly as well as NUTS in a fraction of its time.
   Its curvature costs rows times values for each start, so that a large program has fewer starts,
   and beyond that `SVI()`.
-- Where params are learnt too, rows to a value decide. With many, `SVI()` is right about the noise,
-  and its bands are the wider ones. With few, `Laplace` on each of four sets of params,
-  `init=SVI(num_restarts=4)`.
+- Where params are learnt too, rows to a value decide. With many, where there are more than a few
+  values, `SVI()` is right about the noise, and its bands are the wider ones. Else `Laplace` on
+  each of four sets of params, `init=SVI(num_restarts=4)`.
 - A plate that takes a part of its rows, or a program of params alone, leaves `SVI()`.
 - What `Laplace` has no Fisher information for is sampled, from `EnsembleMAP()`, or with params from
   `SVI(num_restarts=4)`.

@@ -12,7 +12,7 @@ from ..posterior.new_codes import code_findings
 from ..posterior.posterior import Posterior
 from ..program.arguments import check_not_traced, check_posterior
 from ..program.program import tracing
-from .names import NEW, Named, named, names_before
+from .names import NEW, UNNAMED, Named, named, names_before
 from .prepared import CALL, Prepared, prepared
 from .search import Asked, search
 
@@ -160,9 +160,11 @@ def _check_known(plate: str, posterior: Posterior, ready: Prepared, who: Named) 
         )
     linear = [name for name in ready.codes if name in posterior.modes]
     if linear:
+        named_so = zip(who.labels or (), who.place, strict=True)
+        others = [None if at == UNNAMED else name for name, at in named_so if at != NEW]
         raise ValueError(
-            f"`{CALL}` expected `names` of new members alone; got some of the fit, or None. "
-            f"Predictions of this posterior are linear in `{linear[0]}` of the fit's members, and "
-            "not in that of new ones, so that one result cannot hold both. Predict those of the "
-            "fit by the posterior itself."
+            f"`{CALL}` expected `names` to be of new members alone; got {others}. Predictions "
+            f"of this posterior are linear in `{linear[0]}` of the fit's members, and not in that "
+            "of new ones, so that one result cannot hold both. Predict those of the fit by the "
+            "posterior itself."
         )

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from ..program.differentiate import pushed
+from ..program.differentiate import moved
 from ..program.program import TRACING, Program
 from ..program.sites import Data, Values
 from .density import Target
@@ -65,13 +65,13 @@ def _ends(
     key_along = jax.random.fold_in(key, POINTS)
     along = jax.random.normal(key_along, points.shape[1:], points.dtype)
 
-    def moved(member: Array) -> tuple[Array, Array]:
+    def by(member: Array) -> tuple[Array, Array]:
         only = jnp.where(jnp.arange(layout.num_members)[:, None] == member, along, 0.0)
-        found = [pushed(target.densities, point, only)[1] for point in points]
+        found = [moved(target.densities, point, only) for point in points]
         return jax.tree.map(lambda *parts: jnp.stack(parts).any(0), *found)
 
     def step(ends: tuple, member: Array) -> tuple[tuple, None]:
-        found = moved(member)
+        found = by(member)
         return (
             jax.tree.map(
                 lambda first, on: jnp.where(on & (first < 0), member, first), ends[0], found

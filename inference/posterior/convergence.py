@@ -13,7 +13,7 @@ from bayesfield.checks import warn
 
 from ..engines.fitted import Fitted
 from ..predicting.labels import dotless
-from ..predicting.replays import means_at
+from ..predicting.replays import means_at, scattered
 from ..program.bound import BoundProgram
 from ..program.program import tracing
 from ..running.safely import Hold, after_the_draws
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 
 MAX_PROBES = 64
+PAIRED = 512  # rows whose pairs are compared
 
 
 @tracing
@@ -63,10 +64,10 @@ def examine(
     else:
         k_hat, worth = (float(result.get(n, np.nan)) for n in ("pareto_k", "reweighted_share"))
         found += approximation_findings(bound, fitted, names, values, k_hat, worth)
-        found += guide_noise(bound, fitted, means, seen)
+        found += guide_noise(bound, fitted, lambda few: _scattered(bound, few), seen)
     found += [*loss_findings(bound, fitted, seen), *param_findings(bound, fitted, result)]
     if kind != "modes" and probe is None and "codes" not in fitted.said:
-        found.append(restart_finding(bound, fitted, means, MAX_PROBES))
+        found.append(restart_finding(bound, fitted, means, seen, MAX_PROBES))
     found += code_findings(fitted)
     return result.assign_attrs(findings=ordered(found, "warning"), notes=ordered(found, "note"))
 
@@ -136,6 +137,11 @@ def quantities(
         if site.shape == () or site.name in asked:
             out[dotless(site.name)] = _flat(fitted.draws[site.name])
     return out, means
+
+
+def _scattered(bound: BoundProgram, fitted: Fitted) -> dict[str, np.ndarray]:
+    """Return the means of all outputs at some rows in no order."""
+    return means_at(*on_own_data(bound, fitted, "diagnose"), PAIRED, scattered)
 
 
 def _flat(values: Any) -> np.ndarray:

@@ -166,8 +166,8 @@ def _check_drawn(ready: Ready, names: tuple[str, ...]) -> None:
     unset = sorted((seen & known) - {*names})
     if unset:
         raise ValueError(
-            f"`{CALL}` expected a value of every site that a mean depends on; got none of {unset}, "
-            "neither in the posterior nor in `data`. Give it in `data`."
+            f"`{CALL}` expected `data` to be with a value of every site that a mean depends on and "
+            f"the posterior has no draws of; got none of {unset}. Give it in `data`."
         )
 
 
@@ -180,8 +180,8 @@ def _components(
         return (tuple(range(size)), [*range(size)]) if size else ((0,), None)
     if not size:
         raise ValueError(
-            f"`{CALL}` expected no `components`, as the rows of `{wrt}`, of shape {shape}, are "
-            "single numbers; got some. Leave them out."
+            f"`{CALL}` expected `components` to be None, as the rows of `{wrt}`, of shape {shape}, "
+            f"are single numbers; got {components!r}. Leave it out."
         )
     labels = [*components] if isinstance(components, Iterable) else [components]
     given = [*components.values()] if isinstance(components, Mapping) else labels

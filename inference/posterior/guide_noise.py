@@ -12,7 +12,7 @@
   is larger than this.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -24,11 +24,13 @@ from ..program.sites import FEW, Site, Sites
 from .explained import Explained
 from .findings import Finding, finding
 
+DRAWS = 256  # at most, whose means are compared: to save time
+
 
 def guide_noise(
     bound: BoundProgram,
     fitted: Fitted,
-    means: Mapping[str, np.ndarray],
+    means_of: Callable[[Fitted], Mapping[str, np.ndarray]],
     seen: Mapping[str, Explained],
 ) -> list[Finding | None]:
     """Report the observed sites whose noise takes in the spread of a guide without correlations.
@@ -36,7 +38,8 @@ def guide_noise(
     Args:
         bound: The program, its data and its sites.
         fitted: The fit.
-        means: The mean of each observed site at the judged rows, `(chain, draw, row)`.
+        means_of: Returns the mean of each observed site at scattered rows, `(chain, draw, row)`:
+            it is of pairs of rows that this asks, and evenly spaced ones are not like all.
         seen: How much of the data they explain.
     """
     settings, sites = fitted.said.get("settings"), bound.sites.inferred
@@ -46,10 +49,17 @@ def guide_noise(
     spread = sum(int(np.prod(site.shape)) for site in sites.latent if site.name not in held)
     if spread <= FEW or sites.subsampled or "codes" in fitted.said:
         return []
+    judged = [s for s in sites.observed if s.name in seen and _fits_noise(s, sites)]
+    if not judged:
+        return []
+    some = slice(None, None, -(-fitted.trunk.size // DRAWS))
+    few = fitted._replace(
+        draws={name: value[:, some] for name, value in fitted.draws.items()},
+        trunk=fitted.trunk[:, some],
+    )
+    means = means_of(few)
     return [
-        _in_excess(site, sites, _within(fitted, means[site.name]), seen[site.name])
-        for site in sites.observed
-        if site.name in seen and site.name in means and _fits_noise(site, sites)
+        _in_excess(site, sites, _within(few, means[site.name]), seen[site.name]) for site in judged
     ]
 
 

@@ -14,13 +14,13 @@ from jaxtyping import Array
 from numpyro import handlers
 
 from ..program.aspects import any_value
-from ..program.differentiate import pushed
+from ..program.differentiate import moved
 from ..program.program import TRACING, Program
 from ..program.sites import Data, Values
+from ..program.wrappers import innermost
 from .draws import Draws, at_draws
 from .moments import location
 from .redraw import as_wide
-from .run import no_mean
 
 POINTS = 3  # draws at which rows are told apart: at one a derivative may be zero by chance
 
@@ -54,7 +54,11 @@ def means_of_rows(
         fn = as_wide(trace[name]["fn"], jnp.shape(trace[name]["value"]))
         mean = location(fn)
         if mean is None:
-            raise ValueError(no_mean(name, fn))
+            raise ValueError(
+                f"`derivatives` expected `sites` to have means or medians that NumPyro knows; got "
+                f"`{name}`, of a {type(innermost(fn)).__name__}. Name others, or give the mean a "
+                "site of its own and differentiate the program by hand."
+            )
         found[name] = mean
     return found
 
@@ -110,19 +114,19 @@ def _depend_on_several(
     own = jnp.arange(number).reshape(rows.shape if rows.ndim < 2 else (*rows.shape[:-1], 1))
     steps = jax.random.normal(jax.random.key(0), rows.shape, rows.dtype)
 
-    def moved(step: Array) -> Values:
+    def by(step: Array) -> Values:
         def run(values: Values, _: Any) -> Values:
             def means(rows: Array) -> Values:
                 return means_of_rows(program, data, values, wrt, names, rows)
 
-            return {name: change != 0 for name, change in pushed(means, rows, step)[1].items()}
+            return moved(means, rows, step)
 
         found = at_draws(run, draws, jax.random.key(0), 1)
         return {name: value.any(0) for name, value in found.items()}
 
     def at_digit(digit: Array) -> Values:
         has = (own >> digit) & 1 == 1
-        on, off = moved(jnp.where(has, steps, 0.0)), moved(jnp.where(has, 0.0, steps))
+        on, off = by(jnp.where(has, steps, 0.0)), by(jnp.where(has, 0.0, steps))
         return {name: on[name] & off[name] for name in names}
 
     digits = jnp.arange(max(1, (number - 1).bit_length()))

@@ -1,6 +1,6 @@
 """Run a program on its own data at draws: densities, means, and observations."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -121,12 +121,21 @@ def probed(size: int, num_rows: int) -> np.ndarray:
     return np.linspace(0, size - 1, min(num_rows, size)).round().astype(int)
 
 
+def scattered(size: int, num_rows: int) -> np.ndarray:
+    """Return the indices of at most `num_rows` of `size` values, in no order and always the same.
+
+    Those of `probed` meet rows that come in cycles too often or never at the same place of a cycle.
+    """
+    return np.sort(np.random.default_rng(0).permutation(size)[:num_rows])
+
+
 def means_at(
     program: Program,
     data: Data,
     sites: Sites,
     values: Mapping[str, Any] | Draws,
     num_rows: int,
+    choose: Callable[[int, int], np.ndarray] = probed,
 ) -> dict[str, np.ndarray]:
     """Return the mean of each output at a few of its values, `(chain, draw, row)`.
 
@@ -137,15 +146,16 @@ def means_at(
         data: Its arrays.
         sites: Its sites.
         values: Latent sites and params at each draw.
-        num_rows: How many values of each output to keep, evenly spaced; all where it has fewer.
-            An output without a known mean is left out.
+        num_rows: How many values of each output to keep; all where it has fewer. An output without
+            a known mean is left out.
+        choose: Which values: `probed` or `scattered`.
     """
     draws = Draws.of(values)
     padded = draws.padded()
     outputs = [s for s in (*sites.latent, *sites.observed) if s.name in sites.outputs]
     batch_size = batch_size_for(outputs, KEPT_ELEMENTS)
     with TRACING:
-        out = _means_at(program, data, padded.arrays(), sites.outputs, num_rows, batch_size)
+        out = _means_at(program, data, padded.arrays(), sites.outputs, num_rows, batch_size, choose)
     chains, number = draws.lead
     return {
         name: np.asarray(out[name]).reshape(chains, padded.lead[1], -1)[:, :number]
@@ -162,6 +172,7 @@ def _means_at(
     names: tuple[str, ...],
     num_rows: int,
     batch_size: int,
+    choose: Callable[[int, int], np.ndarray],
 ) -> Values:
     def run(values: Values, key: PRNGKeyArray) -> Values:
         with redrawing(names, given=True):
@@ -171,7 +182,7 @@ def _means_at(
             fn = as_wide(trace[name]["fn"], jnp.shape(trace[name]["value"]))
             where = location(fn)
             if where is not None:
-                found[name] = where.reshape(-1)[probed(where.size, num_rows)]
+                found[name] = where.reshape(-1)[choose(where.size, num_rows)]
         return found
 
     return at_draws(run, draws, jax.random.key(0), batch_size)

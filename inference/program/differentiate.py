@@ -51,6 +51,22 @@ def pushed(fn: Callable[[Any], Any], point: Any, step: Any) -> tuple[Any, Any]:
     return value, tangent
 
 
+def moved(fn: Callable[[Any], Any], point: Any, step: Any) -> Any:
+    """Return which values of `fn(point)` depend on what a step moves: their derivative is not zero.
+
+    A derivative that is not a number tells nothing: the chain rule makes it of a zero and a pole,
+    as of a root at zero, whatever moves. There the value itself is looked at after the step.
+    """
+    value, change = pushed(fn, point, step)
+    after = fn(jax.tree.map(jnp.add, point, step))
+
+    def told(value: Array, change: Array, after: Array) -> Array:
+        other = ~jnp.isclose(after, value, equal_nan=True)
+        return jnp.where(jnp.isnan(change), other, change != 0)
+
+    return jax.tree.map(told, value, change, after)
+
+
 def hessian(fn: Callable[[Array], Array], flat: Array) -> Array:
     """Return the Hessian `(d, d)` of `fn: (d,) -> ()`."""
     try:

@@ -1,5 +1,6 @@
 """What `infer_codes` refuses, each in a sentence, before anything is compiled."""
 
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro
@@ -9,6 +10,10 @@ from at_draws import posterior_of
 from groups import NEW, fitted_intercepts, intercepts
 
 from bayesfield.inference import fit_posterior, infer_codes
+from bayesfield.inference.codes.density import Target
+from bayesfield.inference.codes.layout import layout_of
+from bayesfield.inference.codes.owners import owners_of
+from bayesfield.inference.program.binding import bind
 
 KEY = jr.key(0)
 CASES = {
@@ -58,6 +63,22 @@ def pairs(first, second, num_groups, y=None):
         a = numpyro.sample("a", dist.Normal(0, 1))
     with numpyro.plate("rows", first.shape[0]):
         numpyro.sample("y", dist.Normal(a[first] - a[second], 1), obs=y)
+
+
+def apart(group, x, num_groups, y=None):
+    """A member counts nothing at `x = 0`, where the derivative of a root is not a number."""
+    with numpyro.plate("group", num_groups):
+        a = numpyro.sample("a", dist.LogNormal(0, 1))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(jnp.sqrt(a[group] * x), 1), obs=y)
+
+
+def test_a_derivative_that_is_not_a_number_is_no_second_member():
+    group, x = np.array([0, 1, 2]), np.array([0.0, 1.0, 2.0])
+    bound = bind(apart, {"group": group, "x": x, "num_groups": 3, "y": x})
+    layout = layout_of(bound, "group", ("a",), {})
+    found = owners_of(Target(bound.program, bound.data, {}, layout), "group", KEY)
+    np.testing.assert_array_equal(found, [-1, 1, 2])
 
 
 def test_observations_of_two_members_are_refused():

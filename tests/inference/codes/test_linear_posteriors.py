@@ -86,5 +86,7 @@ def test_predictions_are_of_the_same_program_also_from_a_file(linear, of_new_gro
 
 @pytest.mark.parametrize("names", [[0, "new"], [None, "new"]])
 def test_codes_of_the_fit_are_refused_as_they_are_predicted_linearly(linear, names):
-    with pytest.raises(ValueError, match=r"`names` of new members alone.* linear in `a`"):
+    with pytest.raises(
+        ValueError, match=r"`names` to be of new members alone; got \[.*linear in `a`"
+    ):
         infer_codes(linear, NEW, plate="group", key=jr.key(0), names=names)

@@ -1,11 +1,15 @@
 """How much of the noise is the spread of a guide without correlations, against closed forms."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from at_draws import posterior_of
 
+from bayesfield.inference import diagnose
 from bayesfield.inference.engines.fitted import Fitted
 from bayesfield.inference.posterior.explained import Explained
 from bayesfield.inference.posterior.guide_noise import excess, guide_noise
@@ -81,8 +85,37 @@ def test_only_a_guide_that_draws_many_values_without_correlations_is_named(setti
     said = {"settings": {"guide": "normal", "points": []} | settings}
     fitted = Fitted({}, {}, np.zeros((1, 1000), int), {}, None, None, settings=said)
     seen = {"y": Explained(1 - residual, 0.9, 64, 64, 1.0)}
-    found = guide_noise(bound, fitted, {"y": draws[None]}, seen)
+    found = guide_noise(bound, fitted, lambda few: {"y": draws[None, : few.trunk.size]}, seen)
     assert len(found) == number
     for one in found:
         assert one.severity == "warning"
         assert 'Fit by `SVI("linearised")`' in one.change
+
+
+def levels(group, y=None):
+    b = numpyro.sample("b", dist.Normal().expand([150]).to_event(1))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+    with numpyro.plate("rows", len(group)):
+        numpyro.sample("y", dist.Normal(b[group], sigma), obs=y)
+
+
+@pytest.mark.parametrize("order", ["cyclic", "sorted", "random"])
+def test_groups_are_told_apart_in_any_order_of_their_rows(order):
+    rng = np.random.default_rng(2)
+    group = np.repeat(np.arange(150), 6)
+    if order == "cyclic":
+        group = np.tile(np.arange(150), 6)
+    elif order == "random":
+        group = rng.permutation(group)
+    y = rng.normal(size=150)[group] + rng.normal(size=900)
+    centre = np.bincount(group, y) / 7  # of a posterior of variance 1 / (6 / 1^2 + 1)
+    draws = {
+        "b": centre + rng.normal(size=(1000, 150)) / np.sqrt(7),
+        "sigma": 1 + 0.02 * rng.normal(size=1000),
+    }
+    posterior = posterior_of(levels, {"group": group, "y": y}, draws)
+    settings = {"draws_are": "sample", "engine": "SVI", "settings": {"guide": "normal"}}
+    posterior = dataclasses.replace(posterior, settings=posterior.settings | settings)
+    found = diagnose(posterior).attrs
+    told = [one for one in (*found["findings"], *found["notes"]) if "noise of `y`" in one.what]
+    assert not [one for one in told if one.share > 0.03]

@@ -225,6 +225,25 @@ def test_a_context_without_rows_is_told_from_one_that_all_rows_share():
         derivatives(posterior, {"x": NEW, "z": z[0]}, wrt="z")
 
 
+def from_the_origin(x, y=None):
+    """A distance, whose derivative at the origin is not a number, and its mean over the rows."""
+    s = numpyro.sample("s", dist.Normal(0, 1))
+    r = jnp.sqrt((x**2).sum(-1))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(s * r, 1.0), obs=y)
+        numpyro.sample("k", dist.Normal(s * r.mean() + jnp.sin(x[:, 0]), 1.0), obs=y)
+
+
+def test_a_derivative_that_is_not_a_number_is_no_dependence_on_other_rows():
+    x = np.array([[0.0, 0.0], [3.0, 4.0], [1.0, 0.0]])
+    posterior = posterior_of(from_the_origin, {"x": x, "y": NEW}, {"s": np.array([2.0, 3.0])})
+    found = derivatives(posterior, {"x": x}, sites=["y"])["y_dx"].values[0]
+    np.testing.assert_allclose(found[0, 1:], [[1.2, 1.6], [2.0, 0.0]], rtol=1e-6)
+    assert np.isnan(found[:, 0]).all()
+    with pytest.raises(ValueError, match="got 3 of 3 values that depend on two rows"):
+        derivatives(posterior, {"x": x}, sites=["k"])
+
+
 def test_what_a_mean_depends_on_must_have_a_value():
     def model(x, u=None, y=None):
         s = numpyro.sample("s", dist.Normal(0, 1))
@@ -234,7 +253,7 @@ def test_what_a_mean_depends_on_must_have_a_value():
 
     posterior = posterior_of(model, {"x": NEW, "u": NEW, "y": NEW}, {"s": np.ones(1)})
     assert derivatives(posterior, {"x": NEW, "u": NEW})["y_dx"].shape == (1, 1, 3)
-    with pytest.raises(ValueError, match=r"got none of \['u'\], neither in the posterior"):
+    with pytest.raises(ValueError, match=r"expected `data` to .*; got none of \['u'\]"):
         derivatives(posterior, {"x": NEW})
 
 
@@ -246,7 +265,7 @@ BAD = {
     "components": (
         {"components": (0,)},
         ValueError,
-        r"no `components`, as the rows of `x`.*\(3,\)",
+        r"`components` to be None, as the rows of `x`.*\(3,\).*got \(0,\)",
     ),
     "a site": ({"sites": ["level"]}, ValueError, r"`sites` to hold names among y, k; got"),
     "quantiles": ({"quantiles": (5,)}, ValueError, "`derivatives` expected `quantiles`"),

@@ -14,7 +14,14 @@ from numpyro.distributions import constraints, transforms
 from scipy import stats
 from scipy.special import expit
 
-from bayesfield.inference import NUTS, diagnose, fit_posterior, score, variance_split
+from bayesfield.inference import (
+    NUTS,
+    derivatives,
+    diagnose,
+    fit_posterior,
+    score,
+    variance_split,
+)
 from bayesfield.inference.predicting.moments import knows_mean, location, mean, variance
 
 S = 1000
@@ -223,6 +230,9 @@ def test_a_density_and_draws_are_enough_and_what_is_missing_is_noted():
     ):
         with pytest.raises(ValueError, match=r"neither the mean nor the median of a Drawable.*`y`"):
             call()
+    text = "`derivatives` expected `sites` to have .*; got `y`, of a Drawable"
+    with pytest.raises(ValueError, match=text):
+        derivatives(posterior, {"x": X})
 
 
 @pytest.mark.parametrize("law", [Laplacian, Located, truncated])
