@@ -108,7 +108,7 @@ def added_up(x, group, num_groups, y=None):
 
 
 def in_pairs(x, group, num_groups, y=None):
-    curved(x / (group[:, None] == group).sum(1), group, num_groups, y)
+    curved(x / jnp.equal(group[:, None], group).sum(1), group, num_groups, y)
 
 
 UNLIKE = [centred, spread, weighted, placed, walking, turned, ranked, added_up, in_pairs]
@@ -121,7 +121,7 @@ def test_a_program_whose_rows_know_of_each_other_is_not_filled_up(model):
 
 
 def halving(g, dt):
-    return 0.5 * 1.2 ** (jnp.arange(len(g))[::-1] / 2)
+    return 0.5 * 1.2 ** (jnp.flip(jnp.arange(len(g))) / 2)
 
 
 def to_the_end(g, dt):
@@ -129,7 +129,7 @@ def to_the_end(g, dt):
 
 
 def crowded(g, dt):
-    return 0.2 * jnp.sqrt((g[:, None] == g[None]).sum(1))
+    return 0.2 * jnp.sqrt(jnp.equal(g[:, None], g[None]).sum(1))
 
 
 @pytest.mark.parametrize("trace_shows", [True, False])
