@@ -96,7 +96,7 @@ def levels(group, y=None):
     b = numpyro.sample("b", dist.Normal().expand([150]).to_event(1))
     sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
     with numpyro.plate("rows", len(group)):
-        numpyro.sample("y", dist.Normal(b[group], sigma), obs=y)
+        numpyro.sample("y", dist.Normal(jnp.asarray(b)[group], sigma), obs=y)
 
 
 @pytest.mark.parametrize("order", ["cyclic", "sorted", "random"])

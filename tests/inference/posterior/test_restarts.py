@@ -65,11 +65,11 @@ def test_nothing_is_said_of_restarts_that_tell_nothing(given):
 
 def wave(x, y=None):
     """A wave, whose trunk has many numbers besides its frequency."""
-    omega = numpyro.param("omega", jnp.ones(()))
-    rest = numpyro.param("rest", jnp.zeros(MANY))
+    omega = jnp.asarray(numpyro.param("omega", jnp.ones(())))
+    rest = jnp.asarray(numpyro.param("rest", jnp.zeros(MANY)))
     size = numpyro.sample("size", dist.Normal(0, 1))
     with numpyro.plate("rows", x.shape[0]):
-        numpyro.sample("y", dist.Normal(size * jnp.sin(omega * x) + rest.sum(), 1.0), obs=y)
+        numpyro.sample("y", dist.Normal(size * jnp.sin(omega * x) + jnp.sum(rest), 1.0), obs=y)
 
 
 MANY = 1000
