@@ -132,7 +132,7 @@ def crowded(g, dt):
     return 0.2 * jnp.sqrt(jnp.equal(g[:, None], g[None]).sum(1))
 
 
-@pytest.mark.parametrize("trace_shows", [True, False])
+@pytest.mark.parametrize("trace_shows", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize("scale", [halving, to_the_end, crowded])
 def test_noise_that_depends_on_the_number_of_rows_is_right(scale, trace_shows, monkeypatch):
     """Also where only the densities show it, as of an operation that the trace check misses."""
