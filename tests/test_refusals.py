@@ -733,7 +733,7 @@ JUDGED = {
     "derivatives, order": (of_posterior(derivatives, {"x": X}, order=3), ValueError,
                            "`order` to be 1 or 2; got 3"),
     "derivatives, component": (of_posterior(derivatives, {"x": X}, components=[0]), ValueError,
-                               "expected no `components`"),
+                               "expected `components` to be None"),
     "derivatives, site": (of_posterior(derivatives, {"x": X}, sites=["slope"]), ValueError,
                           "`sites` to hold names among y"),
     "diagnose, None": (lambda: diagnose(None), TypeError, "`diagnose` expected `posterior`"),
