@@ -40,6 +40,8 @@ class Gaussian(NamedTuple):
         log_evidence: Laplace's approximation of the log evidence.
         distance: How far the quadratic model's own mode is from `mode`, in posterior sds: root
             mean square over the directions that the data inform.
+        informed: From nothing to `(d,)`: the share of each value's prior precision that the data
+            have made up for, 0 where they say nothing and 1 where they say all (MacKay's gamma).
     """
 
     mode: np.ndarray
@@ -47,6 +49,7 @@ class Gaussian(NamedTuple):
     log_density: Callable[[np.ndarray], np.ndarray]
     log_evidence: float
     distance: float
+    informed: Callable[[], np.ndarray]
 
 
 def factorise(found: Found, lane: int) -> Gaussian | float:
@@ -97,6 +100,14 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
         image = step @ likelihood.T
         return -(by_prior + (image * (image if short else step)).sum(1)) / 2
 
+    def informed() -> np.ndarray:
+        if short:
+            return np.square(solve_triangular(lower, features, lower=True)).sum(0)
+        half = solve_triangular(lower, np.eye(size), lower=True)
+        if prior.ndim == 1:
+            return 1 - np.square(half).sum(0)
+        return 1 - np.einsum("ij,ki,kj->i", prior, half, half, optimize=True)
+
     inner = scale * gradient
     step = inner - features.T @ inverse(features @ inner) if short else inverse(inner)
     log_det = 2 * np.log(np.diag(lower)).sum() - 2 * np.log(scale).sum()
@@ -106,4 +117,5 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
         log_density,
         float(found.density[lane] + size / 2 * math.log(2 * math.pi) - log_det / 2),
         float(np.sqrt(max(inner @ step, 0.0) / len(matrix))),
+        informed,
     )

@@ -12,6 +12,7 @@ from scipy import special, stats
 
 from bayesfield.inference import NUTS, fit_posterior
 from bayesfield.inference.engines.noise_scale import Line, log_density, noise_scale_of
+from bayesfield.inference.engines.place import Place
 from bayesfield.inference.program.binding import bind
 
 PRIORS = {
@@ -69,7 +70,8 @@ def test_its_draws_are_inverse_gamma_under_a_conjugate_prior():
 
 def test_its_slope_is_that_of_the_density_it_integrates():
     program, arrays, _ = bind(line, {"x": X, "y": Y})
-    slope = jax.grad(lambda s: log_density(program, arrays, {}, {"slope": s}, "sigma"))
+    place = Place(program, arrays, {}, {}, {"slope": jnp.asarray(0.6)})
+    slope = jax.grad(lambda s: log_density(place._replace(position={"slope": s}), "sigma"))
 
     def whole(s):  # the same by SciPy, differenced
         squares = np.sum((Y - s * X) ** 2)
@@ -92,7 +94,8 @@ def test_rows_with_sds_of_their_own_masked_or_weighted_count_as_they_should(seen
     data = {"x": X, "shape": 1.0 + X**2, "y": Y, "seen": seen, "weight": 0.7}
     program, arrays, sites = bind(known_shape, data)
     assert noise_scale_of(program, arrays, sites.inferred) == ("sigma", "")
-    ours = log_density(program, arrays, {}, {"slope": jnp.asarray(0.4)}, "sigma")
+    place = Place(program, arrays, {}, {}, {"slope": jnp.asarray(0.4)})
+    ours = log_density(place, "sigma")
 
     def joint(u):
         at = {"slope": jnp.asarray(0.4), "sigma": jnp.asarray(u)}
@@ -146,6 +149,20 @@ def test_a_scale_that_cannot_be_integrated_out_is_left_and_refused_by_name(model
     assert NUTS(integrate=True).resolved(program, arrays, sites).integrate is False
     with pytest.raises(ValueError, match=f"`integrate` to be the scale of Gaussian noise.*{why}"):
         fit_posterior(model, data, NUTS(integrate=name), key=jr.key(0))
+
+
+def test_a_program_whose_priors_have_latent_scales_is_read_too():
+    """It was run where all sites are zero, which NumPyro refuses as a scale."""
+
+    def hierarchy(x, y=None):
+        tau = numpyro.sample("tau", dist.HalfNormal(1))
+        slope = numpyro.sample("slope", dist.Normal(0, tau))
+        sigma = numpyro.sample("sigma", dist.HalfNormal(1))
+        with numpyro.plate("rows", x.shape[0]):
+            numpyro.sample("y", dist.Normal(slope * x, sigma), obs=y)
+
+    program, arrays, sites = bind(hierarchy, {"x": X, "y": Y})
+    assert noise_scale_of(program, arrays, sites.inferred) == ("sigma", "")
 
 
 def test_a_field_names_its_scale_and_a_count_has_none():
