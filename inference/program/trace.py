@@ -9,9 +9,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from .following import follow
 from .indices import index_check
 from .inspection import Inspection, inspect_program
-from .known import follow
+from .known import now
 from .marks import mark_check
 from .program import TRACING, Code, Program
 from .proper import Proper
@@ -60,8 +61,8 @@ def trace_program(
         if valued:
             outputs = follow(closed, data, (index_check(call, data, labels), mark_check(call)))
             outputs = outputs[len(outputs) - number :]
-            known = zip(places, outputs, strict=True)
-            given = {id(place): out for place, out in known if out is not None}
+            values = [(place, now(out)) for place, out in zip(places, outputs, strict=True)]
+            given = {id(place): value for place, value in values if value is not None}
             check_supports(call, sampled, given)
 
     def placed(leaves: list, data: Data) -> Callable[[], Any]:
