@@ -14,6 +14,7 @@ from .indices import index_check
 from .inspection import Inspection, inspect_program
 from .known import now
 from .marks import mark_check
+from .overflow import overflow_check
 from .program import TRACING, Code, Program
 from .proper import Proper
 from .roles_of_sites import sorted_out
@@ -59,7 +60,8 @@ def trace_program(
 
     def then(closed: Any, number: int) -> None:
         if valued:
-            outputs = follow(closed, data, (index_check(call, data, labels), mark_check(call)))
+            checks = (index_check(call, data, labels), mark_check(call), overflow_check(call))
+            outputs = follow(closed, data, checks)
             outputs = outputs[len(outputs) - number :]
             values = [(place, now(out)) for place, out in zip(places, outputs, strict=True)]
             given = {id(place): value for place, value in values if value is not None}
