@@ -43,3 +43,14 @@ def needed_for(
 def mask_of(fn: Any) -> Any:
     """Return the mask of a `MaskedDistribution`."""
     return fn._mask
+
+
+def operation(equation: Any) -> tuple[str, dict[str, Any]]:
+    """Return the name and the parameters of an operation of a jaxpr.
+
+    JAX wraps some of them, such as `searchsorted`, in one that says nothing itself.
+    """
+    inner = equation.params.get("_prim")
+    if inner is None or not isinstance(getattr(inner, "params", None), dict):
+        return equation.primitive.name, equation.params
+    return type(inner).__name__, inner.params

@@ -4,7 +4,8 @@ from jax.extend.core import JaxprEqn
 
 from bayesfield.marks import INDEX, POSITIVE
 
-from .known import Known, Visit
+from .following import Visit
+from .known import Later
 
 # By the mark: what does not keep to it, and what was expected.
 EXPECTED = {
@@ -23,9 +24,9 @@ def mark_check(call: str) -> Visit:
         ValueError: Raised by the check if a value does not.
     """
 
-    def check(eqn: JaxprEqn, known: list[Known | None]) -> None:
+    def check(eqn: JaxprEqn, known: list[Later | None]) -> None:
         mark = EXPECTED.get(str(eqn.params.get("name")))
-        given = known[0] if mark else None
+        given = known[0].now() if mark and known[0] else None
         if mark is None or given is None:
             return
         fails, expected = mark

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from numpyro.primitives import Messenger
 
@@ -36,6 +37,8 @@ class Proper(Messenger):
         """Change the message of a site as the class says."""
         if msg["type"] != "sample":
             return
+        if isinstance(msg["value"], np.ndarray):  # of a handler: NumPy's cannot be indexed by JAX's
+            msg["value"] = jnp.asarray(msg["value"])
         if msg["is_observed"] and _is_for_all(msg):
             msg["value"] = jnp.broadcast_to(msg["value"], msg["fn"].shape())
         if msg["name"] not in self.imputed:

@@ -9,10 +9,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from .following import follow
 from .indices import index_check
 from .inspection import Inspection, inspect_program
-from .known import follow
+from .known import now
 from .marks import mark_check
+from .overflow import overflow_check
 from .program import Code, Program
 from .proper import Proper
 from .roles_of_sites import sorted_out
@@ -59,10 +61,11 @@ def trace_program(
 
     def then(closed: Any, number: int) -> None:
         if valued:
-            outputs = follow(closed, data, (index_check(call, data, labels), mark_check(call)))
+            checks = (index_check(call, data, labels), mark_check(call), overflow_check(call))
+            outputs = follow(closed, data, checks)
             outputs = outputs[len(outputs) - number :]
-            known = zip(places, outputs, strict=True)
-            given = {id(place): out for place, out in known if out is not None}
+            values = [(place, now(out)) for place, out in zip(places, outputs, strict=True)]
+            given = {id(place): value for place, value in values if value is not None}
             check_supports(call, sampled, given)
 
     def placed(leaves: list, data: Data) -> Callable[[], Any]:

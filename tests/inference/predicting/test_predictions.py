@@ -121,6 +121,17 @@ def test_values_fixed_within_a_plate_stay_row_by_row():
     np.testing.assert_allclose(got, np.broadcast_to(2 * X, (1, 50, 8)), rtol=1e-6)
 
 
+def test_a_value_that_numpy_holds_is_fixed_and_indexed_as_one_of_jax_is():
+    def model(x, y=None):
+        mu = numpyro.sample("mu", dist.Normal(0, 1))
+        z = numpyro.sample("z", dist.Normal(mu, 1).expand([2]).to_event(1))
+        numpyro.sample("y", dist.Normal(z[(x > 0).astype(int)], 0.1).to_event(1), obs=y)
+
+    fixed = handlers.condition(model, {"z": np.array([2.0, 3.0])})
+    got = at_draws(fixed, DATA, mu=np.zeros(50)).predict({"x": X}, key=jr.key(0))["y_mean"]
+    np.testing.assert_allclose(got, np.broadcast_to(np.where(X > 0, 3.0, 2.0), (1, 50, 8)))
+
+
 def test_all_of_it_by_a_handler_and_no_argument():
     """Where a handler gives the outputs too, the outputs are those that nothing reads."""
     fixed = handlers.condition(two, {"s": 2.0, "y": jnp.asarray(Y)})

@@ -302,6 +302,7 @@ INDEXED = {
     "within a checkpoint": lambda a, b, g: jax.checkpoint(lambda a, g: jnp.sin(a[g]))(a, g),
     "reshaped": lambda a, b, g: a[g[:, None]][:, 0],
     "within a scan": lambda a, b, g: jax.lax.scan(lambda s, i: (s, s + a[i]), 0.0, g)[1],
+    "summed": lambda a, b, g: jax.ops.segment_sum(a, g, num_segments=3),
 }
 MEANT = {
     "clipped": lambda a, b, g: a[jnp.clip(g, 0, 2)],
@@ -310,7 +311,8 @@ MEANT = {
     "mode wrap": lambda a, b, g: jnp.take(a, g, mode="wrap"),
     "counted by hand": lambda a, b, g: a[jnp.where((g < 0) & (g > -4), g + 3, 0)],
     "chosen": lambda a, b, g: a[jnp.where((g > 2) | (g < 0), 0, g)],
-    "one-hot": lambda a, b, g: jax.nn.one_hot(g, 3) @ a,
+    "one-hot by hand": lambda a, b, g: (g[:, None] == jnp.arange(3)) @ a,
+    "masked afterwards": lambda a, b, g: jnp.where((g >= 0) & (g < 3), a[g], 0.0),
 }
 
 
