@@ -10,6 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_path
 
+from ..batches.batches import Batches
 from ..engines.drive import Run
 from ..engines.fitted import Fitted, Members
 from ..engines.laplace.linear import predictive
@@ -44,8 +45,7 @@ class Posterior:
         losses: `(member, step)`; None if the engine has none.
         members: Restarts, members or chains, the best first, from which another fit can start.
         settings: Engine, resolved settings, versions, seconds, whether it was cut short.
-        modes: Where a linearised posterior (Laplace) is expanded, unconstrained, `(start, *shape)`;
-            each draw about the mode of its own start, `stats["start"]`. Empty for other engines.
+        modes: Where a linearised posterior (Laplace) is expanded, unconstrained, `(start, *shape)`.
         record: Shapes and digest of the data, by which it is saved again if `data` is None.
         run: The last states of the chains, for `extend`; None if there are none.
         records: What `save` was given to keep with it, by name, such as a `Table`'s record.
@@ -266,7 +266,7 @@ class Posterior:
         cls,
         path: str | os.PathLike[str],
         model: Callable[..., Any],
-        data: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | Batches | None = None,
     ) -> "Posterior":
         """Read a posterior that `save` wrote, in any process.
 
@@ -276,7 +276,7 @@ class Posterior:
         Args:
             path: The file.
             model: The program of the fit, as code is not in the file; another one is refused.
-            data: The training data, checked against the digest in the file.
+            data: The training data, checked against the file's digest (of `Batches`, a first one).
 
         Raises:
             FileNotFoundError: There is no such file.
