@@ -1,6 +1,7 @@
 """How a NumPyro program is fitted.
 
 - `fit_posterior`: any program, any engine, one result.
+- `Batches`: data that are read a batch of rows at a time.
 - Engines: `SVI`, `EnsembleMAP`, `Laplace`, `NUTS`, `MCLMC`; `AbstractEngine`,
   `AbstractPhase` to write one.
 - `Posterior`: draws, predictions, a DataTree for ArviZ; `sample_prior` beside it.
@@ -21,6 +22,7 @@ if __name__ != "bayesfield.inference":
         "import it as bayesfield.inference."
     )
 
+from .batches.batches import Batches
 from .codes.infer import infer_codes
 from .engines.engine import AbstractEngine
 from .engines.ensemble_map import EnsembleMAP
@@ -50,6 +52,7 @@ __all__ = [
     "SVI",
     "AbstractEngine",
     "AbstractPhase",
+    "Batches",
     "ConvergenceWarning",
     "CosineCycles",
     "EnsembleMAP",

@@ -20,6 +20,7 @@ from bayesfield.checks import (
     warn,
 )
 
+from .batches.batches import Batches
 from .engines.drive import Driven, Stopwatch, drive
 from .engines.engine import AbstractEngine
 from .plan import VERSIONS, Plan, identity_of, planned
@@ -31,10 +32,12 @@ from .running.checkpoint import Checkpoint
 from .running.safely import Hold, interrupts_held
 from .start import Init, check_engine, place, ran_first
 
+ORDER = 2**32 - 1  # of what is drawn from the key of the run, the order of `Batches`: no lane's
+
 
 def fit_posterior(
     model: Callable[..., Any],
-    data: Mapping[str, Any],
+    data: Mapping[str, Any] | Batches,
     backend: AbstractEngine | str = "auto",
     *,
     key: PRNGKeyArray,
@@ -50,7 +53,9 @@ def fit_posterior(
         model: Any NumPyro program. Its arguments are passed by name.
         data: From argument name to value. As in NumPyro, what the program passes as `obs` is
             observed. Arrays and Python floats are traced. Ints, bools, strings and None are
-            static, so the program may branch on them.
+            static, so the program may branch on them. Or `Batches`, which are read as the fit goes
+            on, for `SVI` and `EnsembleMAP`; the posterior then holds the rows of a first batch, at
+            up to 64 of which it is judged.
         backend: The engine: `SVI(...)`, `EnsembleMAP(...)`, `NUTS(...)`, one of your own, or a
             name such as `"nuts"` for that engine with its defaults. `"auto"` chooses the engine,
             and `init` where there is none, by the numbers of rows and of values to infer; what it
@@ -108,7 +113,7 @@ def fit_posterior(
 
 def fit_unjudged(
     model: Callable[..., Any],
-    data: Mapping[str, Any],
+    data: Mapping[str, Any] | Batches,
     backend: AbstractEngine | str = "auto",
     *,
     key: PRNGKeyArray,
@@ -179,7 +184,7 @@ def _run(
     saved: Checkpoint | None,
 ) -> Posterior:
     """Place the lanes, run the engine on them, and return the posterior."""
-    engine, bound = plan.engine, plan.bound
+    engine, bound = plan.engine, plan.run
     _, key_start, key_run, key_result = keys
     watch = Stopwatch.started()
     start = place(bound, engine, init, key_start, watch.clock)
@@ -193,6 +198,7 @@ def _run(
         progress=progress,
         key=key_result,
         checkpoint=saved,
+        feed=plan.feed(jax.random.fold_in(key_run, ORDER)),
     )
     return hold.to_the_end(_posterior, plan, told, driven)
 
@@ -211,6 +217,7 @@ def _posterior(plan: Plan, told: Any, driven: Driven) -> Posterior:
         "versions": {name: version(name) for name in VERSIONS},
         "report": fitted.report or {},
         "chosen": plan.chosen,
+        **({} if plan.batches is None else {"batches": plan.batches.settings()}),
         **driven.taken,
     }
     fitted = fitted._replace(trunk=np.asarray(fitted.trunk), settings=settings)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 from jaxtyping import PRNGKeyArray
@@ -10,7 +10,12 @@ from jaxtyping import PRNGKeyArray
 from bayesfield.checks import scales_of, warn
 
 from .auto import choose
+from .batches.batches import Batches
+from .batches.converted import rows_of
+from .batches.feed import Feed
+from .batches.of_program import on_batches
 from .engines.engine import AbstractEngine, check_subsampling
+from .engines.svi.svi import SVI
 from .predicting.labels import check_clashes
 from .program.binding import bind
 from .program.bound import BoundProgram
@@ -35,6 +40,9 @@ class Plan(NamedTuple):
         joint: Whether the params are fitted together with one value of the sites.
         outputs: The outputs that the user named, or None.
         chosen: What `"auto"` chose and why; empty where the user named the engine.
+        batches: The data, where they are `Batches`; `bound` holds a first batch of them.
+        run: What the engine runs: `bound`, or the same with the observations of a batch weighed.
+        allow_nan: Names of the arguments that may hold NaN or infinity.
     """
 
     engine: AbstractEngine
@@ -43,24 +51,39 @@ class Plan(NamedTuple):
     joint: bool
     outputs: tuple[str, ...] | None
     chosen: str
+    batches: Batches | None
+    run: BoundProgram
+    allow_nan: tuple[str, ...]
+
+    def feed(self, key: PRNGKeyArray) -> Feed | None:
+        """Return the batches of rows of the steps, if the data are `Batches`."""
+        if self.batches is None:
+            return None
+        own = {name: self.bound.data[name] for name in self.batches.first}
+        return Feed(self.batches, rows_of(own, self.allow_nan), key)
 
 
 def planned(
     model: Callable[..., Any],
-    data: Mapping[str, Any],
+    data: Mapping[str, Any] | Batches,
     engine: AbstractEngine | None,
     init: Any,
     allow_nan: tuple[str, ...],
     outputs: tuple[str, ...] | None,
 ) -> Plan:
     """Make every check that can refuse the fit, and return what they found."""
-    bound = bind(model, data, allow_nan=allow_nan)
+    batches = data if isinstance(data, Batches) else None
+    if batches is not None:
+        engine = (SVI() if engine is None else engine).for_batches()
+        data = batches.at_first
+    bound = bind(model, cast(Mapping[str, Any], data), allow_nan=allow_nan)
     bound = bound._replace(sites=with_outputs(bound.sites, outputs))
     sites = bound.sites.inferred
     check_fittable(bound.sites)
     _name_scales(bound)
     check_subsampling(sites)
     check_clashes("fit_posterior", bound.sites)
+    run = bound if batches is None else on_batches(bound, batches)
     chosen = ""
     if engine is None:
         choice = choose(bound)
@@ -69,7 +92,7 @@ def planned(
     read = read_init(bound, init, engine)
     engine = engine.resolved(bound.program, bound.data, sites)
     joint = _params_are_joint(engine, sites, read)
-    return Plan(engine, bound, read, joint, outputs, chosen)
+    return Plan(engine, bound, read, joint, outputs, chosen, batches, run, allow_nan)
 
 
 def _name_scales(bound: BoundProgram) -> None:
@@ -83,7 +106,9 @@ def _name_scales(bound: BoundProgram) -> None:
 def identity_of(plan: Plan, key: PRNGKeyArray) -> dict[str, Any]:
     """Describe a fit in JSON, so that the checkpoint of another fit is refused."""
     program, data, sites = plan.bound
+    batches = {} if plan.batches is None else {"batches": plan.batches.description()}
     return {
+        **batches,
         "data": {
             name: digest(value) if jax.tree.leaves(data[name]) else described(value)
             for name, value in program.arguments(data).items()

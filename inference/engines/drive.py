@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from ..batches.feed import Feed
 from ..program.bound import BoundProgram
 from ..program.tracing import TRACING
 from ..running import loop
@@ -82,6 +83,7 @@ def drive(
     checkpoint: Checkpoint | None = None,
     reached: Reached | None = None,
     first: int = 0,
+    feed: Feed | None = None,
 ) -> Driven:
     """Run an engine and make its draws; an interrupt after the last step waits for the draws.
 
@@ -97,6 +99,7 @@ def drive(
         checkpoint: Where finished chunks are written.
         reached: The state that an earlier run of these lanes reached.
         first: The number of the first draw.
+        feed: The batches of rows of its steps, in the place of those in the data.
     """
     program, data, sites = bound
     outcome = loop.run(
@@ -111,6 +114,7 @@ def drive(
         clock=watch.clock,
         checkpoint=checkpoint,
         reached=reached,
+        feed=feed,
     )
 
     def made() -> Fitted:

@@ -74,6 +74,18 @@ class AbstractEngine(eqx.Module):
         """What draws are: steps of `"chains"`, a `"sample"` of one distribution, or `"modes"`."""
         return "sample"
 
+    def for_batches(self) -> "AbstractEngine":
+        """Return the engine as it runs on `Batches`, where each step sees other rows.
+
+        Raises:
+            ValueError: It needs all rows at every step, as engines do that do not say otherwise.
+        """
+        raise ValueError(
+            f"`fit_posterior` expected an engine whose steps may see a part of the rows, `SVI` or "
+            f"`EnsembleMAP`, as `data` is `Batches`; got {type(self).__name__}, which needs all of "
+            "them at every step. Fit by one of these two, or from arrays."
+        )
+
     def lanes_at_once(self) -> int | None:
         """Return how many lanes run in one batch; None for as many as fit in the CPU's cache."""
         return None

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
@@ -21,7 +20,6 @@ from .fitted import Fitted, Start, best_first
 from .optimizers import build_optimizer, check_optimizer
 
 PEAK = 1e-2  # the highest learning rate, where none is given
-BATCHES = 64  # over which a member's score is averaged where plates subsample
 
 
 class EnsembleMAP(AbstractEngine):
@@ -30,8 +28,9 @@ class EnsembleMAP(AbstractEngine):
     The density is that of the constrained sites, as in `AutoDelta`: without a Jacobian, so the
     mode of a scale does not depend on how it is parametrised. Params are optimised with the sites.
 
-    A plate that subsamples takes different rows at each step. A member's final score is then a
-    mean over many batches, and its distance from a mode is not reported.
+    A plate that subsamples takes different rows at each step, and so do `Batches`. A member's score
+    is then the mean loss over the last twentieth of its steps, each of another batch, and its
+    distance from a mode is not reported.
 
     The spread of the members reflects their starts and the modes that they reached. It is not a
     posterior: within one mode it goes to zero as the optimiser converges, whatever the data say.
@@ -83,6 +82,10 @@ class EnsembleMAP(AbstractEngine):
         del sites
         return self.num_members
 
+    def for_batches(self) -> "EnsembleMAP":
+        """It runs on batches as it is."""
+        return self
+
     def lanes_at_once(self) -> int | None:
         """As `batch_size` says."""
         return self.batch_size
@@ -97,7 +100,10 @@ class EnsembleMAP(AbstractEngine):
     ) -> Fitted:
         """Return the members as the draws of one chain, the best first."""
         del start, key
+        losses = outcome.kept["ensemble map"]["loss"]
         params, values, position, loss, distance = _modes(program, data, outcome.states)
+        if distance is None:
+            loss = losses[:, -max(1, losses.shape[1] // 20) :].mean(1)
         alive = np.flatnonzero(outcome.alive)
         members = best_first(Start(params, position, {}), loss, outcome.alive)
         order = np.argsort(np.asarray(loss)[alive], kind="stable")
@@ -108,7 +114,7 @@ class EnsembleMAP(AbstractEngine):
             params=dict(members.start.params),
             trunk=np.arange(len(keep))[None] if params else np.zeros((1, len(keep)), int),
             stats={"lp": -np.asarray(loss)[keep][None]},
-            losses=outcome.kept["ensemble map"]["loss"],
+            losses=losses,
             members=members,
             report={"distance": np.asarray(distance)[keep].tolist()} if known else None,
         )
@@ -149,17 +155,15 @@ def _loss(
 
 @eqx.filter_jit
 def _modes(program: Program, data: Data, states):
-    """Return params, values, position, final loss, and, where nothing subsamples, the distance."""
-    batches = program.code.subsamples  # the density is an estimate
+    """Return params, values, position, and, where all rows are at hand, loss and distance."""
+    part = program.code.subsamples or program.code.batched  # the density is an estimate
 
     def one(state):
         (free, position), _, _ = state
         params = program.bound_params(data, free)
         values = program.constrain(data, params, position)
-        if batches:
-            keys = jax.random.split(jax.random.key(0), BATCHES)
-            losses = jax.lax.map(lambda key: _loss((free, position), program, data, key), keys)
-            return params, values, position, jnp.mean(losses), None
+        if part:
+            return params, values, position, None, None
         loss = _loss((free, position), program, data)
         distance = distance_to_mode(
             lambda at: program.log_density(data, params, at, jacobian=False), position

@@ -63,6 +63,12 @@ class Fitted(NamedTuple):
     settings: dict[str, Any] | None = None
 
     @property
+    def times(self) -> float:
+        """How many rows were fitted for each that the data hold: more than one by `Batches`."""
+        said = self.said.get("batches")
+        return said["rows"] / said["batch_size"] if said else 1.0
+
+    @property
     def num_chains(self) -> int:
         """The number of chains."""
         return self.trunk.shape[0]

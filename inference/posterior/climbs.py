@@ -42,8 +42,8 @@ def loss_findings(
     # a learning rate that ends at zero flattens any loss, so a distance that is sure counts alone
     if unfinished is None or unfinished.severity == "note":
         sure = "distance" in (fitted.report or {}) and _is_sure(bound, fitted)
-        unfinished = (None if sure else _falling(bound, losses)) or unfinished
-    return [_broken(losses) or unfinished or _huge(bound, losses, seen)]
+        unfinished = (None if sure else _falling(bound, losses, fitted.times)) or unfinished
+    return [_broken(losses) or unfinished or _huge(bound, losses, seen, fitted.times)]
 
 
 def loss_trend(losses: np.ndarray) -> np.ndarray:
@@ -80,9 +80,11 @@ def _broken(losses: np.ndarray) -> Finding | None:
     )
 
 
-def _huge(bound: BoundProgram, losses: np.ndarray, seen: Mapping[str, Explained]) -> Finding | None:
+def _huge(
+    bound: BoundProgram, losses: np.ndarray, seen: Mapping[str, Explained], times: float
+) -> Finding | None:
     """Compare the loss with that of a constant whose normal noise has the sd of the data."""
-    sizes = {site.name: int(np.prod(site.shape)) for site in bound.sites.observed}
+    sizes = {site.name: times * int(np.prod(site.shape)) for site in bound.sites.observed}
     if not losses.size or not sizes or set(seen) != set(sizes) or bound.sites.subsampled:
         return None
     latent = sum(int(np.prod(site.shape)) for site in bound.sites.latent)
@@ -135,13 +137,13 @@ def _distant(bound: BoundProgram, fitted: Fitted) -> Finding | None:
     )
 
 
-def _falling(bound: BoundProgram, losses: np.ndarray) -> Finding | None:
+def _falling(bound: BoundProgram, losses: np.ndarray, times: float) -> Finding | None:
     trend = loss_trend(losses)
     worst = float(np.nanmax(trend)) if np.isfinite(trend).any() else 0.0
     if worst <= TREND:
         return None
     before, last, _ = _ends(losses)
-    fall = float(np.nanmax(before - last)) / _informed(bound)
+    fall = float(np.nanmax(before - last)) / _informed(bound, times)
     share = 2 * fall / (1 + 2 * fall)
     return finding(
         f"The loss still falls: by {worst:.0f} standard errors over the last twentieth of the "
@@ -155,7 +157,7 @@ def _falling(bound: BoundProgram, losses: np.ndarray) -> Finding | None:
     )
 
 
-def _informed(bound: BoundProgram) -> int:
+def _informed(bound: BoundProgram, times: float) -> int:
     """Return how many directions share a fall: one of few values, all that rows tell of many."""
-    rows = sum(int(np.prod(site.shape)) for site in bound.sites.observed)
+    rows = int(times * sum(int(np.prod(site.shape)) for site in bound.sites.observed))
     return 1 if bound.sites.size <= FEW else max(1, min(rows, bound.sites.size))

@@ -118,7 +118,7 @@ def derivatives(
     own = {f"{wrt}_component{end}": labels for end in ("", "_2")[:order] if labels is not None}
     result = assembled(CALL, out, bound.sites, np.arange(fitted.num_draws), chosen, coords)
     result = with_names(result, fitted, but=coords or ()).assign_coords(own)
-    beyond = "" if "codes" in fitted.said else outside_of_fit(bound, ready.sites, ready.data)
+    beyond = outside_of_fit(bound, fitted, ready.sites, ready.data)
     return result.assign_attrs({"outside_of_fit": beyond} if beyond else {})
 
 

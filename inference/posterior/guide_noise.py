@@ -59,12 +59,15 @@ def guide_noise(
     )
     means = means_of(few)
     return [
-        _in_excess(site, sites, _within(few, means[site.name]), seen[site.name]) for site in judged
+        _in_excess(site, sites, _within(few, means[site.name]), seen[site.name], fitted.times)
+        for site in judged
     ]
 
 
-def _in_excess(site: Site, sites: Sites, draws: np.ndarray, one: Explained) -> Finding | None:
-    rows = int(np.prod(site.shape))
+def _in_excess(
+    site: Site, sites: Sites, draws: np.ndarray, one: Explained, times: float
+) -> Finding | None:
+    rows = int(times * np.prod(site.shape))
     share = excess(draws, rows, max(1 - one.share, 0.0) * one.sd**2)
     if share < 0.01:
         return None

@@ -39,6 +39,7 @@ def param_findings(
 
 def _ate_the_noise(bound: BoundProgram, fitted: Fitted) -> Finding | None:
     count, seen = (_numbers(s) for s in (bound.sites.params, bound.sites.observed))
+    seen = int(seen * fitted.times)
     if not count or not seen or bound.sites.subsampled or _given(fitted):
         return None
     ratio, most = count / seen, math.ceil(WARNED * seen)
@@ -87,6 +88,7 @@ def _between(bound: BoundProgram, fitted: Fitted, result: "xr.Dataset") -> Findi
         return None
     number, lacking = fitted.num_trunks, share / (fitted.num_trunks - 1)
     size = size_of(bound.sites.inferred)
+    size = size._replace(rows=int(size.rows * fitted.times))
     many = size.values > FEW and size.has_many_rows
     narrow = fitted.said.get("draws_are") == "chains" or (many and bool(fitted.modes))
     least, about = ("at least ", "at least") if narrow else ("", "about")

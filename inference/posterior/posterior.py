@@ -10,6 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_path
 
+from ..batches.batches import Batches
 from ..engines.drive import Run
 from ..engines.fitted import Fitted, Members
 from ..engines.laplace.linear import predictive
@@ -266,7 +267,7 @@ class Posterior:
         cls,
         path: str | os.PathLike[str],
         model: Callable[..., Any],
-        data: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | Batches | None = None,
     ) -> "Posterior":
         """Read a posterior that `save` wrote, in any process.
 
@@ -276,7 +277,7 @@ class Posterior:
         Args:
             path: The file.
             model: The program of the fit, as code is not in the file; another one is refused.
-            data: The training data, checked against the digest in the file.
+            data: The training data, checked against the file's digest (of `Batches`, a first one).
 
         Raises:
             FileNotFoundError: There is no such file.

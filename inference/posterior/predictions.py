@@ -66,9 +66,7 @@ def predicted(
     if unknown:
         note = f"no {', '.join(unknown)}: NumPyro knows neither the mean nor the median"
         result = result.assign_attrs(note=note)
-    # after `infer_codes` the data at hand are the new members', and not those of the fit
-    known = "codes" not in fitted.said
-    beyond = outside_of_fit(bound, ready.sites, ready.data) if known else ""
+    beyond = outside_of_fit(bound, fitted, ready.sites, ready.data)
     if beyond:
         result = result.assign_attrs(outside_of_fit=beyond)
     if not out:

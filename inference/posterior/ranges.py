@@ -7,21 +7,29 @@ import numpy as np
 
 from bayesfield.checks import listed
 
+from ..engines.fitted import Fitted
 from ..program.bound import BoundProgram
 from ..program.sites import Sites
 
 
-def outside_of_fit(bound: BoundProgram, sites: Sites, data: Mapping[str, Any]) -> str:
+def outside_of_fit(
+    bound: BoundProgram, fitted: Fitted, sites: Sites, data: Mapping[str, Any]
+) -> str:
     """Say which arguments go beyond the data of the fit, and for how many rows; "" if none does.
 
     Beyond the data is a number outside of their range, or a member that they do not have. Bands
-    there rest on the prior and on how the program extrapolates, and not on data.
+    there rest on the prior and on how the program extrapolates, and not on data. Nothing is found
+    where the posterior does not hold the data of the fit: after `infer_codes` it has those of the
+    new members, and by `Batches` a few of the rows.
 
     Args:
         bound: The program of the fit; without its data nothing is found.
+        fitted: The fit.
         sites: The program's sites on the new data.
         data: The arrays of the new data, by argument.
     """
+    if {"codes", "batches"} & fitted.said.keys():
+        return ""
     found = []
     for name in bound.sites.feeds:
         before, now = (group.get(name) for group in (bound.data or {}, data))

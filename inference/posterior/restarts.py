@@ -45,7 +45,8 @@ def restart_finding(
         num_rows: At how many rows, at most, these are.
     """
     start, score = fitted.members
-    if not start.params or fitted.num_trunks > 1 or bound.data is None or bound.sites.subsampled:
+    part = bound.data is None or bound.sites.subsampled or fitted.times > 1  # scores are estimates
+    if not start.params or fitted.num_trunks > 1 or part:
         return None
     alike = np.flatnonzero(score <= score.min() + _slack(bound, seen))[:MOST]
     if all((value[alike] == value[alike[:1]]).all() for value in start.params.values()):

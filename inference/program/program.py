@@ -39,6 +39,7 @@ class Code:
         masked: See `Sites`.
         replicates: See `Sites`.
         subsamples: Whether a plate takes a part of its data, which depends on the key.
+        batched: Whether the data are a batch of the rows, of which each step has others.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class Code:
         masked: tuple[str, ...] = (),
         replicates: tuple[str, ...] = (),
         subsamples: bool = False,
+        batched: bool = False,
     ):
-        self.subsamples = subsamples
+        self.subsamples, self.batched = subsamples, batched
         arrays, self.rest = eqx.partition(model, eqx.is_array)
         _, self.structure = jax.tree.flatten(arrays)
         self.static, self.digest, self.constrained = static, digest, constrained
@@ -87,18 +89,19 @@ class Program(eqx.Module):
         """Return the program of a model and its `code`."""
         return cls(jax.tree.leaves(eqx.filter(model, eqx.is_array)), code)
 
-    def derived(self, model: Callable[..., Any], *facts: str) -> "Program":
+    def derived(self, model: Callable[..., Any], *facts: str, batched: bool = False) -> "Program":
         """Return a program that wraps this one; this one and `facts` fix what it computes.
 
         Args:
             model: The new model, which may be a Module that holds arrays.
             facts: All else that the new program depends on, as text.
+            batched: See `Code`.
         """
         code, shapes = self.code, eqx.filter(model, eqx.is_array)
         spelt = [str(jax.tree.map(lambda a: (a.shape, str(a.dtype)), jax.tree.leaves(shapes)))]
         digest = " ".join([code.digest, *facts, *spelt])
         parts = (None, code.params, code.constrained, code.trees, code.masked, code.replicates)
-        parts += (code.subsamples,)
+        parts += (code.subsamples, batched)
         return Program.of(model, Code(model, code.static, digest, *parts))
 
     @property

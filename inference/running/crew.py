@@ -72,16 +72,19 @@ def _chunk(
     keys: Array,
     begin: Array,
     count: Array,
+    rows: dict[str, Array],
 ) -> tuple[tuple[PyTree, Array, Array], dict[str, Array]]:
     """Run steps `begin` to `begin + count`; `count` is at most `length`, the size of the buffers.
 
     `count` is traced so that the last, shorter chunk shares the compiled function of the others.
-    `batch_size` lanes are mapped at once, or as many as fit the cache if it is None.
+    `batch_size` lanes are mapped at once, or as many as fit the cache if it is None. `rows` are the
+    batches of the steps, `(step, row, ...)`, which are the same for all lanes.
     """
     phase, program, data = bound.whole(arrays)
 
-    def one(state: PyTree, alive: Array, died: Array, key: PRNGKeyArray, index: Array):
-        new, step = phase.step(program, data, state, index, jax.random.fold_in(key, index))
+    def one(state: PyTree, alive: Array, died: Array, key: PRNGKeyArray, index: Array, own: Data):
+        at = data | own if own else data
+        new, step = phase.step(program, at, state, index, jax.random.fold_in(key, index))
         alive_now = alive & step.finite
         kept_state = jax.tree.map(lambda a, b: jnp.where(alive_now, a, b), new, state)
         died = jnp.where(alive & ~step.finite, index, died)
@@ -89,21 +92,23 @@ def _chunk(
 
     # under `jit` one trace serves the size of a lane, the shapes and the body
     lane = jax.jit(one)
-    first = jax.tree.map(lambda a: a[0], (*carry, keys))
-    together = batch_size or lanes_at_once(jax.make_jaxpr(lane)(*first, begin), keys.shape[0])
+    first = jax.tree.map(lambda a: a[0], ((*carry, keys), rows))
+    traced = jax.make_jaxpr(lane)(*first[0], begin, first[1])
+    together = batch_size or lanes_at_once(traced, keys.shape[0])
 
     @jax.jit
-    def every(state: PyTree, alive: Array, died: Array, keys: Array, index: Array):
+    def every(state: PyTree, alive: Array, died: Array, keys: Array, index: Array, own: Data):
         lanes = (state, alive, died, keys)
         if batch_size == 1:  # not mapped at all, so that a lane's own loops end when they can
-            return jax.lax.map(lambda a: lane(*a, index), lanes)
+            return jax.lax.map(lambda a: lane(*a, index, own), lanes)
         if together >= keys.shape[0]:
-            return jax.vmap(lane, in_axes=(0, 0, 0, 0, None))(*lanes, index)
-        return jax.lax.map(lambda a: lane(*a, index), lanes, batch_size=together)
+            return jax.vmap(lane, in_axes=(0, 0, 0, 0, None, None))(*lanes, index, own)
+        return jax.lax.map(lambda a: lane(*a, index, own), lanes, batch_size=together)
 
     def body(i: Array, loop: tuple):
         (state, alive, died), buffers = loop
-        state, alive, died, keep = every(state, alive, died, keys, begin + i)
+        own = jax.tree.map(lambda a: a[i], rows)
+        state, alive, died, keep = every(state, alive, died, keys, begin + i, own)
         buffers = jax.tree.map(
             lambda buffer, new: jax.lax.dynamic_update_index_in_dim(buffer, new, i, 0),
             buffers,
@@ -111,7 +116,7 @@ def _chunk(
         )
         return (state, alive, died), buffers
 
-    keep = jax.eval_shape(lambda: every(*carry, keys, begin)[-1])
+    keep = jax.eval_shape(lambda: every(*carry, keys, begin, first[1])[-1])
     buffers = jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), keep)
     carry, buffers = jax.lax.fori_loop(0, count, body, (carry, buffers))
     return carry, buffers
@@ -150,12 +155,14 @@ class Crew:
         carry: tuple[PyTree, Array, Array],
         keys: Array,
         clock: Clock,
+        rows: dict[str, jax.ShapeDtypeStruct],
     ):
         number = num_groups(keys.shape[0], batch_size)
         self._carries = _parted(carry, number) if number > 1 else [carry]
         self._keys = _parted(keys, number) if number > 1 else [keys]
         self._arrays = bound.arrays
-        arguments = (bound.arrays, self._carries[0], self._keys[0], np.int32(0), np.int32(0))
+        zero = np.int32(0)
+        arguments = (bound.arrays, self._carries[0], self._keys[0], zero, zero, rows)
 
         def compiled() -> Callable:
             with TRACING:
@@ -164,11 +171,11 @@ class Crew:
         # compiled here: each thread would compile it again, and in JAX's default precision
         self._chunk = clock.call(compiled)
 
-    def advance(self, begin: int, count: int) -> dict[str, np.ndarray]:
+    def advance(self, begin: int, count: int, rows: dict[str, Array]) -> dict[str, np.ndarray]:
         """Run steps `begin` to `begin + count`; return what they kept, `(lane, step, ...)`."""
 
         def run(carry: tuple, keys: Array) -> tuple:
-            out = self._chunk(self._arrays, carry, keys, np.int32(begin), np.int32(count))
+            out = self._chunk(self._arrays, carry, keys, np.int32(begin), np.int32(count), rows)
             return jax.block_until_ready(out)
 
         if len(self._keys) == 1:

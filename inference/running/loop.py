@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from tqdm import tqdm
 
+from ..batches.feed import Feed
 from ..program.digests import from_arrays, to_arrays
 from ..program.program import Data, Program
 from .checkpoint import Checkpoint, Chunk, Reached
@@ -99,6 +100,7 @@ class Means(NamedTuple):
     checkpoint: Checkpoint | None
     reached: Reached | None
     hold: Hold
+    feed: Feed | None
 
 
 def run(
@@ -114,6 +116,7 @@ def run(
     clock: Clock,
     checkpoint: Checkpoint | None = None,
     reached: Reached | None = None,
+    feed: Feed | None = None,
 ) -> Outcome:
     """Drive phases one after the other over lanes.
 
@@ -129,6 +132,7 @@ def run(
         clock: Adds up compile time and run time.
         checkpoint: Where each finished chunk is written, and what the run continues from.
         reached: What the run continues from instead.
+        feed: The batches of rows of the steps, in the place of those in `data`.
 
     Raises:
         FloatingPointError: No lane is left.
@@ -139,7 +143,7 @@ def run(
     kept: dict[str, dict[str, np.ndarray]] = {}
     interrupted = None
     with interrupts_held() as hold:
-        means = Means(batch_size, progress, clock, checkpoint, reached, hold)
+        means = Means(batch_size, progress, clock, checkpoint, reached, hold, feed)
         for number, phase in enumerate(phases):
             phase_keys = jax.vmap(lambda k, n=number: jax.random.fold_in(k, n))(keys)
             bound = Bound(phase.compiled(), program, data)
@@ -192,6 +196,7 @@ def _stages(
     hold, clock = means.hold, means.clock
     at, crew = _resumed(phase, at, means.reached), None
     length = _length(phase, at, means.reached)
+    length = length if means.feed is None else min(length, means.feed.most)
     with _bar(phase, means.progress, at.done) as bar:
         with hold.let_through():
             states = clock.call(initial_states, bound, at.lanes.states, keys)
@@ -200,11 +205,14 @@ def _stages(
             at = at._replace(lanes=at.lanes._replace(states=states), length=length)
             if at.done < phase.num_steps:
                 carry = (states, jnp.asarray(at.lanes.alive), jnp.asarray(at.lanes.died))
-                crew = Crew(bound, length, means.batch_size, carry, keys, clock)
+                shapes = {} if means.feed is None else means.feed.shapes(length)
+                crew = Crew(bound, length, means.batch_size, carry, keys, clock, shapes)
         yield at
         while crew is not None and at.done < phase.num_steps:
-            count = min(length - at.done % length, phase.num_steps - at.done)
-            new = clock.call(crew.advance, at.done, count)
+            count = _count(phase, length, at.done)
+            with hold.let_through():  # a source may keep the fit waiting
+                rows = _rows(phase, means.feed, length, at.done)
+            new = clock.call(crew.advance, at.done, count, rows)
             if not hold.pending:
                 with hold.let_through():
                     bar.set_postfix_str(phase.status(new), refresh=False)
@@ -212,6 +220,19 @@ def _stages(
             yield at
             with hold.let_through():
                 bar.update(count)
+
+
+def _count(phase: AbstractPhase, length: int, done: int) -> int:
+    """Return the steps of the next chunk."""
+    return min(length - done % length, phase.num_steps - done)
+
+
+def _rows(phase: AbstractPhase, feed: Feed | None, length: int, done: int) -> dict[str, Array]:
+    """Return the batches of the next chunk, and have those of the one after it read."""
+    if feed is None:
+        return {}
+    count = _count(phase, length, done)
+    return feed.take(done, count, length, _count(phase, length, done + count))
 
 
 def _resumed(phase: AbstractPhase, at: Stage, reached: Reached | None) -> Stage:

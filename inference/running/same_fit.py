@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from . import crew
 
-PLURAL = ("data", "settings", "versions")
+PLURAL = ("batches", "data", "settings", "versions")
 SHORT = 40  # longer values are left out of the message
 MANY = 6  # so many names are listed in the message
 TOLD = ("cores", "group")  # parts of the layout that the message shows, never compared

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from ..batches.batches import Batches
 from ..engines.drive import Run
 from ..engines.fitted import Fitted, Members, Start
 from ..program.binding import bind_shapes
@@ -74,13 +75,17 @@ def save(
 
 @tracing
 def load(
-    path: str | os.PathLike[str], model: Callable[..., Any], data: Mapping[str, Any] | None
+    path: str | os.PathLike[str],
+    model: Callable[..., Any],
+    data: Mapping[str, Any] | Batches | None,
 ) -> tuple[BoundProgram, Fitted, dict[str, Any] | None, Run | None, dict[str, Any]]:
     """Read a file, and return what `Posterior.of` takes; see `Posterior.load`."""
     if not callable(model):
         raise TypeError(
             f"`load` expected `model` to be a NumPyro program; got {type(model).__name__}."
         )
+    if isinstance(data, Batches):
+        data = data.at_first
     if data is not None and not isinstance(data, Mapping):
         raise TypeError(
             "`load` expected `data` to map the model's argument names to values; got "

@@ -64,7 +64,7 @@ class SVI(AbstractEngine):
     Attributes:
         guide: `"linearised"`, `"normal"` (mean field), `"low_rank"`, `"multivariate_normal"` (full
             covariance); None for `"linearised"` where the latent values are many, rows are few
-            beside them and the likelihood is one that `Laplace` knows, else for `"normal"`; a
+            beside them, at hand, and of a likelihood that `Laplace` knows, else for `"normal"`; a
             NumPyro AutoGuide as a class, an instance, `AutoNormal(model)`, or a partial; or a guide
             function of the model's arguments. Of an instance the settings are used and not what it
             has learnt; it starts where its `init_loc_fn` says, on this program.
@@ -177,6 +177,16 @@ class SVI(AbstractEngine):
         del sites
         return self.num_restarts
 
+    def for_batches(self) -> "SVI":
+        """Return it with a guide that climbs; the linearised one needs all rows' curvature."""
+        if isinstance(self.guide, str) and self.guide == LINEARISED:
+            raise ValueError(
+                f"`SVI` expected `guide` to be one of {[*GUIDES]} or NumPyro's, as `data` is "
+                f"`Batches`; got {self.guide!r}, which needs the curvature of all rows. Leave "
+                "`guide` out, or fit from arrays."
+            )
+        return dataclasses.replace(self, guide=CLIMBED) if self.guide is None else self
+
     def lanes_at_once(self) -> int | None:
         """As `batch_size` says."""
         return self.batch_size
@@ -250,10 +260,13 @@ class SVI(AbstractEngine):
             draws={name: shares(value) for name, value in drawn.values.items()},
             params={name: value[best] for name, value in drawn.params.items()},
             trunk=(trunk if drawn.params else 0 * trunk)[None],
-            stats={"log_weight": shares(drawn.log_weight)},
+            # by one batch, neither says anything of all rows
+            stats={} if program.code.batched else {"log_weight": shares(drawn.log_weight)},
             losses=losses,
             members=best_first(ends, tail, outcome.alive),
-            report={"distance": [float(drawn.distance[lane]) for lane in best]},
+            report=None
+            if program.code.batched
+            else {"distance": [float(drawn.distance[lane]) for lane in best]},
         )
 
 

@@ -1,0 +1,1 @@
+"""Data that are read a batch of rows at a time: `Batches`."""

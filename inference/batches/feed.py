@@ -1,0 +1,90 @@
+"""The batches of the steps of a fit, stacked for a chunk of steps and read ahead by one thread."""
+
+from collections.abc import Iterator, Mapping
+
+import jax
+import numpy as np
+
+from .ahead import Ahead
+from .batches import Batches
+from .converted import Row, converted
+from .order import permuted
+from .source import Block
+
+BYTES = 2**25  # of the batches of a chunk, of which two are in memory
+
+
+class Feed:
+    """Give each step of a fit its rows: step `t` those from `t * batch_size` on, of all passes.
+
+    Args:
+        batches: What is read.
+        rows: What a row of each argument is.
+        key: Fixes the order.
+    """
+
+    def __init__(self, batches: Batches, rows: Mapping[str, Row], key: jax.Array):
+        self._batches, self._rows, self._reader = batches, dict(rows), batches.opened()
+        self._order = batches.order(tuple(map(int, np.ravel(jax.random.key_data(key)))))
+        self._at = -1  # the row at which `_stream` is
+        self._stream: Iterator[Block] = iter(())
+        self._left: Block = {}
+        self._ahead: tuple[tuple[int, int, int], Ahead[Block]] | None = None
+
+    @property
+    def most(self) -> int:
+        """How many steps a chunk may have, so that its batches do not fill the memory."""
+        one = sum(int(np.prod(row.shape)) * row.dtype.itemsize for row in self._rows.values())
+        return max(1, BYTES // max(1, one * self._batches.batch_size))
+
+    def shapes(self, length: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return the shapes of what `take` returns: `(step, row, ...)`."""
+        lead = (length, self._batches.batch_size)
+        return {n: jax.ShapeDtypeStruct((*lead, *r.shape), r.dtype) for n, r in self._rows.items()}
+
+    def take(self, begin: int, count: int, length: int, then: int) -> dict[str, jax.Array]:
+        """Return the batches of some steps, and start to read those of the next.
+
+        Args:
+            begin: The first step.
+            count: How many steps, the rest of the `length` is filled up with zeros.
+            length: How many steps the arrays have room for.
+            then: How many steps follow, to be read ahead; 0 for none.
+        """
+        wanted = (begin, count, length)
+        known, ahead = self._ahead or (None, None)
+        if ahead is None or known != wanted:
+            if ahead is not None:  # one thread at a time reads
+                ahead.result()
+            ahead = Ahead(self._stacked, *wanted)
+        self._ahead = (wanted, ahead)
+        found = ahead.result()
+        self._ahead = None
+        if then:
+            wanted = (begin + count, then, length)
+            self._ahead = (wanted, Ahead(self._stacked, *wanted))
+        return {name: jax.device_put(value) for name, value in found.items()}
+
+    def _stacked(self, begin: int, count: int, length: int) -> Block:
+        size = self._batches.batch_size
+        if self._at != begin * size:
+            self._at = begin * size
+            self._stream, self._left = permuted(self._order, self._read, self._at), {}
+        out = {
+            name: np.zeros((length * size, *row.shape), row.dtype)
+            for name, row in self._rows.items()
+        }
+        filled, first = 0, next(iter(out))
+        while filled < count * size:
+            if not self._left or not len(self._left[first]):
+                self._left = next(self._stream)
+            number = min(len(self._left[first]), count * size - filled)
+            for name, value in out.items():
+                value[filled : filled + number] = self._left[name][:number]
+                self._left[name] = self._left[name][number:]
+            filled += number
+        self._at += filled
+        return {n: value.reshape(length, size, *value.shape[1:]) for n, value in out.items()}
+
+    def _read(self, begin: int, end: int) -> Block:
+        return converted(self._reader.read(begin, end), self._rows, begin, end)

@@ -1,0 +1,203 @@
+"""A program on batches of rows: what it observes in them weighed, and what cannot be, refused."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from numpyro.infer import init_to_sample
+from numpyro.primitives import Messenger
+
+from bayesfield.checks import listed
+
+from ..program.bound import BoundProgram
+from ..program.inspection import DATA, Inspection
+from ..program.program import Program
+from ..program.sites import Data, Site, Sites
+from ..program.trace import trace_program
+from ..program.tracing import TRACING
+from .batches import Batches
+
+CALL = "fit_posterior"
+TOLD = 64  # rows on which is tried whether they are independent of each other
+CLOSE = 1e-3
+
+
+def on_batches(bound: BoundProgram, batches: Batches) -> BoundProgram:
+    """Return a program, bound to a batch, with its observations weighed as those of all rows.
+
+    Raises:
+        ValueError: A latent site or a param has a value for each row; a prior depends on the rows;
+            a plate subsamples; nothing observed depends on the rows; or rows are not independent
+            given the latent sites. Then no batch has the density of all rows, nor has their mean.
+        TypeError: The program does not run on another number of rows.
+    """
+    program, data, sites = bound
+    names = frozenset(batches.first)
+    if sites.subsampled:
+        raise ValueError(
+            f"`{CALL}` expected a program that takes all of the rows that it is given, as `Batches`"
+            f" gives it a part of them; got the plates {sites.subsampled}, which subsample. Leave "
+            "`subsample_size` out."
+        )
+    wider, seen = _on_one_more(program, data, names)
+    _check_locals(sites, wider)
+    latent = {site.name for site in (*sites.latent, *sites.params)}
+    fed = _fed(seen, names, latent)
+    _check_priors(fed & latent)
+    weighed = tuple(sorted(fed & {*(site.name for site in sites.observed), *sites.factors}))
+    if not weighed:
+        raise ValueError(
+            f"`{CALL}` expected `model` to observe something in the rows of {sorted(names)}; got a "
+            "program whose observations depend on none of them. Give `source` the argument that "
+            "the program passes as `obs`."
+        )
+    _check_independent(bound, names, weighed)
+    factor = batches.rows / batches.batch_size
+    scaled = program.derived(
+        _Weighed(program.model, weighed, factor), f"{weighed} weighed {factor!r}", batched=True
+    )
+    return bound._replace(program=scaled)
+
+
+class _Weighed(eqx.Module):
+    """Run a program with the density of some sites times a factor."""
+
+    inner: Any
+    names: tuple[str, ...] = eqx.field(static=True)
+    factor: float = eqx.field(static=True)
+
+    def __call__(self, **arguments: Any) -> Any:
+        with _Weigh(self.names, self.factor):
+            return self.inner(**arguments)
+
+
+class _Weigh(Messenger):
+    def __init__(self, names: tuple[str, ...], factor: float):
+        super().__init__()
+        self.names, self.factor = names, factor
+
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] == "sample" and msg["name"] in self.names:
+            before = msg.get("scale")
+            msg["scale"] = self.factor if before is None else self.factor * before
+
+
+def _on_one_more(program: Program, data: Data, names: frozenset[str]) -> tuple[Sites, Inspection]:
+    """Trace the program on the shapes of one more row."""
+
+    def shape(name: str, value: Any) -> Any:
+        more = int(name in names)
+        return jax.tree.map(
+            lambda a: (
+                jax.ShapeDtypeStruct((a.shape[0] + more, *a.shape[1:]), a.dtype) if more else a
+            ),
+            value,
+        )
+
+    shapes = {name: shape(name, value) for name, value in data.items()}
+    try:
+        _, sites, seen = trace_program(program.model, program.static, shapes, call=CALL)
+    except Exception as error:
+        size = len(data[min(names)])
+        raise TypeError(
+            f"`{CALL}` expected a program that runs on any number of rows, as `Batches` gives it a "
+            f"part of them; got one that runs on {size} and not on {size + 1}: {error}. Let it "
+            "read the number off its arguments: `numpyro.plate('rows', x.shape[0])`."
+        ) from error
+    return sites, seen
+
+
+def _check_locals(sites: Sites, wider: Sites) -> None:
+    """Refuse values that belong to rows: a step would see other ones each time."""
+
+    def local(before: tuple[Site, ...], after: tuple[Site, ...]) -> list[Site]:
+        shapes = {site.name: site.shape for site in after}
+        return [site for site in before if shapes.get(site.name) != site.shape]
+
+    for site in local(sites.latent, wider.latent):
+        plates = [plate for plate, _ in site.plates]
+        where = f", in the plate {plates[0]!r}," if plates else ""
+        imputed = site.name.removesuffix("_unobserved") in sites.masked
+        advice = (
+            "`obs_mask` makes a latent value of what is missing: `numpyro.handlers.mask` leaves it "
+            "out of the density instead."
+            if imputed
+            else "Integrate it out of the program, or give it what rows share (a group, a code) in "
+            "place of rows; or fit from arrays, with all rows at every step."
+        )
+        raise ValueError(
+            f"`{CALL}` expected latent sites that all rows share, as each step of `Batches` sees "
+            f"other rows; got `{site.name}`{where} of shape {site.shape}, which has a value for "
+            f"each row. A step would move the values of its own rows and no others, and those of "
+            f"all rows would have to be in memory. {advice}"
+        )
+    for site in local(sites.params, wider.params):
+        raise ValueError(
+            f"`{CALL}` expected params that all rows share, as each step of `Batches` sees other "
+            f"rows; got `{site.name}` of shape {site.shape}, whose shape depends on their number."
+        )
+
+
+def _fed(seen: Inspection, names: frozenset[str], latent: set[str]) -> set[str]:
+    """Return the sites that are computed from rows; of latent ones, whose distribution is."""
+    return {
+        site
+        for (site, aspect), flow in seen.facts.items()
+        if not (site in latent and aspect.startswith("value"))
+        and any(
+            n.removeprefix(DATA).split(".")[0] in names for n in flow.inputs if n.startswith(DATA)
+        )
+    }
+
+
+def _check_priors(fed: set[str]) -> None:
+    if fed:
+        raise ValueError(
+            f"`{CALL}` expected priors that are the same for every batch; got "
+            f"{listed([f'`{name}`' for name in sorted(fed)])}, whose distribution depends on the "
+            "rows. Compute what it takes from all rows beforehand, and give it in `shared`."
+        )
+
+
+def _check_independent(
+    bound: BoundProgram, names: frozenset[str], weighed: tuple[str, ...]
+) -> None:
+    """Refuse a program whose rows have another density together than one by one.
+
+    What is compared is the density of some rows with those of their halves, at a draw of the prior.
+    """
+    rows = len(next(iter(bound.data[name] for name in names)))
+    if rows < 2:
+        return
+    with TRACING:
+        told = _halves(bound.program, bound.data, tuple(sorted(names)), weighed, min(rows, TOLD))
+    for name, (whole, first, second) in zip(weighed, np.asarray(told, float), strict=True):
+        size = abs(first) + abs(second) + 1
+        if np.isfinite([whole, first, second]).all() and abs(whole - first - second) > CLOSE * size:
+            raise ValueError(
+                f"`{CALL}` expected rows that are independent of each other given the latent sites,"
+                f" as each step of `Batches` sees a part of them; got `{name}`, whose log density "
+                f"is {whole:.6g} for some rows and {first + second:.6g} for its two halves "
+                "together. A covariance between rows, or a mean over them, needs all rows at every "
+                "step: fit from arrays, or compute the mean beforehand and give it in `shared`."
+            )
+
+
+@eqx.filter_jit
+def _halves(
+    program: Program, data: Data, names: tuple[str, ...], weighed: tuple[str, ...], number: int
+) -> Array:
+    """Return the log densities of rows, and of each half of them, `(site, 3)`."""
+    params, position = program.start(data, {}, init_to_sample, jax.random.key(0))
+    values = params | program.constrain(data, params, position)
+
+    def told(begin: int, end: int) -> list[Array]:
+        part = {name: value[begin:end] if name in names else value for name, value in data.items()}
+        trace = program.trace(part, values, jax.random.key(0))
+        return [jnp.sum(trace[n]["fn"].log_prob(trace[n]["value"])) for n in weighed]
+
+    half = number // 2
+    return jnp.array([told(0, number), told(0, half), told(half, number)]).T

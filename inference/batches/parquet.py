@@ -1,0 +1,102 @@
+"""Rows of parquet files, read by whole row groups with pyarrow."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bayesfield.checks import close_match
+
+from .source import CALL, AbstractSource, Block
+
+Columns = Mapping[str, str | Sequence[str]]
+
+
+class Parquet(AbstractSource):
+    """The rows of one or more parquet files, one after the other.
+
+    Args:
+        paths: The files.
+        columns: From an argument to the column, or the columns, that it is made of; None for an
+            argument of each column.
+    """
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], columns: Columns | None):
+        try:
+            from pyarrow import parquet
+        except ImportError as error:
+            raise ImportError(
+                f"`{CALL}` expected pyarrow, which reads parquet files; it is not installed: "
+                "`pip install pyarrow`."
+            ) from error
+        missing = [str(path) for path in paths if not Path(path).exists()]
+        if missing:
+            raise FileNotFoundError(
+                f"`{CALL}` expected `source` to be parquet files; got {missing[0]}, which does not "
+                "exist."
+            )
+        self.paths = [Path(path) for path in paths]
+        self._files = [parquet.ParquetFile(path) for path in self.paths]
+        known = self._files[0].schema_arrow.names
+        self.columns = dict(columns or {name: name for name in known})
+        for asked in self.columns.values():
+            for name in _listed(asked):
+                if name not in known:
+                    raise ValueError(
+                        f"`{CALL}` expected `columns` to name columns of {self.paths[0]}, among "
+                        f"{known}; got {name!r}.{close_match(name, known)}"
+                    )
+        groups = [
+            (file, group, file.metadata.row_group(group).num_rows)
+            for file in self._files
+            for group in range(file.num_row_groups)
+        ]
+        self._groups = [(file, group) for file, group, _ in groups]
+        self._edges = np.cumsum([0, *(size for *_, size in groups)])
+
+    @property
+    def total(self) -> int:
+        """The rows of all files, by their metadata."""
+        return int(self._edges[-1])
+
+    def edges(self, rows: int, block_size: int | None, least: int) -> np.ndarray:
+        """Return the row groups, several to a block where they are small."""
+        least = block_size or least
+        found = [0]
+        for edge in self._edges[1:]:
+            if edge - found[-1] >= least:
+                found.append(int(edge))
+        return np.array(found if found[-1] == rows else [*found, rows])
+
+    def read(self, begin: int, end: int) -> Block:
+        """Return rows from the row groups that hold them."""
+        first = int(np.searchsorted(self._edges, begin, "right")) - 1
+        last = int(np.searchsorted(self._edges, end, "left"))
+        names = sorted({name for asked in self.columns.values() for name in _listed(asked)})
+        parts = {name: [] for name in names}
+        for file, group in self._groups[first:last]:
+            table = file.read_row_group(group, columns=names)
+            for name in names:
+                parts[name].append(table[name].to_numpy())
+        offset = int(self._edges[first])
+        cut = slice(begin - offset, end - offset)
+        whole = {name: np.concatenate(some)[cut] for name, some in parts.items()}
+        return {
+            argument: whole[asked]
+            if isinstance(asked, str)
+            else np.stack([whole[name] for name in asked], axis=-1)
+            for argument, asked in self.columns.items()
+        }
+
+    def description(self) -> Any:
+        """Describe the files by their names, sizes and schemas."""
+        return {
+            "files": [[path.name, path.stat().st_size] for path in self.paths],
+            "columns": {name: _listed(asked) for name, asked in self.columns.items()},
+        }
+
+
+def _listed(asked: str | Sequence[str]) -> list[str]:
+    return [asked] if isinstance(asked, str) else [*asked]
