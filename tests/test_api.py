@@ -266,6 +266,7 @@ FLOORS = [
     {"plan"},
     {"fit"},
     {"codes", "judging"},
+    {"plots"},
 ]
 
 
