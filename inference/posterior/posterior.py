@@ -22,7 +22,7 @@ from ..storage.records import Records, checked
 from .datatree import build
 from .extend import extend
 from .predictions import log_likelihoods, predicted
-from .summary import summary
+from .printed import AbstractPrinted
 from .trunks import of_trunk
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class Posterior:
+class Posterior(AbstractPrinted):
     """Hold the draws of a program's latent sites given data, and predict from them.
 
     Attributes:
@@ -118,10 +118,6 @@ class Posterior:
     def cut_short(self) -> bool:
         """Whether the fit was interrupted."""
         return self.settings["cut_short"] is not None
-
-    def __repr__(self) -> str:
-        """Say in a few lines what the posterior is, and what was found wrong with it."""
-        return summary(self.sites, self.fitted)
 
     def values(self) -> Values:
         """Return every latent site and param, `(chain, draw, *shape)`, as `realise` takes them."""
