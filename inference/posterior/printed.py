@@ -73,7 +73,7 @@ def _of_site(site: Site) -> tuple[str, str]:
     axes = [
         f"{plates[i]}: {size}" if i in plates else str(size) for i, size in enumerate(site.shape)
     ]
-    return site.name, f"({', '.join(axes)})"
+    return site.name, f"({', '.join(axes)}{',' * (len(axes) == 1 and not plates)})"
 
 
 def _shapes(value: Any) -> str:

@@ -62,7 +62,12 @@ def scalars(sites: Sites, fitted: Fitted) -> list[tuple[str, str]]:
     """Return the mean and the sd of each latent scalar, by its name."""
     names = [site.name for site in sites.latent if site.shape == () and site.name in fitted.draws]
     values = {name: np.asarray(fitted.draws[name], float) for name in names}
-    return [(name, f"{value.mean():.3g} ± {value.std():.2g}") for name, value in values.items()]
+    return [(name, _spread(value)) for name, value in values.items()]
+
+
+def _spread(value: np.ndarray) -> str:
+    sd = value.std()
+    return f"{value.mean():.3g} ± {sd:.2g}" if sd > 0 else f"{value.mean():.3g} (a point)"
 
 
 def counted(number: int, what: str) -> str:
