@@ -16,6 +16,7 @@ from ..engines.laplace.linear import predictive
 from ..program.bound import BoundProgram
 from ..program.program import Program, tracing
 from ..program.sites import Data, Sites, Values
+from ..running.progress import Progress
 from ..storage.as_fitted import check_as_fitted
 from ..storage.files import load, save
 from ..storage.records import Records, checked
@@ -220,14 +221,14 @@ class Posterior(AbstractPrinted):
         fitted = self.fitted if trunk is None else self.only_trunk(trunk).fitted
         return build(self.bound, fitted, key, prior, predictions, dims, coords, pred_coords)
 
-    def extend(self, num_samples: int, *, progress: bool = True) -> "Posterior":
+    def extend(self, num_samples: int, *, progress: Progress = True) -> "Posterior":
         """Continue the chains for `num_samples` more draws each.
 
         The draws are those that one longer fit would have made; the warm-up is not repeated.
 
         Args:
             num_samples: Draws to add to each chain.
-            progress: Whether to show progress bars, if stderr is a terminal.
+            progress: As in `fit_posterior`.
 
         Returns:
             A posterior with the old draws and the new.
