@@ -38,7 +38,7 @@ class PriorCheck(NamedTuple):
     lengthscale: np.ndarray
     findings: tuple[str, ...]
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """Return a table with a row for each context, and the findings."""
         head = f"{'context':>8}{'sd':>10}{'correlation':>13}{'roughness':>11}{'lengthscale':>13}"
         rows = [

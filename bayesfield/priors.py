@@ -19,6 +19,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 from .checks import check_callable, check_scale, check_size, close_match, described
 from .generators import Generator
 from .prior_scales import prior_scales
+from .settings_text import distribution_text
 
 Where = str | Callable[[str, Any], bool]  # "generators", "all", a dotted path, or a predicate
 
@@ -74,6 +75,10 @@ class Prior(eqx.Module):
             distribution = distribution.expand(batch)
         self.distribution = distribution.to_event(len(batch)) if batch else distribution
         self.shape = shape
+
+    def __repr__(self) -> str:
+        """Say the distribution of each entry, and the shape."""
+        return f"Prior({distribution_text(self.distribution)}, shape={self.shape})"
 
 
 class Frozen(eqx.Module):

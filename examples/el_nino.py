@@ -23,21 +23,21 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib.pyplot as plt
 import numpy as np
 import numpyro.distributions as dist
+import xarray as xr
+from figures import draw_lines, save
 from scipy.stats import norm
 from sleepstudy import Line
 from statsmodels.datasets import elnino
 from tqdm import tqdm
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, diagnose, fit_posterior
+from bayesfield.inference import NUTS, diagnose, fit_posterior, plots
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 X = jnp.linspace(-1.0, 1.0, 12)[:, None]
 SEEN = 4
-COLOUR = "#1f6f9f"
 
 
 @dataclass(frozen=True)
@@ -136,42 +136,26 @@ def scores(y, mean, sd):
 
 def draw_bands(path, sst, years, train, shown, mean, sd):
     """Four held-out years: what was given, what was predicted, what came."""
-    figure, axes = plt.subplots(1, 4, figsize=(12, 3.4), sharey=True, layout="constrained")
-    months = np.arange(12)
-    for axis, year, m, s in zip(axes, shown, mean, sd, strict=True):
-        for level, colour in ((0.9, "#c6dbec"), (0.5, "#8dbbda")):
-            half = norm.ppf(0.5 + level / 2) * s
-            label = f"{level:.0%} band"
-            axis.fill_between(months[SEEN:], m - half, m + half, color=colour, lw=0, label=label)
-        axis.plot(months[SEEN:], m, color=COLOUR, label="mean")
-        axis.plot(months, sst[train].mean(0), color="0.55", ls="--", label="climatology")
-        axis.plot(months[:SEEN], sst[year, :SEEN], "o", color="0.6", ms=4, label="given")
+    levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+    values = mean + norm.ppf(levels)[:, None, None] * sd
+    axes = ("quantile", "year", "month")
+    found = xr.DataArray(values, dims=axes, coords={"quantile": levels})
+    months, usual = np.arange(12), sst[train].mean(0)[SEEN:]
+    axes = plots.bands(found, months[SEEN:], by=years[shown])
+    for axis, year in zip(axes, shown, strict=True):
+        axis.plot(months[SEEN:], usual, color="0.5", ls="--", label="climatology")
+        axis.plot(months[:SEEN], sst[year, :SEEN], "o", color="0.5", ms=4, label="given")
         axis.plot(months[SEEN:], sst[year, SEEN:], "o", color="black", ms=4, label="observed")
-        axis.set(title=f"{years[year]}", xlim=(-0.4, 11.4))
+        axis.set_xlim(-0.4, 11.4)
         axis.set_xticks(months, [name[0] for name in MONTHS])
     axes[0].set_ylabel("sea-surface temperature (°C)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(axes, path)
 
 
 def draw_crps(path, by_month):
     """CRPS month by month."""
-    figure, axis = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
-    styles = {
-        "climatology": ("0.55", "--"),
-        "ridge": ("#d1603d", ":"),
-        "ridge, April": ("#d1603d", "-"),
-        "field": (COLOUR, "-"),
-    }
-    for name, (colour, style) in styles.items():
-        axis.plot(MONTHS[SEEN:], by_month[name], color=colour, ls=style, marker="o", label=name)
-    axis.set_ylabel("CRPS (°C)")
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    curves = {name: (MONTHS[SEEN:], values) for name, values in by_month.items()}
+    draw_lines(path, {"": curves}, "", "CRPS (°C)", {name: {"marker": "o"} for name in curves})
 
 
 # The whole -------------------------------------------------------------------------------------

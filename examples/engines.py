@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.random as jr
-import matplotlib.pyplot as plt
 
 from bayesfield.inference import ConvergenceWarning, diagnose, fit_posterior, score
 
@@ -52,11 +51,6 @@ def compare(fits, train, held_out, *, recommended, key):
     return posteriors, table
 
 
-def flat(array):
-    """Put chains one after the other: `(draws, ...)`."""
-    return array.values.reshape(-1, *array.shape[2:])
-
-
 def report(posteriors, table):
     """Print the table, and under it a line for each fit."""
     columns = ("RMSE", "CRPS", "NLL", "coverage", "seconds")
@@ -74,12 +68,3 @@ def verdict(posterior):
         return "nothing wrong was found."
     worst, more = found[0], len(found) - 1
     return f"{worst.what}; {worst.effect}" + (f" (and {more} more)." if more else ".")
-
-
-def draw_rank(path, posterior, names):
-    """Draw ArviZ's rank plot: chains that agree stay within the envelope."""
-    import arviz as az
-
-    plots = az.plot_rank(posterior.to_datatree(), var_names=names)
-    plots.savefig(path)
-    plt.close("all")

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib.pyplot as plt
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from figures import save
 
 import bayesfield as bf
-from bayesfield.inference import Laplace, diagnose, fit_posterior
+from bayesfield.inference import Laplace, diagnose, fit_posterior, plots, score, variance_split
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,31 @@ def engine_of(settings):
     return Laplace(num_steps=settings.num_steps, num_starts=settings.num_starts)
 
 
+def on_a_grid(depths=(-1.0, 0.0, 1.0), size=161):
+    """Return data of three depths along the whole coast, the depth of each row, and the truth."""
+    depth = np.repeat(depths, size)
+    x = np.tile(np.linspace(-1.0, 1.0, size), len(depths))
+    return {"x": x[:, None], "z": np.stack([depth, depth**2], 1)}, depth, wave_at(depth, x)
+
+
+def draw(out, posterior, predicted, new, depth, truth):
+    """The bands beside truth and data, where their variance comes from, and whether they cover."""
+    x, names = new["x"][:, 0], [f"depth {d:g}" for d in depth]
+    axes = plots.bands(predicted, x, by=names)
+    for axis, own in zip(axes, np.unique(depth), strict=True):
+        axis.plot(x[depth == own], truth[depth == own], color="black", lw=1.0, label="truth")
+        near = np.isclose(posterior.data["z"][:, 0], own, atol=0.06)
+        seen = posterior.data["x"][near, 0], posterior.data["y"][near]
+        axis.plot(*seen, ".", color="#D55E00", label="data")
+        axis.set_xlabel("along the coast")
+    save(axes, out / "own_model.png")
+    axes = plots.variance(variance_split(posterior, new, key=jr.key(3)), x, by=names)
+    save(axes, out / "own_model_variance.png")
+    x, z, y, _ = coast(jr.key(4), sensors=40)
+    axes = plots.calibration(score(posterior, {"x": x, "z": z, "y": y}, key=jr.key(5), by=z[:, 0]))
+    save(axes, out / "own_model_calibration.png")
+
+
 def main(settings):
     """Fit, look, draw; return what was found."""
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -92,34 +117,13 @@ def main(settings):
     for finding in diagnose(posterior).attrs["findings"]:
         print(finding)
 
-    grid = jnp.linspace(-1.0, 1.0, 161)[:, None]
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), sharey=True, layout="constrained")
-    inside = []
-    for axis, depth in zip(axes, (-1.0, 0.0, 1.0), strict=True):
-        at = jnp.broadcast_to(jnp.array([depth, depth**2]), (len(grid), 2))
-        new = posterior.predict({"x": grid, "z": at}, key=jr.key(2))
-        truth = wave_at(depth, grid[:, 0])
-        for name, colour, label in (
-            ("y", "#c6dbec", "90 % band, observations"),
-            ("y_mean", "#5b9bc4", "90 % band, wave"),
-        ):
-            low, high = new[name].quantile((0.05, 0.95), ("chain", "draw")).values
-            axis.fill_between(grid[:, 0], low, high, color=colour, lw=0, label=label)
-        inside.append(np.mean((low < truth) & (truth < high)))
-        axis.plot(grid[:, 0], truth, color="black", lw=1.2, label="truth")
-        own = np.isclose(z[:, 0], depth, atol=0.06)
-        axis.scatter(x[own, 0], y[own], s=14, color="#d1603d", lw=0, zorder=3, label="data")
-        axis.set(title=f"depth {depth:.0f}", xlabel="along the coast", xlim=(-1, 1))
-        axis.set_xticks((-1.0, -0.5, 0.0, 0.5, 1.0), ("-1", "-0.5", "0", "0.5", "1"))
-    axes[0].set_ylabel("wave")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
-    figure.savefig(settings.out / "own_model.png", dpi=150)
-    plt.close(figure)
-
+    new, depth, truth = on_a_grid()
+    predicted = posterior.predict(new, key=jr.key(2))
+    low, high = predicted["y_mean"].quantile((0.05, 0.95), ("chain", "draw")).values
+    draw(settings.out, posterior, predicted, new, depth, truth)
     found = {
         "tau": float(posterior.draws["tau"].mean()),
-        "truth in 90 % band": float(np.mean(inside)),
+        "truth in 90 % band": float(((low < truth) & (truth < high)).mean()),
         "seconds": posterior.settings["seconds"],
     }
     print("\n".join(f"  {name:<20}{value:>8.3f}" for name, value in found.items()))

@@ -23,6 +23,7 @@ import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
 import numpyro.distributions as dist
+from figures import save
 from gappy_baselines import all_baselines
 from scipy.io import netcdf_file
 from scipy.stats import norm
@@ -196,8 +197,7 @@ def draw(path, places, y, mean, sd, seen):
         axis.set(title=name, xlabel="degrees east")
         figure.colorbar(drawn, ax=axis, label="°C")
     axes[0].set_ylabel("degrees north")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(axes, path)
 
 
 # The whole -------------------------------------------------------------------------------------

@@ -28,21 +28,25 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib.pyplot as plt
 import numpyro.distributions as dist
 import optax
-from engines import Fit, compare, draw_rank, flat, report
+from engines import Fit, compare, report
+from figures import draw_lines, save
 from numpyro import handlers
-from tqdm import tqdm
 
 import bayesfield as bf
-from bayesfield.inference import MCLMC, SVI, EnsembleMAP, Laplace, cosine_cycles
+from bayesfield.inference import MCLMC, SVI, EnsembleMAP, Laplace, cosine_cycles, diagnose, plots
 
 COND_DIM = 4
 NOISE = 0.1  # sd of the observations in the Bayesian half
 SHOWN = (1.5, 2.5, 3.5)  # the frequencies that the figures show
 OBSERVED = tuple(1.0 + 0.25 * k for k in range(13) if k != 6)  # all but 2.5, which is held out
-COLOURS = {"FiLM-SIREN": "#1f6f9f", "Hyper-RFF": "#d1603d"}
+GRID = jnp.linspace(-3.0, 3.0, 241)  # where they show them
+LOOKS = {
+    "truth": {"color": "0.7", "lw": 5},
+    "FiLM-SIREN": {"color": "#2B8CBE"},
+    "Hyper-RFF": {"color": "#D55E00", "ls": "--"},
+}
 
 
 @dataclass(frozen=True)
@@ -114,21 +118,7 @@ MODELS = {"FiLM-SIREN": (make_film, powers), "Hyper-RFF": (make_hyper_rff, repea
 # Training --------------------------------------------------------------------------------------
 
 
-def scan_in_chunks(step, state, steps, label):
-    """Run `step: state -> (state, loss)` as compiled scans, with progress between them."""
-    chunk = max(steps // 20, 1)
-    run = jax.jit(lambda state: jax.lax.scan(lambda s, _: step(s), state, None, length=chunk))
-    losses = []
-    with tqdm(total=steps, desc=label, unit="step") as bar:
-        while bar.n < steps:
-            state, loss = run(state)
-            losses.append(loss)
-            bar.set_postfix(loss=f"{loss[-1]:.2e}", refresh=False)
-            bar.update(chunk)
-    return state, jnp.concatenate(losses)
-
-
-def train(field, x, z, y, steps, label):
+def train(field, x, z, y, steps):
     """Least squares by Adam: the trained field, and the loss before each step and at the end."""
     # a cycle has 400 steps, so gradients are squared over 100 and not, as by default, over 1000
     optimiser = optax.adam(cosine_cycles(steps, peak=1e-2), b2=0.99)
@@ -137,13 +127,14 @@ def train(field, x, z, y, steps, label):
     def loss(params):
         return jnp.mean((eqx.combine(params, static)(x, z)[:, 0] - y) ** 2)
 
-    def step(state):
+    def step(state, _):
         params, optimiser_state = state
         value, gradient = jax.value_and_grad(loss)(params)
         updates, optimiser_state = optimiser.update(gradient, optimiser_state, params)
         return (optax.apply_updates(params, updates), optimiser_state), value
 
-    (params, _), losses = scan_in_chunks(step, (params, optimiser.init(params)), steps, label)
+    start = params, optimiser.init(params)
+    (params, _), losses = jax.jit(lambda state: jax.lax.scan(step, state, length=steps))(start)
     return eqx.combine(params, static), jnp.append(losses, loss(params))
 
 
@@ -165,6 +156,14 @@ def make_bayesian(key):
 def make_on_a_trunk(key):
     """The same field, its generators random; the weights of its trunk become params."""
     return bf.with_prior(make_film(key))
+
+
+def draw_prior(key, n):
+    """Draw n functions that the Bayesian field says before it has seen data."""
+    prior = make_bayesian(key)
+    for k in jr.split(key, n):
+        with handlers.seed(rng_seed=k):
+            yield bf.random_field("field", prior, learn=False)
 
 
 def noisy(key, frequencies, n):
@@ -201,103 +200,42 @@ def fit_bayesian(settings, key):
 # Figures ---------------------------------------------------------------------------------------
 
 
-def one_panel(xlabel, ylabel, **scales):
-    figure, axis = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
-    axis.set(xlabel=xlabel, ylabel=ylabel, **scales)
-    return figure, axis
+def draw_training(out, losses, sweep):
+    """What is learnt, how the learning rate changes, and how well both models did."""
+    family = {f"a = {a:g}": (GRID, jnp.sin(a * GRID)) for a in SHOWN}
+    draw_lines(out / "sinusoid_family.png", {"": family}, "x", "u(x; a)")
+    steps = jnp.arange(len(losses["FiLM-SIREN"]))
+    rate = jax.vmap(cosine_cycles(steps.size - 1, peak=1e-2))(steps)
+    draw_lines(out / "sinusoid_schedule.png", {"": {"_": (steps, rate)}}, "step", "learning rate")
+    curves = {name: (steps, values) for name, values in losses.items()}
+    how = {"looks": LOOKS, "yscale": "log"}
+    draw_lines(out / "sinusoid_losses.png", {"": curves}, "step", "training MSE", **how)
+    draw_lines(out / "sinusoid_sweep.png", {"": sweep}, "frequency a", "test MSE", **how)
 
 
-def panels(frequencies):
-    n = len(frequencies)
-    figure, axes = plt.subplots(1, n, figsize=(3.0 * n, 3.0), sharey=True, layout="constrained")
-    for axis, a in zip(axes, frequencies, strict=True):
-        axis.set(xlabel="x", xlim=(-3, 3), xticks=(-2, 0, 2), title=f"a = {a:g}")
-    axes[0].set_ylabel("u(x; a)")
-    return figure, axes
+def at(field, lift):
+    """The member of a frequency, as a field says it, on the grid."""
+    return lambda a: field(GRID[:, None], lift(jnp.array([a])))[:, 0]
 
 
-def save(figure, path, *, legend=None):
-    """Save and close; `legend` is an axis whose entries go above the panels, off the data."""
-    if legend is not None:
-        handles, labels = legend.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def draw_family_and_schedule(settings):
-    x = jnp.linspace(-3.0, 3.0, 241)
-    figure, axis = one_panel("x", "u(x; a)", xlim=(-3, 3))
-    for a, shade in zip(SHOWN, ("#9ecae1", "#4292c6", "#08306b"), strict=True):
-        axis.plot(x, jnp.sin(a * x), color=shade, label=f"a = {a:g}")
-    save(figure, settings.out / "sinusoid_family.png", legend=axis)
-
-    figure, axis = one_panel("step", "learning rate", xlim=(0, settings.steps))
-    axis.plot(
-        jax.vmap(cosine_cycles(settings.steps, peak=1e-2))(jnp.arange(settings.steps)), color="0.2"
-    )
-    save(figure, settings.out / "sinusoid_schedule.png")
-
-
-def draw_fields(path, frequencies, fields):
-    """Both models beside the truth."""
-    x = jnp.linspace(-3.0, 3.0, 241)
-    figure, axes = panels(frequencies)
-    for axis, a in zip(axes, frequencies, strict=True):
-        axis.plot(x, jnp.sin(a * x), color="0.8", lw=5, label="truth")
-        for (name, field), style in zip(fields.items(), ("-", (0, (3, 3))), strict=True):
-            lift = MODELS[name][1]
-            value = field(x[:, None], lift(jnp.array([a])))[:, 0]
-            axis.plot(x, value, linestyle=style, color=COLOURS[name], label=name)
-    save(figure, path, legend=axes[0])
-
-
-def draw_losses_and_sweep(settings, losses, sweep):
-    figure, axis = one_panel("step", "training MSE", yscale="log", xlim=(0, settings.steps))
-    for name, values in losses.items():
-        axis.plot(values, color=COLOURS[name], lw=0.8, label=name)
-    save(figure, settings.out / "sinusoid_losses.png", legend=axis)
-
-    figure, axis = one_panel("frequency a", "test MSE, 200 points", yscale="log")
-    for (name, (frequencies, values)), marker in zip(sweep.items(), "os", strict=True):
-        axis.plot(frequencies, values, marker=marker, color=COLOURS[name], label=name)
-    save(figure, settings.out / "sinusoid_sweep.png", legend=axis)
-
-
-def draw_prior(settings, key):
-    """Six functions that the Bayesian field says before it has seen data."""
-    x, prior = jnp.linspace(-3.0, 3.0, 241), make_bayesian(key)
-    figure, axes = panels(SHOWN)
-    for k in jr.split(key, 6):
-        with handlers.seed(rng_seed=k):
-            field = bf.random_field("field", prior, learn=False)
-        for axis, a in zip(axes, SHOWN, strict=True):
-            axis.plot(x, field(x[:, None], repeated(jnp.array([a])))[:, 0], lw=1.2, alpha=0.8)
-    save(figure, settings.out / "sinusoid_prior.png")
+def draw_members(path, frequencies, curves):
+    """Draw a panel for each frequency, in it a curve for each label: `{label: a -> values}`."""
+    panels = {f"a = {a:g}": {k: (GRID, f(a)) for k, f in curves.items()} for a in frequencies}
+    draw_lines(path, panels, "x", "u(x; a)", LOOKS)
 
 
 def draw_bands(path, data, posterior, key):
     """The 90 % bands of the function and of an observation, with the truth and the data."""
-    grid = jnp.linspace(-3.0, 3.0, 241)
+    x = jnp.broadcast_to(GRID[:, None], (len(SHOWN), GRID.size, 1))
     z = repeated(jnp.array(SHOWN)[:, None, None])
-    x = jnp.broadcast_to(grid[:, None], (len(SHOWN), grid.size, 1))
-    drawn = posterior.predict({"x": x, "z": z}, key=key)
-    figure, axes = panels(SHOWN)
-    for i, (axis, a) in enumerate(zip(axes, SHOWN, strict=True)):
-        for site, colour, label in (
-            ("y", "#c6dbec", "90 %, observation"),
-            ("y_mean", "#5b9bc4", "90 %, function"),
-        ):
-            low, high = jnp.quantile(flat(drawn[site])[:, i], jnp.array([0.05, 0.95]), axis=0)
-            axis.fill_between(grid, low, high, color=colour, lw=0, label=label)
-        axis.plot(grid, jnp.sin(a * grid), color="black", lw=1.2, label="truth")
+    names = [f"a = {a:g}" + ", never observed" * (a not in OBSERVED) for a in SHOWN]
+    axes = plots.bands(posterior.predict({"x": x, "z": z}, key=key), GRID, by=names)
+    for axis, a in zip(axes, SHOWN, strict=True):
+        axis.plot(GRID, jnp.sin(a * GRID), color="black", lw=1.0, label="truth")
         if a in OBSERVED:
-            task = OBSERVED.index(a)
-            style = {"s": 14, "color": COLOURS["Hyper-RFF"], "linewidths": 0, "zorder": 3}
-            axis.scatter(data["x"][task, :, 0], data["y"][task], label="data", **style)
-        else:
-            axis.set_title(f"a = {a:g}, never observed")
-    save(figure, path, legend=axes[0])
+            i = OBSERVED.index(a)
+            axis.plot(data["x"][i, :, 0], data["y"][i], ".", color="#D55E00", label="data")
+    save(axes, path)
 
 
 # The whole -------------------------------------------------------------------------------------
@@ -306,14 +244,13 @@ def draw_bands(path, data, posterior, key):
 def main(settings):
     """Train, fit, draw; return the table, a dict of numbers for each model."""
     settings.out.mkdir(parents=True, exist_ok=True)
-    draw_family_and_schedule(settings)
     key_data, key_model = jr.split(jr.key(settings.seed))
     x, a, y = draw_family(key_data, settings.points)
 
     table, fields, losses, sweep = {}, {}, {}, {}
     for name, (make, lift) in MODELS.items():
         start = time.perf_counter()
-        fields[name], losses[name] = train(make(key_model), x, lift(a), y, settings.steps, name)
+        fields[name], losses[name] = train(make(key_model), x, lift(a), y, settings.steps)
         seconds = time.perf_counter() - start
         frequencies = jnp.linspace(1.2, 3.8, 11)
         sweep[name] = frequencies, mse(fields[name], lift, frequencies)
@@ -325,15 +262,19 @@ def main(settings):
             **{f"a = {k}": float(integers[k - 1]) for k in range(1, 5)},
             "seconds": seconds,
         }
-    draw_fields(settings.out / "sinusoid_fields.png", SHOWN, fields)
-    draw_fields(settings.out / "sinusoid_integers.png", (1.0, 2.0, 3.0, 4.0), fields)
-    draw_losses_and_sweep(settings, losses, sweep)
-    draw_prior(settings, key_model)
+    curves = {"truth": lambda a: jnp.sin(a * GRID)}
+    curves |= {name: at(field, MODELS[name][1]) for name, field in fields.items()}
+    draw_members(settings.out / "sinusoid_fields.png", SHOWN, curves)
+    draw_members(settings.out / "sinusoid_integers.png", (1.0, 2.0, 3.0, 4.0), curves)
+    drawn = {f"_{i}": at(field, repeated) for i, field in enumerate(draw_prior(key_model, 6))}
+    draw_members(settings.out / "sinusoid_prior.png", SHOWN, drawn)
+    draw_training(settings.out, losses, sweep)
 
     data, posteriors, scores = fit_bayesian(settings, jr.fold_in(key_model, 1))
     for name, posterior in posteriors.items():
         draw_bands(settings.out / f"sinusoid_bands_{name}.png", data, posterior, key_data)
-    draw_rank(settings.out / "sinusoid_rank.png", posteriors["MCLMC"], ["sigma"])
+    chains = plots.convergence(diagnose(posteriors["MCLMC"]))
+    save(chains, settings.out / "sinusoid_convergence.png")
 
     columns = list(table["FiLM-SIREN"])
     print(f"\n{'':<12}" + "".join(f"{column:>11}" for column in columns))

@@ -25,9 +25,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
+from figures import save
 
 import bayesfield as bf
-from bayesfield.inference import Laplace, fit_posterior
+from bayesfield.inference import Laplace, fit_posterior, plots
 
 YEAR = 365.25  # days
 PLACE = ["latitude", "longitude", "height"]
@@ -152,34 +153,16 @@ def scores(bands):
 # The figure ------------------------------------------------------------------------------------
 
 
-def draw(path, panels):
+def draw(path, train, bands, titles):
     """Draw a station a row: what was seen, the bands, and what came."""
-    figure, axes = plt.subplots(len(panels), 1, figsize=(9, 6.2), layout="constrained")
-    for axis, (title, (seen, bands)) in zip(axes, panels.items(), strict=True):
-        bands = bands.sort_values("date")
-        low, high = bands["temperature_q5"], bands["temperature_q95"]
-        axis.fill_between(bands["date"], low, high, color="#c6dbec", lw=0, label="90 % band")
-        axis.plot(bands["date"], bands["temperature_mean"], color="#1f6f9f", label="mean")
-        axis.plot(
-            seen["date"], seen["temperature"], ".", color="0.6", ms=3, label="seen in the fit"
-        )
-        axis.plot(
-            bands["date"],
-            bands["temperature"],
-            ".",
-            color="black",
-            ms=3,
-            label="not seen in the fit",
-        )
-        axis.set(title=title, ylabel="temperature (°C)")
-        axis.margins(x=0.01)
-    figure.align_ylabels(axes)
-    handles, labels = axes[-1].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=4, markerscale=3, frameon=False
-    )
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    axes = plt.subplots(len(titles), 1, figsize=(9, 6.2), layout="constrained")[1]
+    plots.bands(bands[bands["station"].isin(titles)], "date", by="station", ax=axes)
+    for axis, name in zip(axes, sorted(titles), strict=True):
+        seen = train[train["station"] == name]
+        look = {"color": "0.5", "ms": 3, "zorder": 0, "label": "seen in the fit"}
+        axis.plot(seen["date"], seen["temperature"], ".", **look)
+        axis.set(title=titles[name], ylabel="temperature (°C)")
+    save(axes, path)
 
 
 # The whole -------------------------------------------------------------------------------------
@@ -211,15 +194,9 @@ def main(settings):
     print("Errors in degrees C; coverage of 90 % bands.")
 
     held, other = station["station"].iloc[0], ahead["station"].min()
-    recent = train["date"] > train["date"].max() - pd.Timedelta(days=YEAR)
-    panels = {
-        f"{held}, held out": (station[:0], bands.loc[station.index]),
-        f"{other}, {settings.ahead} days ahead": (
-            train[recent & (train["station"] == other)],
-            bands.loc[ahead.index].query("station == @other"),
-        ),
-    }
-    draw(settings.out / "stations.png", panels)
+    recent = train[train["date"] > train["date"].max() - pd.Timedelta(days=YEAR)]
+    titles = {held: f"{held}, held out", other: f"{other}, {settings.ahead} days ahead"}
+    draw(settings.out / "stations.png", recent, bands, titles)
     print(f"{path} and stations.png in {settings.out}/")
     return table
 

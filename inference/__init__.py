@@ -11,6 +11,7 @@
 - `sbc`: simulation-based calibration of a program and an engine.
 - `score`: predictions against data held out; `variance_split`: where their variance comes from.
 - `score_by_refits`: the same of tasks left out, by a fit without each.
+- `plots`: bands, calibration, the variance split and convergence drawn (the extra `plots`).
 - `cosine_cycles`: a learning rate for optimisers.
 
 The sources lie in the top-level folder `inference/`, and `bayesfield/inference` is a link to it.
@@ -22,6 +23,7 @@ if __name__ != "bayesfield.inference":
         "import it as bayesfield.inference."
     )
 
+from . import plots
 from .batches.batches import Batches
 from .codes.infer import infer_codes
 from .engines.engine import AbstractEngine

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from bayesfield.checks import (
-    check_flag,
     check_key,
     check_path,
     check_texts,
@@ -29,6 +27,7 @@ from .posterior.posterior import Posterior
 from .program.arguments import check_not_traced
 from .program.described import described
 from .running.checkpoint import Checkpoint
+from .running.progress import Progress, check_progress, is_shown, say, waiting
 from .running.safely import Hold, interrupts_held
 from .start import Init, check_engine, place, ran_first
 
@@ -42,7 +41,7 @@ def fit_posterior(
     *,
     key: PRNGKeyArray,
     init: "Posterior | AbstractEngine | Mapping[str, ArrayLike] | str | None" = None,
-    progress: bool = True,
+    progress: Progress = True,
     allow_nan: tuple[str, ...] = (),
     checkpoint: str | os.PathLike | None = None,
     outputs: tuple[str, ...] | None = None,
@@ -67,7 +66,9 @@ def fit_posterior(
         init: What the fit starts from: a posterior of the same program, an engine to run first, or
             a dict of values of sites and params. NUTS needs `init` if the program has params, and
             holds them fixed, as `Laplace(hold_params=True)` does.
-        progress: Whether to show progress bars. They appear only if stderr is a terminal.
+        progress: Whether to show progress bars, where stderr is a terminal or a notebook. "lines"
+            writes to stderr whatever that is, for a log: how long a phase will take as soon as that
+            is known, and a line every 30 seconds.
         allow_nan: Names of the arguments that may hold NaN or infinity.
         checkpoint: A folder that each finished chunk is written to. Call a killed fit again with
             the same arguments: it continues from there and ends with the same draws as a fit that
@@ -107,7 +108,8 @@ def fit_posterior(
             checkpoint=checkpoint,
             outputs=outputs,
         )
-        fitted = with_verdict(hold, "fit_posterior", posterior.bound, posterior.fitted)
+        with waiting(progress, "judging them"):
+            fitted = with_verdict(hold, "fit_posterior", posterior.bound, posterior.fitted)
         return Posterior.of(posterior.bound, fitted, run=posterior.run)
 
 
@@ -118,7 +120,7 @@ def fit_unjudged(
     *,
     key: PRNGKeyArray,
     init: "Posterior | AbstractEngine | Mapping[str, ArrayLike] | str | None" = None,
-    progress: bool = True,
+    progress: Progress = True,
     allow_nan: tuple[str, ...] = (),
     checkpoint: str | os.PathLike | None = None,
     outputs: tuple[str, ...] | None = None,
@@ -132,7 +134,7 @@ def fit_unjudged(
     auto = isinstance(backend, str) and backend == "auto"
     engine = None if auto else check_engine(call, "backend", backend)
     key = check_key(call, key)
-    progress = check_flag(call, "progress", progress)
+    progress = check_progress(call, progress)
     if isinstance(allow_nan, str):
         raise TypeError(
             f"`{call}` expected `allow_nan` to be a tuple of names; got a string. Write "
@@ -142,8 +144,8 @@ def fit_unjudged(
     if checkpoint is not None:
         check_path(call, "checkpoint", checkpoint)
     plan = planned(model, data, engine, init, allow_nan, outputs)
-    if plan.chosen and progress and sys.stderr.isatty():
-        sys.stderr.write(plan.chosen + "\n")
+    if plan.chosen and is_shown(progress):
+        say(plan.chosen)
     keys = jax.random.split(key, 4)
     opened = contextlib.nullcontext()
     if checkpoint is not None:  # after every check, so that a refused fit writes nothing
@@ -180,7 +182,7 @@ def _run(
     keys: Any,
     *,
     hold: Hold,
-    progress: bool,
+    progress: Progress,
     saved: Checkpoint | None,
 ) -> Posterior:
     """Place the lanes, run the engine on them, and return the posterior."""

@@ -171,7 +171,9 @@ ROOMS = [
     "marks",
     "generators",
     "prior_scales",
+    "settings_text",
     "priors",
+    "tree_text",
     "blueprint",
     "random_field",
     "prior_check",
@@ -267,6 +269,7 @@ FLOORS = [
     {"plan"},
     {"fit"},
     {"codes", "judging"},
+    {"plots"},
 ]
 
 

@@ -56,12 +56,12 @@ def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_pat
     bands = [f"bands_{name}" for name in fits]
     figures = [
         *bands,
+        "convergence",
         "family",
         "fields",
         "integers",
         "losses",
         "prior",
-        "rank",
         "schedule",
         "sweep",
     ]
@@ -100,7 +100,8 @@ def test_own_model_draws_its_figure(script, tmp_path):
     example = script("own_model")
     found = example.main(example.Settings(num_steps=40, num_starts=1, out=tmp_path))
     assert all(math.isfinite(value) for value in found.values())
-    assert (tmp_path / "own_model.png").exists()
+    figures = {"own_model.png", "own_model_calibration.png", "own_model_variance.png"}
+    assert {path.name for path in tmp_path.iterdir()} == figures
 
 
 def winters(path, num_winters=8, shape=(6, 9)):

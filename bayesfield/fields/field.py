@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float
 from bayesfield.checks import check_broadcast, check_rows
 from bayesfield.generators import features_first, features_last
 from bayesfield.random_field import drawn
+from bayesfield.tree_text import tree_text
 
 
 class AbstractField(eqx.Module):
@@ -44,6 +45,11 @@ class AbstractField(eqx.Module):
         z = check_rows(call, "z", z, self.cond_dim, "cond_dim")
         check_broadcast(call, ("x", "z"), x, z)
         return features_last(drawn(self).evaluate(*features_first(x, z)))
+
+    def __repr__(self) -> str:
+        """Show the parts with their sizes, and what of them is random, frozen or learnt."""
+        widths = f"x ({self.in_features},), z ({self.cond_dim},) -> ({self.out_features},)"
+        return tree_text(self, widths)
 
     @abc.abstractmethod
     def evaluate(

@@ -4,6 +4,7 @@ import equinox as eqx
 import numpyro.distributions as dist
 
 from bayesfield.checks import check_flag, check_size
+from bayesfield.settings_text import settings_text
 
 from .arguments import check_name
 from .codes import Population, check_names_of_codes, draw_population
@@ -49,6 +50,10 @@ class LatentCodes(eqx.Module):
         check_flag(call, "integrate", self.integrate)
         check_name(call, "name", self.name)
         check_names_of_codes(call, self.cond_dim, self.names, self.scale, self.concentration)
+
+    def __repr__(self) -> str:
+        """Show the call that makes it."""
+        return settings_text(self)
 
     def population(self) -> Population | None:
         """Draw the mean and the covariance of named codes; None where they are standard normal."""

@@ -17,6 +17,7 @@ from bayesfield.random_field import random_field
 from .arguments import check_field, check_name
 from .likelihoods.by_name import check_likelihood
 from .observed import observe
+from .program_text import program_text
 from .waves import SeriesResidual, SpatialCodes
 
 
@@ -44,6 +45,11 @@ class Panel(eqx.Module):
     spatial: SpatialCodes | None = None
     residual: SeriesResidual | None = None
     plate: str = eqx.field(static=True, default="task")
+
+    def __repr__(self) -> str:
+        """Show the field with its sizes, the likelihood, the codes and the residual."""
+        parts = {"field": self.field, "likelihood": self.likelihood, "code_dim": self.code_dim}
+        return program_text(self, parts | {"spatial": self.spatial, "residual": self.residual})
 
     def __call__(
         self,

@@ -17,6 +17,7 @@ from .arguments import check_field
 from .codes_settings import LatentCodes
 from .likelihoods.by_name import check_likelihood
 from .observed import PLATES, observe
+from .program_text import program_text
 from .residuals import GaussianProcessResidual
 from .task_regression import TaskRegression
 
@@ -31,6 +32,10 @@ class Regression(eqx.Module):
 
     field: AbstractField | Callable[[PRNGKeyArray], AbstractField]
     likelihood: Any
+
+    def __repr__(self) -> str:
+        """Show the field with its sizes, and the likelihood."""
+        return program_text(self, {"field": self.field, "likelihood": self.likelihood})
 
     def __call__(
         self,

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from bayesfield.checks import check_one_of
 from bayesfield.priors import check_positive_prior
+from bayesfield.settings_text import settings_text
 
 
 def _rbf(r: Array) -> Array:
@@ -97,6 +98,10 @@ class GaussianProcessResidual(eqx.Module):
         self.lengthscale = check_positive_prior(call, "lengthscale", lengthscale)
         self.scale = check_positive_prior(call, "scale", scale)
         self.kernel = check_one_of(call, "kernel", kernel, KERNELS)
+
+    def __repr__(self) -> str:
+        """Show the call that makes it."""
+        return settings_text(self)
 
     def covariance(self, in_features: int) -> Covariance:
         """Draw lengthscales and scale, and return the covariance function."""

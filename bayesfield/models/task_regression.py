@@ -19,6 +19,7 @@ from .codes_settings import LatentCodes
 from .joint import Design, codes_given, given, joint
 from .likelihoods.by_name import check_taken, with_named
 from .linear_codes import check_linear, linear_in_codes
+from .program_text import program_text
 from .residuals import GaussianProcessResidual
 from .task_arguments import check_seen, check_tasks, points_of_tasks, rows_of_tasks
 
@@ -38,6 +39,11 @@ class TaskRegression(eqx.Module):
     plain: Any
     codes: LatentCodes | None
     residual: GaussianProcessResidual | None
+
+    def __repr__(self) -> str:
+        """Show the field with its sizes, the likelihood, the codes and the residual."""
+        parts = {"field": self.plain.field, "likelihood": self.plain.likelihood}
+        return program_text(self, parts | {"codes": self.codes, "residual": self.residual})
 
     def __call__(
         self,

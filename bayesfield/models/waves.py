@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from bayesfield.checks import check_key, check_rows, check_size, described
 from bayesfield.priors import check_positive_prior
+from bayesfield.settings_text import settings_text
 
 
 def waves(x: Array, frequencies: Array, lengthscale: Array) -> Array:
@@ -76,6 +77,10 @@ class SpatialCodes(eqx.Module):
         call = "SpatialCodes.init"
         drawn = _frequencies(call, in_features, num_features, key)
         return cls(drawn, check_positive_prior(call, "lengthscale", lengthscale))
+
+    def __repr__(self) -> str:
+        """Show the call that makes it."""
+        return settings_text(self)
 
     def codes(
         self, location: Float[Array, "rows D"], own: Float[Array, "rows K"]
@@ -151,6 +156,10 @@ class SeriesResidual(eqx.Module):
         drawn = _frequencies(call, in_features, num_features, key)
         priors = {"lengthscale": lengthscale, "scale": scale}
         return cls(drawn, *(check_positive_prior(call, name, p) for name, p in priors.items()))
+
+    def __repr__(self) -> str:
+        """Show the call that makes it."""
+        return settings_text(self)
 
     def values(
         self, x: Float[Array, "rows D"], task: Array, plate: numpyro.plate

@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float
 from bayesfield.checks import check_rows
 from bayesfield.generators import features_first, features_last
 from bayesfield.random_field import drawn
+from bayesfield.tree_text import tree_text
 
 
 class AbstractNetwork(eqx.Module):
@@ -34,6 +35,11 @@ class AbstractNetwork(eqx.Module):
         """
         rows = check_rows(type(self).__name__, "x", x, self.in_features, "in_features")
         return features_last(drawn(self).evaluate(*features_first(rows)))
+
+    def __repr__(self) -> str:
+        """Show the parts with their sizes, and what of them is random, frozen or learnt."""
+        widths = f"x ({self.in_features},) -> ({self.out_features},)"
+        return tree_text(self, widths)
 
     @abc.abstractmethod
     def evaluate(self, x: Float[Array, "D *batch"]) -> Float[Array, "C *batch"]:

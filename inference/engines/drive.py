@@ -12,6 +12,7 @@ from ..program.tracing import TRACING
 from ..running import loop
 from ..running.checkpoint import Checkpoint, Reached
 from ..running.clock import Clock
+from ..running.progress import Progress, waiting
 from ..running.safely import Hold
 from .engine import AbstractEngine
 from .fitted import Fitted, Start
@@ -78,7 +79,7 @@ def drive(
     *,
     hold: Hold,
     watch: Stopwatch,
-    progress: bool,
+    progress: Progress,
     key: PRNGKeyArray | None = None,
     checkpoint: Checkpoint | None = None,
     reached: Reached | None = None,
@@ -94,7 +95,7 @@ def drive(
         lanes: A key for each.
         hold: Holds interrupts back while the draws are made.
         watch: A stopwatch that was started when the fit began.
-        progress: Whether to show a bar.
+        progress: Whether to show how far it is, and how.
         key: The key for the engine's result; by default that of the first lane.
         checkpoint: Where finished chunks are written.
         reached: The state that an earlier run of these lanes reached.
@@ -118,7 +119,7 @@ def drive(
     )
 
     def made() -> Fitted:
-        with TRACING:
+        with TRACING, waiting(progress, "making the draws"):
             own = lanes[0] if key is None else key
             fitted = engine.result(program, data, start, outcome, own)
             return with_replicates(program, data, sites, fitted, lanes[0], first)

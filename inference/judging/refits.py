@@ -13,6 +13,7 @@ from ..engines.engine import AbstractEngine
 from ..fit import fit_unjudged
 from ..posterior.findings import ConvergenceWarning
 from ..program.arguments import check_data_mapping, check_not_traced
+from ..running.progress import Progress
 from ..start import check_engine
 from .diagnose import diagnose
 from .scores import check_labels, check_levels, score
@@ -31,7 +32,7 @@ def score_by_refits(
     init: Any = None,
     shared: Iterable[str] = (),
     levels: Iterable[float] = (0.5, 0.8, 0.9, 0.95),
-    progress: bool = True,
+    progress: Progress = True,
 ) -> "xr.Dataset":
     """Fit once without each task, and score that fit's predictions of the task.
 
@@ -48,7 +49,7 @@ def score_by_refits(
         init: An engine to run first; not a posterior, which may have seen the task.
         shared: Names of arguments to give whole although they have as many rows as `by`.
         levels: The levels of the intervals, between 0 and 1.
-        progress: Whether to show bars, where stderr is a terminal.
+        progress: As in `fit_posterior`.
 
     Returns:
         What `score` returns for each task, without the PIT, along the dim `task`. Each different

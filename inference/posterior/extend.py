@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from bayesfield.checks import check_flag, check_size
+from bayesfield.checks import check_size
 
 from ..engines.drive import Driven, Run, Stopwatch, drive
 from ..engines.fitted import Fitted
 from ..program.arguments import check_not_traced
 from ..program.bound import BoundProgram
 from ..program.described import described
+from ..running.progress import Progress, check_progress
 from ..running.safely import interrupts_held
 from ..storage.as_fitted import check_as_fitted
 from .convergence import with_verdict
@@ -24,11 +25,11 @@ def extend(
     record: dict[str, Any] | None,
     num_samples: int,
     *,
-    progress: bool,
+    progress: Progress,
 ) -> tuple[Fitted, Run]:
     """Continue the chains of a posterior; see `Posterior.extend`."""
     check_not_traced("extend")
-    progress = check_flag("extend", "progress", progress)
+    progress = check_progress("extend", progress)
     check_as_fitted("extend", bound, record)
     num_samples = check_size("extend", "num_samples", num_samples)
     check_holds_data("extend", bound)

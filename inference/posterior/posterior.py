@@ -18,13 +18,14 @@ from ..program.bound import BoundProgram
 from ..program.program import Program
 from ..program.sites import Data, Sites, Values
 from ..program.tracing import tracing
+from ..running.progress import Progress
 from ..storage.as_fitted import check_as_fitted
 from ..storage.files import load, save
 from ..storage.records import Records, checked
 from .datatree import build
 from .extend import extend
 from .predictions import log_likelihoods, predicted
-from .summary import summary
+from .printed import AbstractPrinted
 from .trunks import of_trunk
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
-class Posterior:
+class Posterior(AbstractPrinted):
     """Hold the draws of a program's latent sites given data, and predict from them.
 
     Attributes:
@@ -119,10 +120,6 @@ class Posterior:
     def cut_short(self) -> bool:
         """Whether the fit was interrupted."""
         return self.settings["cut_short"] is not None
-
-    def __repr__(self) -> str:
-        """Say in a few lines what the posterior is, and what was found wrong with it."""
-        return summary(self.sites, self.fitted)
 
     def values(self) -> Values:
         """Return every latent site and param, `(chain, draw, *shape)`, as `realise` takes them."""
@@ -225,14 +222,14 @@ class Posterior:
         fitted = self.fitted if trunk is None else self.only_trunk(trunk).fitted
         return build(self.bound, fitted, key, prior, predictions, dims, coords, pred_coords)
 
-    def extend(self, num_samples: int, *, progress: bool = True) -> "Posterior":
+    def extend(self, num_samples: int, *, progress: Progress = True) -> "Posterior":
         """Continue the chains for `num_samples` more draws each.
 
         The draws are those that one longer fit would have made; the warm-up is not repeated.
 
         Args:
             num_samples: Draws to add to each chain.
-            progress: Whether to show progress bars, if stderr is a terminal.
+            progress: As in `fit_posterior`.
 
         Returns:
             A posterior with the old draws and the new.

@@ -10,27 +10,64 @@ from bayesfield.checks import listed
 from ..engines.fitted import Fitted
 from ..program.sites import Sites
 
+MOST_SCALARS = 4
 
-def summary(sites: Sites, fitted: Fitted) -> str:
-    """Say in a few lines what a posterior is, and what was found wrong with it."""
+
+def one_line(sites: Sites, fitted: Fitted) -> str:
+    """Say in one line what a posterior is and whether it can be trusted."""
+    told = verdict(fitted.said, short=True)
+    values = counted(_size(sites), "latent value")
+    return f"<{_engine_and_draws(fitted)} of {values}{f': {told}' if told else ''}>"
+
+
+def summary(sites: Sites, fitted: Fitted, *, short: bool = False) -> str:
+    """Say in a few lines what a posterior is, and what was found wrong with it.
+
+    Args:
+        sites: Those of the program.
+        fitted: The result of the fit.
+        short: Whether the first words of the worst warning are enough.
+    """
     settings = fitted.said
-    size = sum(int(np.prod(site.shape)) for site in sites.latent)
     names = [site.name for site in sites.latent]
     params = sum(int(np.prod(site.shape)) for site in sites.params)
     learnt = f"; {counted(params, 'fitted value')} in {counted(len(fitted.params), 'param')}"
     learnt = learnt if fitted.params else ""
-    trunks = f" on {fitted.num_trunks} trunks" if fitted.num_trunks > 1 else ""
-    cut = ", cut short" if settings["cut_short"] is not None else ""
-    told = verdict(settings)
     diverging = fitted.stats.get("diverging")
     diverged = "" if diverging is None else f", {counted(int(diverging.sum()), 'divergence')}"
-    return (
-        f"Posterior by {settings['engine']}: {counted(fitted.num_chains, 'chain')} x "
-        f"{counted(fitted.num_draws, 'draw')}{trunks}{cut}\n"
-        f"  {counted(size, 'latent value')}: {listed(names) or 'none'}{learnt}\n"
-        f"  {settings['run_seconds']:.1f} s running, "
-        f"{settings['compile_seconds']:.1f} s compiling{diverged}" + (f"\n  {told}" if told else "")
-    )
+    lines = [
+        _engine_and_draws(fitted),
+        f"{counted(_size(sites), 'latent value')}: {listed(names) or 'none'}{learnt}",
+        listed([f"{name} {text}" for name, text in scalars(sites, fitted)], MOST_SCALARS),
+        f"{settings['run_seconds']:.1f} s running, "
+        f"{settings['compile_seconds']:.1f} s compiling{diverged}",
+        verdict(settings, short=short),
+    ]
+    return "\n  ".join(line for line in lines if line)
+
+
+def _engine_and_draws(fitted: Fitted) -> str:
+    settings = fitted.said
+    trunks = f" on {fitted.num_trunks} trunks" if fitted.num_trunks > 1 else ""
+    cut = ", cut short" if settings["cut_short"] is not None else ""
+    chains, draws = counted(fitted.num_chains, "chain"), counted(fitted.num_draws, "draw")
+    return f"Posterior by {settings['engine']}: {chains} x {draws}{trunks}{cut}"
+
+
+def _size(sites: Sites) -> int:
+    return sum(int(np.prod(site.shape)) for site in sites.latent)
+
+
+def scalars(sites: Sites, fitted: Fitted) -> list[tuple[str, str]]:
+    """Return the mean and the sd of each latent scalar, by its name."""
+    names = [site.name for site in sites.latent if site.shape == () and site.name in fitted.draws]
+    values = {name: np.asarray(fitted.draws[name], float) for name in names}
+    return [(name, _spread(value)) for name, value in values.items()]
+
+
+def _spread(value: np.ndarray) -> str:
+    sd = value.std()
+    return f"{value.mean():.3g} ± {sd:.2g}" if sd > 0 else f"{value.mean():.3g} (a point)"
 
 
 def counted(number: int, what: str) -> str:
@@ -38,13 +75,23 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def verdict(settings: Mapping[str, Any]) -> str:
-    """Say in a line what the check after the fit found; empty if there was no check."""
+def verdict(settings: Mapping[str, Any], *, short: bool = False) -> str:
+    """Say in a line what the check after the fit found; empty if there was no check.
+
+    Args:
+        settings: Those of the fit.
+        short: Whether the first words of the worst warning are enough.
+    """
     judged = settings.get("judged") or {}
     explained = [
         f"explains {max(share, 0.0):.0%} of the variance of `{name}`"
         for name, share in judged.get("explained", {}).items()
     ]
     grave = judged.get("warnings", [])
-    worst = [f"{len(grave)} warnings, the worst: {grave[0]}"] if len(grave) > 1 else grave
-    return "; ".join([*explained, *worst])
+    worst = grave[0].partition(": ")[0] if grave and short else "".join(grave[:1])
+    said = (
+        [f"{len(grave)} warnings, the worst: {worst}"] if len(grave) > 1 else [worst] * len(grave)
+    )
+    if judged and not grave:
+        said = ["no warnings"]
+    return "; ".join([*explained, *said])

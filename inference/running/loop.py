@@ -7,7 +7,6 @@ How far the run is stands in one record, replaced whole after each chunk: whenev
 comes, the record holds all of a chunk or nothing of it.
 """
 
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
-from tqdm import tqdm
 
 from ..batches.feed import Feed
 from ..program.digests import from_arrays, to_arrays
@@ -25,6 +23,7 @@ from .clock import Clock
 from .crew import Bound, Crew, initial_states
 from .lanes import Lanes
 from .phase import AbstractPhase
+from .progress import Progress, shown
 from .safely import Hold, interrupts_held
 
 CHUNKS = 25
@@ -95,7 +94,7 @@ class Means(NamedTuple):
     """Hold the arguments of `run` that every phase needs; see there."""
 
     batch_size: int | None
-    progress: bool
+    progress: Progress
     clock: Clock
     checkpoint: Checkpoint | None
     reached: Reached | None
@@ -112,7 +111,7 @@ def run(
     *,
     name: str = "lane",
     batch_size: int | None = None,
-    progress: bool,
+    progress: Progress,
     clock: Clock,
     checkpoint: Checkpoint | None = None,
     reached: Reached | None = None,
@@ -128,7 +127,7 @@ def run(
         keys: A key for each lane.
         name: What a lane is called in warnings.
         batch_size: How many lanes to map at once, 1 for one after the other; None chooses.
-        progress: Whether to show progress bars. They appear only if stderr is a terminal.
+        progress: Whether to show how far it is, and how; see `fit_posterior`.
         clock: Adds up compile time and run time.
         checkpoint: Where each finished chunk is written, and what the run continues from.
         reached: What the run continues from instead.
@@ -197,7 +196,7 @@ def _stages(
     at, crew = _resumed(phase, at, means.reached), None
     length = _length(phase, at, means.reached)
     length = length if means.feed is None else min(length, means.feed.most)
-    with _bar(phase, means.progress, at.done) as bar:
+    with shown(phase, means.progress, at.done) as bar:
         with hold.let_through():
             states = clock.call(initial_states, bound, at.lanes.states, keys)
             if means.reached is not None and at.phase == means.reached.phase:
@@ -273,16 +272,3 @@ def _advanced(
 
 def _joined(chunks: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([c[name] for c in chunks], axis=1) for name in chunks[0]}
-
-
-def _in_notebook() -> bool:
-    """Whether this is a Jupyter kernel, which shows stderr although it is not a terminal."""
-    kernel = sys.modules.get("IPython")  # never imported here: in a notebook it is loaded already
-    shell = kernel.get_ipython() if kernel is not None else None
-    return hasattr(shell, "kernel")
-
-
-def _bar(phase: AbstractPhase, progress: bool, done: int) -> tqdm:
-    quiet = not progress or not (sys.stderr.isatty() or _in_notebook())
-    whence = f"{phase.name}, from step {done}" if 0 < done < phase.num_steps else phase.name
-    return tqdm(total=phase.num_steps, initial=done, desc=whence, disable=quiet, unit="step")

@@ -7,6 +7,8 @@ import equinox as eqx
 import numpyro.distributions as dist
 from jaxtyping import Array
 
+from bayesfield.settings_text import settings_text
+
 
 class AbstractLikelihood(eqx.Module):
     """How observations scatter around a field's values `f`.
@@ -38,6 +40,10 @@ class AbstractLikelihood(eqx.Module):
         ...     def around(self, f, scatter, *, trials):
         ...         return dist.Binomial(trials, logits=f)
     """
+
+    def __repr__(self) -> str:
+        """Show the call that makes it."""
+        return settings_text(self)
 
     @abc.abstractmethod
     def scatter(self) -> Any:

@@ -230,7 +230,7 @@ def test_divergences_are_loud():
     posterior, texts = fit(funnel, {"y": 0.0}, engine)
     count = int(posterior.stats["diverging"].sum())
     assert count > 0
-    assert f"{count} divergences" in repr(posterior)
+    assert f"{count} divergences" in str(posterior)
     found = diagnose(posterior)
     (said,) = [one for one in (*found.findings, *found.notes) if "diverged" in one.what]
     assert str(said).startswith(f"{count} of 1600 draws diverged, expected none")

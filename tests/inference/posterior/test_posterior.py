@@ -1,6 +1,7 @@
 """What a fit returns: shapes, values, predictions, trunks, and draws from the prior."""
 
 import dataclasses
+from xml.etree import ElementTree
 
 import jax
 import jax.numpy as jnp
@@ -101,24 +102,24 @@ def test_realise_takes_values():
     np.testing.assert_allclose(ours, means, rtol=1e-4, atol=1e-5)
 
 
-def test_the_repr_is_three_lines_and_what_was_learnt(trunks):
-    first, second, third, *judged = repr(trunks).split("\n")
+def test_print_says_in_a_few_lines_what_was_fitted_and_learnt(trunks):
+    first, second, scalars, third, *judged = str(trunks).split("\n")
     assert first == "Posterior by SVI: 1 chain x 12 draws on 3 trunks"
     assert second == "  1 latent value: slope; 1 fitted value in 1 param"
-    assert third.startswith("  ")
+    assert scalars.startswith("  slope ")
     assert third.endswith("s compiling")
     assert judged[0].startswith("  explains ")
     assert "of the variance of `y`" in judged[0]
 
 
-def test_the_repr_shortens_the_names_and_counts_every_value():
+def test_print_shortens_the_names_and_counts_every_value():
     def many(y=None):
         for i in range(5):
             numpyro.sample(f"a{i}", dist.Normal(0, 1).expand([i + 1]).to_event(1))
         numpyro.sample("y", dist.Normal(0, 1), obs=y)
 
     posterior = fit_posterior(many, {"y": 0.0}, ENGINES["EnsembleMAP"](), key=jr.key(0))
-    assert repr(posterior).split("\n")[1] == "  15 latent values: a0, a1, a2 and 2 more"
+    assert str(posterior).split("\n")[1] == "  15 latent values: a0, a1, a2 and 2 more"
 
 
 # predict
@@ -411,3 +412,38 @@ def test_handlers_around_the_model_are_the_programs():
     fixed = handlers.substitute(model, {"intercept": jnp.asarray(1.5)})
     got = sample_prior(fixed, data, key=jr.key(0), num_samples=200)["y"]
     assert abs(float(got.mean()) - 1.5) < 4 * np.sqrt(0.25 / (200 * 8))
+
+
+# How it is shown
+
+
+def test_the_repr_is_one_line_with_the_verdict(trunks):
+    text = repr(trunks)
+    assert text.startswith("<Posterior by SVI: 1 chain x 12 draws on 3 trunks of 1 latent value: ")
+    assert "of the variance of `y`; " in text
+    assert "\n" not in text
+    judged = {"explained": {"y": 0.9}, "warnings": [], "notes": []}
+    sound = dataclasses.replace(trunks, settings=trunks.settings | {"judged": judged})
+    assert repr(sound).endswith(": explains 90% of the variance of `y`; no warnings>")
+    judged |= {"warnings": ["R-hat is 2: bands are off. Run longer.", "More: and so on."]}
+    bad = dataclasses.replace(trunks, settings=trunks.settings | {"judged": judged})
+    assert repr(bad).endswith("of `y`; 2 warnings, the worst: R-hat is 2>")
+    assert str(bad).endswith("2 warnings, the worst: R-hat is 2: bands are off. Run longer.")
+
+
+def test_print_says_the_mean_and_the_sd_of_each_scalar(fitted):
+    third = str(fitted).split("\n")[2]
+    a, b = (fitted.draws[name] for name in ("a", "b"))
+    assert third == f"  a {a.mean():.3g} ± {a.std():.2g}, b {b.mean():.3g} ± {b.std():.2g}"
+
+
+def test_a_notebook_shows_the_groups(fitted):
+    text = fitted._repr_html_()
+    ElementTree.fromstring(text.replace("<br>", "<br/>"))  # it is well formed
+    for group in ("posterior (3)", "observed_data (4)", "data (5)"):
+        assert f"<summary>{group}</summary>" in text
+    assert "params" not in text
+    assert '<td style="text-align:left">(rows: 8)</td>' in text
+    judged = {"warnings": ["a < b"], "notes": ["one"]}
+    warned = dataclasses.replace(fitted, settings=fitted.settings | {"judged": judged})
+    assert "<summary>warnings (1)</summary><ul><li>a &lt; b</li></ul>" in warned._repr_html_()

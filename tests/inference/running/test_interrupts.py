@@ -18,7 +18,7 @@ from inference_cases import X, Y, line
 from bayesfield.inference import NUTS, AbstractPhase, Step, fit_posterior
 from bayesfield.inference.posterior import convergence
 from bayesfield.inference.program.binding import bind
-from bayesfield.inference.running import crew, loop
+from bayesfield.inference.running import crew, loop, progress
 from bayesfield.inference.running.clock import Clock
 from bayesfield.inference.running.safely import Hold, after_the_draws, interrupts_held
 
@@ -259,9 +259,9 @@ PLACES = {
     "advance": (crew.Crew, "advance"),
     "alive": (crew.Crew, "alive"),
     "states": (crew.Crew, "states"),
-    "postfix": (loop.tqdm, "set_postfix_str"),
-    "bar": (loop.tqdm, "update"),
-    "close": (loop.tqdm, "close"),
+    "postfix": (progress.tqdm, "set_postfix_str"),
+    "bar": (progress.tqdm, "update"),
+    "close": (progress.tqdm, "close"),
     "concatenation": (loop, "_joined"),
     "numpy": (np, "concatenate"),
     "state": (loop, "to_arrays"),

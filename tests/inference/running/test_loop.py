@@ -1,6 +1,7 @@
 """The loop: chunks, lanes that die, interrupts, bars, clocks; on phases small enough to read."""
 
 import io
+import re
 import signal
 import sys
 import warnings
@@ -15,11 +16,11 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
-from inference_cases import PROGRAMS, Metropolis
+from inference_cases import ENGINES, PROGRAMS, Metropolis
 
 from bayesfield.inference import NUTS, SVI, AbstractPhase, EnsembleMAP, Step, fit_posterior
 from bayesfield.inference.program.binding import bind
-from bayesfield.inference.running import crew, loop
+from bayesfield.inference.running import crew, loop, progress
 from bayesfield.inference.running.clock import Clock
 
 # Fits of a few steps, which have not arrived and say so: what is tested is something else.
@@ -483,6 +484,35 @@ def test_a_bar_is_shown_in_a_notebook(bound, monkeypatch, shell, shown):
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     run(bound, progress=True)
     assert bool(stream.getvalue()) == shown
+
+
+def test_lines_are_written_where_there_is_no_terminal_if_asked_for(bound, monkeypatch):
+    """The second chunk gives an estimate, the last is told, and between them one every 30 s."""
+    stream, now = io.StringIO(), iter(np.arange(0.0, 1000.0, 2.0).tolist())
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    run(bound, progress="lines")
+    second, middle, *_, last = stream.getvalue().strip().split("\n")
+    # a chunk of three steps takes two seconds, by this clock
+    assert second == "walk: 6 of 53 steps in 4 s, about 31 s left, 2 chunks"
+    assert middle == "walk: 51 of 53 steps in 34 s, about 1 s left, 17 chunks"
+    assert last == "walk: 53 of 53 steps in 36 s, 18 chunks"
+
+
+def test_a_long_time_is_told_in_minutes_or_hours():
+    told = [progress._span(seconds) for seconds in (0.2, 119.0, 784.0, 3 * 3600.0)]
+    assert told == ["0 s", "119 s", "13 min", "3.0 h"]
+
+
+@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
+def test_a_log_says_what_follows_the_last_step(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    model, data = PROGRAMS["poisson"]()
+    fit_posterior(model, data, ENGINES["NUTS"](), key=jr.key(0), progress="lines")
+    lines = stream.getvalue().strip().split("\n")
+    assert lines[-2:] == ["making the draws", "judging them"]
+    assert re.fullmatch(r"nuts: 20 of 20 steps in \d+ s, .*", lines[-3])
 
 
 def test_a_bar_says_from_where_a_run_goes_on(bound, monkeypatch):

@@ -1,0 +1,82 @@
+"""`bands`: predictions over a coordinate, a panel for each task."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .canvas import BLUE, axes_for, ink, legend, short_dates
+from .intervals import shown
+from .panels import panels_of
+
+PALE, DARKER = 0.3, 0.2  # the widest band, and each that lies within it
+
+
+def bands(
+    predictions: Any,
+    x: Any = None,
+    *,
+    site: str | None = None,
+    by: Any = None,
+    levels: Iterable[float] | None = None,
+    ax: Any = None,
+) -> np.ndarray:
+    """Draw the bands of a prediction over a coordinate, a panel for each task.
+
+    Pale is the band of an observation, darker that of the mean, where the prediction holds
+    `<site>_mean`; a line is in the middle. Of a frame the outcome itself is drawn as points. What
+    else belongs into a panel, data or a truth, is drawn on the axes that come back.
+
+    Args:
+        predictions: What `predict` returned, draws or quantiles; or what `Table.frame` did.
+        x: The coordinate: `(points,)` or `(tasks, points)` numbers or dates, or the name of a
+            coordinate or column. By default the coordinate of the last axis, which
+            `predict(coords=...)` sets.
+        site: What to draw, if the prediction holds several; `"y_mean"` for the mean alone.
+        by: Where tasks lie one after the other on one axis, `(rows,)` labels of the tasks, or the
+            name of a coordinate or column. Where they have an axis of their own, labels for it.
+        levels: Levels of the bands; by default 0.9, or all for which there are quantiles.
+        ax: The axes to draw on, one for each panel; by default those of a new figure.
+
+    Returns:
+        The axes, `(panels,)`.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+        TypeError: `predictions` is no Dataset and no frame.
+        ValueError: Several sites and no name; a shape that does not fit; a level without
+            quantiles; too many tasks, or another number of axes.
+
+    Examples:
+        >>> import numpy as np, xarray as xr
+        >>> from bayesfield.inference import plots
+        >>> draws = np.random.default_rng(0).normal(size=(1, 100, 3, 20))
+        >>> predicted = xr.Dataset({"y": (("chain", "draw", "task", "points"), draws)})
+        >>> plots.bands(predicted, np.linspace(0.0, 1.0, 20)).shape
+        (3,)
+    """
+    call = "plots.bands"
+    found = shown(call, predictions, site, levels, x)
+    panels = panels_of(call, found.name, found.item, x, by)
+    axes = axes_for(call, ax, len(panels), size=(3.2, 3.0), share=True)
+    for axis, panel in zip(axes, panels, strict=True):
+        at = panel.rows
+        for i, one in enumerate(found.bands):
+            look = {"color": BLUE, "alpha": min(PALE + DARKER * i, 0.7), "lw": 0}
+            axis.fill_between(panel.x, one.low[at], one.high[at], label=one.label, **look)
+        if found.middle is not None:
+            label, values = found.middle
+            axis.plot(panel.x, values[at], color=BLUE, lw=1.5, label=label)
+        if found.seen is not None and not np.isnan(found.seen[at]).all():
+            look = {"color": ink(axis), "ms": 3, "label": "observed"}
+            axis.plot(panel.x, found.seen[at], ".", **look)
+        axis.margins(x=0)
+        short_dates(axis, panel.x)
+        axis.set_title(panel.title)
+    if ax is None:
+        axes[0].set_ylabel(found.name)
+        if isinstance(x, str):
+            for axis in axes:
+                axis.set_xlabel(x)
+        legend(axes)
+    return axes
