@@ -4,6 +4,7 @@
 VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+DOCS  := $(VENV)/.installed-docs
 DEMOS := $(addprefix examples/, sinusoid_family.py el_nino.py own_model.py pacific_sst.py \
   sleepstudy.py stations.py)
 # A process for each core; a file stays in one of them, as its tests share fits.
@@ -15,7 +16,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-slow bench lint format clean
+.PHONY: help install demo test test-slow bench docs docs-full lint format clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -46,6 +47,18 @@ test-slow: $(STAMP) ## the slow tests
 
 bench: $(STAMP) ## the measurements, into benchmarks/RESULTS.md (half an hour)
 	@env -u JAX_COMPILATION_CACHE_DIR $(PY) benchmarks/run.py
+
+# What only the site needs has a stamp of its own: the tests do without.
+$(DOCS): $(STAMP)
+	@echo "installing what builds the site into $(VENV)"
+	@$(PY) -m pip install -qq -c constraints.txt --no-build-isolation -e '.[docs]'
+	@touch $@
+
+docs: $(DOCS) ## the site, into build/docs/html; the examples at small settings
+	@$(PY) docs/build.py
+
+docs-full: $(DOCS) ## the site with the examples as their readers run them (half an hour)
+	@$(PY) docs/build.py --full
 
 lint: $(STAMP) ## ruff, pyright, and no registry's host in any file
 	@$(PY) -m ruff check --quiet

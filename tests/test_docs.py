@@ -1,5 +1,7 @@
 """Each block of Python in the README and in docs/ runs, by engines of a few steps."""
 
+import contextlib
+import io
 import re
 import warnings
 from pathlib import Path
@@ -15,19 +17,20 @@ import pytest
 import bayesfield as bf
 from bayesfield.inference import NUTS, EnsembleMAP, Laplace, fit_posterior
 
+pytestmark = pytest.mark.quick  # fits of a few steps: nearly all of it is compiling
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
-BLOCKS = {
-    f"{page} {number}": block
-    for page in PAGES
-    for number, block in enumerate(
-        re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL), start=1
-    )
-}
+# A block, and what is said to come of it where a block of text follows.
+BLOCK = re.compile(r"```python\n(.*?)```(?:\n+```text\n(.*?)```)?", re.DOTALL)
+BLOCKS = {page: found for page in PAGES if (found := BLOCK.findall((ROOT / page).read_text()))}
 SHORT = {
     r"Laplace\(\)": "Laplace(num_starts=1, num_steps=2, num_samples=4)",
     r"NUTS\(\)": "NUTS(num_chains=1, num_warmup=2, num_samples=4)",
     r"EnsembleMAP\((num_members=8)?\)": "EnsembleMAP(num_members=2, num_steps=2)",
+    r"SVI\((num_restarts=4)?(, num_trunks=4)?\)": "SVI(num_restarts=2, num_steps=2, num_samples=4)",
+    r"MCLMC\(\)": "MCLMC(num_chains=2, num_warmup=2, num_samples=4)",
+    r"num_steps = 2000": "num_steps = 2",
     r"extend\(500\)": "extend(2)",
 }
 KEY = jr.key(0)
@@ -89,35 +92,61 @@ def of_a_tree():
     return {"tree": of_the_first_block()["posterior"].to_datatree(), "xr": xr}
 
 
-# What a block is given beside what it says, and what is to be seen after it.
+# What a block is given that has names of its own, or on whose page earlier ones do not give them.
 GIVEN = {
-    "README.md 1": (dict, lambda names: names["bands"]["y"].shape == (2, 200)),
-    "README.md 2": (of_rows, lambda names: names["new"].draws["z"].shape[2:] == (1, 2)),
-    "README.md 3": (of_the_first_block, lambda names: names["longer"].num_draws == 6),
-    "docs/arviz.md 1": (of_a_tree, lambda names: "slope" in names["tree"]["posterior"]),
-    "docs/bayesnf.md 1": (of_a_frame, lambda names: len(names["bands"]) == ROWS),
-    "docs/tasks.md 1": (dict, lambda names: names["found"].draws["z"].shape[2:] == (1, 2)),
+    ("README.md", 1): of_rows,
+    ("README.md", 2): of_the_first_block,
+    ("docs/arviz.md", 0): of_a_tree,
+    ("docs/bayesnf.md", 0): of_a_frame,
 }
+# What is to be seen after a page.
+HOLDS = {
+    "README.md": lambda names: names["longer"].num_draws == 6,
+    "docs/arviz.md": lambda names: "slope" in names["tree"]["posterior"],
+    "docs/bayesnf.md": lambda names: len(names["bands"]) == ROWS,
+    "docs/tasks.md": lambda names: names["found"].draws["z"].shape[2:] == (1, 2),
+}
+QUICK = ("docs/arviz.md",)  # the others are programs of many parts to compile
 
 
-def test_every_block_is_run():
-    assert set(BLOCKS) == set(GIVEN)
+def what_comes_of(block, page, names):
+    """Run a block; return all that it says (prints, warns of, raises), and its error."""
+    printed = io.StringIO()
+    with warnings.catch_warnings(record=True) as said, contextlib.redirect_stdout(printed):
+        warnings.simplefilter("always")
+        try:
+            exec(compile(block, page, "exec"), names)
+        except Exception as error:
+            told = [str(one.message) for one in said]
+            return printed.getvalue() + "".join([*told, str(error)]), error
+    return printed.getvalue() + "".join(str(one.message) for one in said), None
 
 
-SLOW = ("README.md 2", "docs/bayesnf.md 1", "docs/tasks.md 1")  # programs of many parts to compile
+def is_said(expected, found):
+    """Whether a text holds another, in which `...` stands for anything and spaces do not count."""
+    parts = [re.escape(" ".join(part.split())) for part in expected.split("...")]
+    return re.search(".*?".join(parts), " ".join(found.split())) is not None
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in GIVEN]
+    "page", [pytest.param(p, marks=[] if p in QUICK else [pytest.mark.slow]) for p in BLOCKS]
 )
-def test_a_block_runs(name, tmp_path, monkeypatch):
+def test_the_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatch, unchecked):
     monkeypatch.chdir(tmp_path)  # blocks write files
-    block = BLOCKS[name]
-    for long, short in SHORT.items():
-        block = re.sub(long, short, block)
-    given, holds = GIVEN[name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a few steps have not arrived
-        names = given()
-        exec(compile(block, name, "exec"), names)
-    assert holds(names)
+    names = {}
+    for number, (block, expected) in enumerate(BLOCKS[page]):
+        for long, short in SHORT.items():
+            block = re.sub(long, short, block)
+        if (page, number) in GIVEN:
+            names = GIVEN[page, number]()
+        said, error = what_comes_of(block, f"{page} {number + 1}", names)
+        if expected:
+            assert is_said(expected, said), said
+        elif error is not None:
+            raise error
+    assert HOLDS.get(page, lambda names: True)(names)
+
+
+def test_what_is_said_is_compared_by_its_words():
+    assert is_said("got 3 ... rows", "it\n  got 3\nlong rows.")
+    assert not is_said("got 3 ... rows", "got 4 long rows")

@@ -1,0 +1,25 @@
+"""What the scripts of the gallery are given and what they leave: settings, and their figures."""
+
+import shutil
+from pathlib import Path
+
+from sphinx_gallery.scrapers import figure_rst
+
+
+def small_settings(conf, script):
+    """Return the arguments of a script where the site is to be built in minutes."""
+    return ["--smoke"]
+
+
+def full_settings(conf, script):
+    """Return the arguments of a script where it is to run as its reader would run it."""
+    return []
+
+
+def of_a_script(block, variables, conf):
+    """Show the figures that a script wrote into `out/`, and take them away from there."""
+    shown = []
+    for path in sorted(Path("out").glob("*.png")):
+        shown.append(next(variables["image_path_iterator"]))
+        shutil.move(path, shown[-1])
+    return figure_rst(shown, conf["src_dir"])
