@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -100,14 +101,6 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
         image = step @ likelihood.T
         return -(by_prior + (image * (image if short else step)).sum(1)) / 2
 
-    def informed() -> np.ndarray:
-        if short:
-            return np.square(solve_triangular(lower, features, lower=True)).sum(0)
-        half = solve_triangular(lower, np.eye(size), lower=True)
-        if prior.ndim == 1:
-            return 1 - np.square(half).sum(0)
-        return 1 - np.einsum("ij,ki,kj->i", prior, half, half, optimize=True)
-
     inner = scale * gradient
     step = inner - features.T @ inverse(features @ inner) if short else inverse(inner)
     log_det = 2 * np.log(np.diag(lower)).sum() - 2 * np.log(scale).sum()
@@ -117,5 +110,17 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
         log_density,
         float(found.density[lane] + size / 2 * math.log(2 * math.pi) - log_det / 2),
         float(np.sqrt(max(inner @ step, 0.0) / len(matrix))),
-        informed,
+        partial(_informed, lower, features if short else None, prior),
     )
+
+
+def _informed(lower: np.ndarray, features: np.ndarray | None, prior: np.ndarray) -> np.ndarray:
+    """Return what `Gaussian.informed` does, from the factor of what `factorise` has factorised."""
+    from scipy.linalg import solve_triangular
+
+    if features is not None:
+        return np.square(solve_triangular(lower, features, lower=True)).sum(0)
+    half = solve_triangular(lower, np.eye(len(lower)), lower=True)
+    if prior.ndim == 1:
+        return 1 - np.square(half).sum(0)
+    return 1 - np.einsum("ij,ki,kj->i", prior, half, half, optimize=True)
