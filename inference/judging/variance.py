@@ -64,7 +64,7 @@ def variance_split(
         TypeError: An old-style key; `data` holds an argument that the model does not take.
         ValueError: The fit has no output (see `Posterior.predict`); a latent site's plate changed
             its size; the mean of an output's distribution is not known.
-        NotImplementedError: NumPyro knows no variance of an output's distribution.
+        NotImplementedError: No variance of an output's distribution is known.
 
     References:
         Depeweg, S. et al. (2018). Decomposition of uncertainty in Bayesian deep learning for

@@ -92,7 +92,7 @@ def variance(fn: Any) -> Array:
     found = _variance(base, fn)
     if found is None:
         raise NotImplementedError(
-            f"NumPyro knows no variance of a {type(base).__name__}, which an observed site has."
+            f"No variance is known of a {type(base).__name__}, which an observed site has."
         )
     return found
 
@@ -101,6 +101,8 @@ def _variance(fn: Any, like: Any) -> Array | None:
     base = innermost(fn)
     if isinstance(base, CENSORED):
         return _variance(base.base_dist, like)
+    if isinstance(base, dist.VonMises):
+        return None  # NumPyro's is circular, from 0 to 1, and is not added to others
     found = _asked(lambda: base.variance, like)
     if found is None and _is_made_by(base, _is_affine):
         found = _variance(base.base_dist, like)

@@ -70,7 +70,7 @@ def handed_on(
         if which is None:
             raise doubts[0].error
         cases = [(i, slot) for i, slot in enumerate(slots[1:]) if isinstance(slot, Doubt)]
-        bad = [slot.bad & (which.value == i) for i, slot in cases]
+        bad = [np.broadcast_to(slot.bad & (which.value == i), shape) for i, slot in cases]
     elif name in MOVES:
         bad = [RULES[name](eqn.params, _flags(doubt.bad)).value for doubt in doubts]
     elif name in EACH:

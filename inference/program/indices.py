@@ -135,8 +135,8 @@ class _Check(NamedTuple):
         for part, axis in zip(_parts(index), how.mapped, strict=False):
             width = how.widths[axis]
             use = SLICED if width > 1 else DROPPED if drop else TAKEN
-            # what numbers of the program drop, or ranks as those of a histogram, is meant
-            beyond = axis not in clipped and bool(not drop or (part.argument and part.names))
+            # that ranks and sums are dropped is meant: `histogram` and `nonzero` are made so
+            beyond = axis not in clipped and (not drop or part.names)
             settled([self.doubt(part, use, shape[axis], width, beyond=beyond)])
 
     def doubt(

@@ -111,10 +111,9 @@ def _clamp(params: dict, low: Known, part: Known, high: Known) -> Known:
 
 
 def _select(params: dict, which: Known, *cases: Known) -> Known:
-    at = np.broadcast_to(which.value.astype(int), cases[0].value.shape)[None]
-
     def chosen(parts: list[Any]) -> np.ndarray:
-        return np.asarray(np.take_along_axis(np.stack(parts), at, 0)[0])
+        at, *parts = np.broadcast_arrays(which.value.astype(int), *parts)
+        return np.asarray(np.take_along_axis(np.stack(parts), at[None], 0)[0])
 
     value, place = (chosen([getattr(c, field) for c in cases]) for field in ("value", "place"))
     wrapped = _from_the_end(which.value, *cases)

@@ -130,6 +130,11 @@ def test_the_mean_or_else_the_median(name):
         np.testing.assert_allclose(variance(law), spread, rtol=1e-4)
 
 
+def test_a_circular_variance_is_none_of_the_angle():
+    with pytest.raises(NotImplementedError, match="No variance is known of a VonMises"):
+        variance(dist.VonMises(0.0, 3.0).expand([2]))
+
+
 def test_what_is_called_a_mean_is_one():
     for name in ("affine", "truncated normal", "right censored"):
         law = CASES[name][0]

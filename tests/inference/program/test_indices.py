@@ -96,6 +96,14 @@ def test_an_index_that_is_computed_is_checked_wherever_it_is_used(name):
         checked(use, g=bad)
 
 
+@pytest.mark.parametrize(
+    "use", [lambda i: B[i], lambda i: jax.ops.segment_sum(B[:2], i, 5)], ids=["taken", "summed"]
+)
+def test_indices_that_stand_in_the_program_are_checked_too(use):
+    with pytest.raises(IndexError, match=r"`f` expected `model` to index an axis of 5.*got 5, wh"):
+        checked(lambda x: use(jnp.array([0, 5])) + x[0], x=at(0))
+
+
 def within_branch(i):
     return jax.lax.cond(i > 0, lambda: B[i - 1], lambda: 0.0)
 
