@@ -97,7 +97,7 @@ class Arrays(AbstractSource):
 class Made(AbstractSource):
     """A function `(begin, end) -> {argument: rows}`, that makes rows or fetches them."""
 
-    def __init__(self, make: Callable[[int, int], Mapping[str, Any]]):
+    def __init__(self, make: Callable[[int, int], Any]):
         self.make: Any = make
 
     @property

@@ -128,7 +128,7 @@ class Posterior(AbstractPrinted):
     @tracing
     def predict(
         self,
-        data: Mapping[str, Any],
+        data: Mapping[str, Any] | Batches,
         *,
         key: PRNGKeyArray,
         sites: Iterable[str] | None = None,
@@ -136,6 +136,9 @@ class Posterior(AbstractPrinted):
         num_draws: int | None = None,
         coords: Mapping[str, Iterable[Any]] | None = None,
         batch_size: int | None = None,
+        summaries: Iterable[str | float] | None = None,
+        to: str | os.PathLike[str] | None = None,
+        block_size: int | None = None,
     ) -> "xr.Dataset":
         """Run the program on new data, once for each draw.
 
@@ -148,30 +151,37 @@ class Posterior(AbstractPrinted):
                 outputs are ignored. A covariate with a density is drawn if it is left out. Of one
                 with an `obs_mask`, given values stay; the others are the fit's at each draw if
                 mask and given values are those of the fit, else drawn. A latent site that is given
-                keeps that value. A plate that subsamples takes all of its rows.
+                keeps that value. A plate that subsamples takes all of its rows. Or `Batches`.
             key: Draws the outputs, and all else without a value.
             sites: Names of the sites to return; by default the outputs and the mean of each one's
                 distribution, `<site>_mean`: class probabilities if it is categorical, the median
                 if the mean is not finite or unknown. If both are unknown the attrs say so.
-            quantiles: Quantiles over draws to return in place of the draws, `(0.05, 0.5, 0.95)`
-                say; those of `y_mean` are a band of the function. Classes have none.
+            quantiles: Of the draws, in their place; those of `y_mean` are a band of the function.
             num_draws: Use about so many of the draws, spread evenly; by default all.
             coords: From an axis's name to its coordinates, `{"points": times}`.
             batch_size: How many draws run at a time; by default it depends on the result's size.
+            summaries: `"mean"`, `"sd"` and quantiles of the draws, in their place, made a block of
+                rows at a time, each row by itself, so that not all draws have to fit in memory;
+                (mean, sd, 0.05, 0.5, 0.95) with `to` or `Batches`.
+            to: A zarr store that they are written to, and read from as they are asked for. The same
+                call goes on where one was stopped.
+            block_size: How many rows a block has.
 
         Returns:
-            An xarray Dataset with dims (chain, draw, ...) or (quantile, ...) and plates by their
-            names: `<site>_<plate>` if a plate has two sizes or the name of a site or an axis. The
-            attr `outside_of_fit` names arguments beyond the range, or the members, of the fit.
+            An xarray Dataset with dims (chain, draw, ...), (quantile, ...) or (summary, ...) and
+            plates by their names: `<site>_<plate>` if a plate has two sizes or another's name. The
+            attr `outside_of_fit` names what goes beyond the fit; summaries have none.
 
         Raises:
             TypeError: `data` holds an argument that the model does not take; an old-style key.
-            ValueError: The size of a latent site's plate changed; an unknown site or axis.
+            ValueError: A latent site's plate changed its size; a name is unknown; a row depends on
+                others; `to` holds something else.
             NotImplementedError: A site without a value cannot be drawn; a variance is unknown.
         """
-        own = self.bound, self.fitted, self.record
-        how = {"sites": sites, "quantiles": quantiles, "num_draws": num_draws, "coords": coords}
-        return predicted(*own, data, key=key, batch_size=batch_size, **how)
+        blocks = {"summaries": summaries, "to": to, "block_size": block_size}
+        whole = {"quantiles": quantiles, "coords": coords, "batch_size": batch_size}
+        own = self.bound, self.fitted, self.record, data
+        return predicted(*own, key, sites, num_draws, whole=whole, blocks=blocks)
 
     @tracing
     def log_likelihood(self, data: Mapping[str, Any]) -> "xr.Dataset":
@@ -219,24 +229,18 @@ class Posterior(AbstractPrinted):
             `az.loo` needs it; its axis, or of several `<site>_seen`, has the indices of the rest.
         """
         self.check_unchanged("to_datatree")
-        fitted = self.fitted if trunk is None else self.only_trunk(trunk).fitted
-        return build(self.bound, fitted, key, prior, predictions, dims, coords, pred_coords)
+        own = self if trunk is None else self.only_trunk(trunk)
+        return build(self.bound, own.fitted, key, prior, predictions, dims, coords, pred_coords)
 
     def extend(self, num_samples: int, *, progress: Progress = True) -> "Posterior":
-        """Continue the chains for `num_samples` more draws each.
+        """Continue the chains, and return the old draws and `num_samples` more of each chain.
 
         The draws are those that one longer fit would have made; the warm-up is not repeated.
-
-        Args:
-            num_samples: Draws to add to each chain.
-            progress: As in `fit_posterior`.
-
-        Returns:
-            A posterior with the old draws and the new.
+        `progress` is as in `fit_posterior`.
 
         Raises:
             TypeError: The engine has no chains.
-            ValueError: The posterior was loaded without its data, or its fit was cut short.
+            ValueError: The posterior has no data, or its fit was cut short.
         """
         own = self.bound, self.fitted, self.run, self.record
         return self._with(*extend(*own, num_samples, progress=progress))
@@ -252,7 +256,6 @@ class Posterior(AbstractPrinted):
             records: Values of JSON's types by name, to be found in `records` after `load`.
 
         Raises:
-            FileNotFoundError: The directory does not exist.
             TypeError: An argument is no array, int, bool, string, None, dict, list or tuple.
         """
         check_path("save", "path", path)
@@ -280,9 +283,6 @@ class Posterior(AbstractPrinted):
             FileNotFoundError: There is no such file.
             TypeError: `model` is not callable; `data` is not a mapping.
             ValueError: The file is damaged, or of another kind, program, data or precision.
-
-        Warns:
-            UserWarning: Versions differ: whether the program computes the same is not known.
         """
         check_path("load", "path", path)
         return cls.of(*load(path, model, data))

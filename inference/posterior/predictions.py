@@ -9,6 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size, check_texts
 
+from ..batches.batches import Batches
 from ..engines.fitted import Fitted
 from ..predicting.labels import Labelled, axis_names, labelled
 from ..predicting.replays import observations, replay
@@ -20,6 +21,7 @@ from .bands import assembled, check_quantiles, thinned
 from .member_names import with_names
 from .ranges import outside_of_fit
 from .ready import on_new_data
+from .streamed import streamed
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,24 +31,45 @@ def predicted(
     bound: BoundProgram,
     fitted: Fitted,
     record: dict[str, Any] | None,
-    data: Mapping[str, Any],
-    *,
+    data: Mapping[str, Any] | Batches,
     key: PRNGKeyArray,
     sites: Iterable[str] | None,
-    quantiles: Iterable[float] | None,
     num_draws: int | None,
-    coords: Mapping[str, Iterable[Any]] | None,
-    batch_size: int | None,
+    *,
+    whole: dict[str, Any],
+    blocks: dict[str, Any],
 ) -> "xr.Dataset":
-    """Run the program on new data at each draw; see `Posterior.predict`."""
+    """Run the program on new data at each draw; see `Posterior.predict`.
+
+    Args:
+        bound: The program of the fit.
+        fitted: The fit.
+        record: What is known of the data where they are not there.
+        data: The new data.
+        key: Draws what has no value.
+        sites: What is returned.
+        num_draws: Of how many draws.
+        whole: What else is asked for where all rows run together.
+        blocks: What is asked for where they run a block at a time: then at least one is not None.
+    """
     call = "predict"
     check_not_traced(call, data, key)
     key = check_key(call, key)
     check_as_fitted(call, bound, record)
-    if batch_size is not None:
-        check_size(call, "batch_size", batch_size)
     if sites is not None:
         sites = check_texts(call, "sites", sites)
+    if isinstance(data, Batches) or any(value is not None for value in blocks.values()):
+        both = [name for name, value in whole.items() if value is not None]
+        if both:
+            raise ValueError(
+                f"`{call}` expected no `{both[0]}` with `summaries`, `to`, `block_size` or "
+                "`Batches`; got both. Quantiles are summaries, `summaries=(0.05, 0.95)`, and the "
+                "result takes coordinates by `assign_coords`."
+            )
+        return streamed(bound, fitted, data, key=key, sites=sites, num_draws=num_draws, **blocks)
+    quantiles, coords, batch_size = whole["quantiles"], whole["coords"], whole["batch_size"]
+    if batch_size is not None:
+        check_size(call, "batch_size", batch_size)
     chosen = None if quantiles is None else check_quantiles(call, quantiles)
     ready = on_new_data(bound, fitted, call, data)
     draws, kept = thinned(call, ready.draws, num_draws, jax.random.fold_in(key, 1))

@@ -17,6 +17,8 @@ from .moments import location, variance
 from .redraw import redrawing, statements, statements_in
 from .replays import Replay, means_at, probed, replay
 
+Asked = tuple[str, str, str | None]  # a name, its site, and the summary that it stands for
+
 __all__ = [
     "Replay",
     "dotless",
@@ -64,7 +66,7 @@ def run_program(
             known.
     """
     draws, optional = Draws.of(values), (*optional,)
-    asked = _asked_of(sites, (*names, *optional))
+    asked = asked_of(sites, (*names, *optional))
     redrawn = frozenset(sites.outputs if redrawn is None else redrawn)
     if batch_size is None:
         batch_size = batch_size_for([site for _, site, _ in asked])
@@ -82,7 +84,7 @@ def run_program(
     }
 
 
-def _asked_of(sites: Sites, names: Iterable[str]) -> list[tuple[str, Site, str | None]]:
+def asked_of(sites: Sites, names: Iterable[str]) -> list[tuple[str, Site, str | None]]:
     """Return each name with its site, and the summary it stands for (None for the site's value)."""
     found: dict[str, tuple[Site, str | None]] = {
         f"{site.name}_{what}": (site, what)
@@ -106,31 +108,44 @@ def _run(
     data: Data,
     draws: Draws,
     key: PRNGKeyArray,
-    asked: tuple[tuple[str, str, str | None], ...],
+    asked: tuple[Asked, ...],
     redrawn: frozenset[str],
     optional: tuple[str, ...],
     batch_size: int,
 ) -> Values:
     def run(values: Values, key: PRNGKeyArray) -> Values:
-        with redrawing(redrawn) as drawn:
-            trace = program.trace(data, values, key, replicates=True)
-        found = {}
-        for name, site, summary in asked:
-            message = trace[site]
-            if summary is None:
-                _check_drawn(drawn.failed, message)
-                found[name] = message["value"]
-            elif summary == "variance":
-                found[name] = _variance(site, message["fn"])
-            else:
-                where = location(message["fn"])
-                if where is not None:
-                    found[name] = where
-                elif name not in optional:
-                    raise ValueError(no_mean(site, message["fn"]))
-        return found
+        return run_once(program, data, values, key, asked, redrawn, optional)
 
     return at_draws(run, draws, key, batch_size)
+
+
+def run_once(
+    program: Program,
+    data: Data,
+    values: Values,
+    key: PRNGKeyArray,
+    asked: tuple[Asked, ...],
+    redrawn: frozenset[str],
+    optional: tuple[str, ...],
+) -> Values:
+    """Run the program at one draw, inside of a trace, and return what is asked for."""
+    with redrawing(redrawn) as drawn:
+        trace = program.trace(data, values, key, replicates=True)
+    found = {}
+    for name, site, summary in asked:
+        message = trace[site]
+        if summary is None:
+            _check_drawn(drawn.failed, message)
+            found[name] = message["value"]
+        elif summary == "variance":
+            found[name] = _variance(site, message["fn"])
+        else:
+            where = location(message["fn"])
+            if where is not None:
+                found[name] = where
+            elif name not in optional:
+                raise ValueError(no_mean(site, message["fn"]))
+    return found
 
 
 def _check_drawn(failed: dict[str, NotImplementedError], message: dict) -> None:

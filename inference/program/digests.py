@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from bayesfield.checks import is_key
 
@@ -28,7 +28,7 @@ def digest(tree: PyTree) -> str:
     return found.hexdigest()
 
 
-def to_arrays(leaves: list[Array]) -> list[np.ndarray]:
+def to_arrays(leaves: list[Any]) -> list[np.ndarray]:
     """Return arrays that a file can hold; keys become the numbers that they are made of."""
     return [to_numpy(leaf) for leaf in leaves]
 

@@ -1,0 +1,281 @@
+"""Summaries of predictions, a block of rows at a time: what `predict` does with `summaries`.
+
+All draws of a block are made at once, so that quantiles are exact. Each row is run by itself, with
+a key of its own number, so that the result does not depend on the blocks.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from bayesfield.checks import check_path, check_size
+
+from ..batches.ahead import Ahead
+from ..batches.batches import Batches
+from ..batches.converted import Row, converted, rows_of
+from ..batches.source import AbstractSource, Arrays, Block
+from ..engines.fitted import Fitted
+from ..predicting.by_rows import run_rows
+from ..predicting.labels import Labelled, axis_names, dotless, told_apart
+from ..predicting.run import Asked, asked_of, run_program
+from ..predicting.summaries import check_summaries, summarised
+from ..program.arguments import check_data_mapping
+from ..program.bound import BoundProgram
+from ..program.described import described
+from ..program.digests import digest
+from ..program.fingerprint import program_digest
+from ..program.sites import Site
+from .band_store import SUMMARY, Bands, BandStore, InMemory
+from .bands import thinned
+from .ready import Ready, on_new_data
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+CALL = "predict"
+DEFAULT = ("mean", "sd", 0.05, 0.5, 0.95)
+ROWS = 16_384  # of a block at most
+NUMBERS = 2**24  # draws that a block makes at most, of each site
+TOLD = 64  # rows on which is tried whether each is by itself as it is among others
+CLOSE = 1e-3
+
+
+class Blocks(NamedTuple):
+    """The rows to predict, and how they are read.
+
+    Attributes:
+        source: Where they come from.
+        number: How many there are.
+        shared: The arguments that all rows have in common.
+        identity: What they are, in JSON's types.
+    """
+
+    source: AbstractSource
+    number: int
+    shared: dict[str, Any]
+    identity: Any
+
+
+class Job(NamedTuple):
+    """What is run on each block.
+
+    Attributes:
+        ready: The program bound to one row, and the draws.
+        asked: What is returned of a row.
+        optional: Names to return only where they are known.
+        sites: The site that each name is of.
+        wanted: The names that the user gets.
+        rows: What a row of each argument is.
+    """
+
+    ready: Ready
+    asked: tuple[Asked, ...]
+    optional: tuple[str, ...]
+    sites: dict[str, Site]
+    wanted: frozenset[str]
+    rows: dict[str, Row]
+
+    def run(self, block: Block, numbers: np.ndarray, key: PRNGKeyArray) -> dict[str, np.ndarray]:
+        """Return the draws of each row, `(draw, row, ...)`."""
+        program, data, sites, draws = self.ready
+        shared = {name: value for name, value in data.items() if name not in self.rows}
+        redrawn = frozenset(sites.outputs)
+        how = (draws, key, self.asked, redrawn, self.optional)
+        return run_rows(program, shared, block, numbers, *how)
+
+
+def streamed(
+    bound: BoundProgram,
+    fitted: Fitted,
+    data: Mapping[str, Any] | Batches,
+    *,
+    key: PRNGKeyArray,
+    to: str | os.PathLike[str] | None,
+    summaries: Any,
+    sites: Iterable[str] | None,
+    num_draws: int | None,
+    block_size: int | None,
+) -> "xr.Dataset":
+    """Summarise predictions by blocks of rows; see `Posterior.predict`."""
+    chosen = check_summaries(CALL, DEFAULT if summaries is None else summaries)
+    if to is not None:
+        check_path(CALL, "to", to)
+    if block_size is not None:
+        check_size(CALL, "block_size", block_size)
+    blocks = _blocks(data)
+    job = _job(bound, fitted, blocks, sites, num_draws, key)
+    size = min(ROWS, max(1, NUMBERS // job.ready.draws.trunk.size))
+    size = min(size if block_size is None else block_size, blocks.number)
+    first = job.run(_read(blocks, job, 0, size), np.arange(size), key)
+    _check_alone(bound, fitted, blocks, job, first)
+    variables = _variables(job, blocks.number, first, chosen)
+    labels = [str(one) for one in chosen]
+    if to is None:
+        store = InMemory(variables, labels)
+    else:
+        identity = {
+            "posterior": digest((fitted.draws, fitted.params, fitted.trunk, fitted.modes or {})),
+            "program": program_digest(job.ready.program),
+            "data": blocks.identity,
+            "key": digest(key),
+            "summaries": labels,
+            "sites": sorted(variables),
+            "num_draws": num_draws,
+            "block_size": size,
+        }
+        store = BandStore(to, variables, labels, size, identity)
+    try:
+        for block, draws in _predicted(job, blocks, size, key, first, store):
+            values = {dotless(n): v for n, v in draws.items() if dotless(n) in variables}
+            values = {name: summarised(value, chosen) for name, value in values.items()}
+            store.write(block, block * size, values)
+    finally:
+        store.close()
+    return store.opened()
+
+
+def _blocks(data: Mapping[str, Any] | Batches) -> Blocks:
+    """Return how the rows are read; those of a dict are its longest arrays."""
+    if isinstance(data, Batches):
+        source, said = data.opened(), data.description()
+        named = {"kind": said["kind"], "source": said["source"], "rows": data.rows}
+        shared = dict(data.shared)
+        return Blocks(source, data.rows, shared, named | {"shared": described(shared)})
+    check_data_mapping(CALL, data)
+    sizes = {name: np.shape(value)[0] for name, value in data.items() if np.ndim(value)}
+    number = max(sizes.values(), default=0)
+    if not number:
+        raise ValueError(
+            f"`{CALL}` expected `data` with an axis of rows, to summarise them one by one; got "
+            f"{sorted(data)} without one. Leave `summaries` out."
+        )
+    rows = {name: np.asarray(data[name]) for name, size in sizes.items() if size == number}
+    shared = {name: value for name, value in data.items() if name not in rows}
+    identity = {"rows": digest(rows), "shared": described(shared)}
+    return Blocks(Arrays(rows), number, shared, identity)
+
+
+def _job(
+    bound: BoundProgram,
+    fitted: Fitted,
+    blocks: Blocks,
+    sites: Iterable[str] | None,
+    num_draws: int | None,
+    key: PRNGKeyArray,
+) -> Job:
+    """Bind the program to one row, and say what is returned of each."""
+    row = blocks.source.read(0, 1)
+    ready = on_new_data(bound, fitted, CALL, {**row, **blocks.shared})
+    draws, _ = thinned(CALL, ready.draws, num_draws, jax.random.fold_in(key, 1))
+    ready = ready._replace(draws=draws)
+    names = [*(ready.sites.outputs if sites is None else sites)]
+    if not names:
+        raise ValueError(
+            f"`{CALL}` expected a program with an output; got none. Name `sites` to summarise."
+        )
+    # the means are made in any case: they tell whether a row is by itself as among others
+    means = [f"{name}_mean" for name in names if name in ready.sites.outputs]
+    asked = asked_of(ready.sites, (*names, *means))
+    wanted = frozenset((*names, *means) if sites is None else names)
+    rows = rows_of({name: ready.data[name] for name in row}, tuple(row))
+    return Job(
+        ready,
+        tuple((name, site.name, summary) for name, site, summary in asked),
+        tuple(means),
+        {name: site for name, site, _ in asked},
+        wanted,
+        rows,
+    )
+
+
+def _check_alone(
+    bound: BoundProgram, fitted: Fitted, blocks: Blocks, job: Job, first: Mapping[str, np.ndarray]
+) -> None:
+    """Refuse what is not of rows, and rows that are not by themselves as they are among others."""
+    number = min(TOLD, blocks.number)
+    row = blocks.source.read(0, number)
+    program, data, sites, _ = on_new_data(bound, fitted, CALL, {**row, **blocks.shared})
+    known = {site.name: site.shape for site in (*sites.latent, *sites.observed)}
+    known |= {site.name: site.shape for site in sites.deterministic}
+    for name, site in job.sites.items():
+        if site.shape[:1] != (1,) or known.get(site.name) != (number, *site.shape[1:]):
+            raise ValueError(
+                f"`{CALL}` expected `sites` with a value for each row, to summarise rows one by "
+                f"one; got `{name}`, whose site has the shape {site.shape} for one row and "
+                f"{known.get(site.name)} for {number}. Leave `summaries` out; or where an argument "
+                "is the same for all rows, give `Batches(source, rows=..., shared=...)`."
+            )
+    told = [name for name, _, summary in job.asked if summary is not None and name in first]
+    one = job.ready.draws
+    one = one._replace(
+        latent={name: value[:1, :1] for name, value in one.latent.items()}, trunk=one.trunk[:1, :1]
+    )
+    among = run_program(program, data, sites, one, told, jax.random.key(0), redrawn=sites.outputs)
+    for name in told:
+        alone = first[name][0, :number]  # all of a smaller block
+        together = among[name].value[0, 0][: len(alone)]
+        spread = np.abs(together).max(initial=0.0) + np.finfo(np.float32).tiny
+        if not np.allclose(alone, together, atol=CLOSE * spread, rtol=CLOSE, equal_nan=True):
+            raise ValueError(
+                f"`{CALL}` expected rows that are predicted by themselves as they are among "
+                f"others, to summarise them one by one; got `{name}`, which depends on the other "
+                "rows of `data`. Leave `summaries` out, and summarise the draws."
+            )
+
+
+def _variables(
+    job: Job, number: int, first: Mapping[str, np.ndarray], chosen: tuple[Any, ...]
+) -> dict[str, Bands]:
+    """Return what the result holds: all that is wanted and known, but no classes."""
+    found = {}
+    for name, site, summary in job.asked:
+        classes = summary is None and job.sites[name].family.startswith("Categorical")
+        if name not in first or name not in job.wanted or classes:
+            continue
+        shape = (number, *first[name].shape[2:])
+        dims = axis_names(job.sites[name], len(shape))
+        found[name] = Labelled(np.broadcast_to(np.zeros(()), shape), dims, site)
+    if not found:
+        raise ValueError(
+            f"`{CALL}` expected `sites` with numbers to summarise; got {sorted(job.wanted)}: "
+            "classes have no order."
+        )
+    dtypes = {name: summarised(first[name][:, :1], chosen).dtype for name in found}
+    return {
+        dotless(name): Bands(item.dims, item.value.shape, dtypes[name])
+        for name, item in told_apart(found, (SUMMARY,)).items()
+    }
+
+
+def _read(blocks: Blocks, job: Job, begin: int, size: int) -> Block:
+    """Return the rows of a block; one that ends early has its last row repeated."""
+    end = min(begin + size, blocks.number)
+    block = converted(blocks.source.read(begin, end), job.rows, begin, end)
+    more = size - (end - begin)
+    if not more:
+        return block
+    return {n: np.concatenate([v, np.repeat(v[-1:], more, axis=0)]) for n, v in block.items()}
+
+
+def _predicted(
+    job: Job,
+    blocks: Blocks,
+    size: int,
+    key: PRNGKeyArray,
+    first: dict[str, np.ndarray],
+    store: BandStore | InMemory,
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Yield the draws of each block that the store does not have, the next one read meanwhile."""
+    todo = [n for n in range(-(-blocks.number // size)) if not store.has(n)]
+    ahead = [Ahead(_read, blocks, job, n * size, size) for n in todo[:1]]
+    for block, then in zip(todo, [*todo[1:], None], strict=False):
+        rows = ahead.pop().result()
+        if then is not None:
+            ahead = [Ahead(_read, blocks, job, then * size, size)]
+        begin = block * size
+        draws = first if block == 0 else job.run(rows, np.arange(begin, begin + size), key)
+        yield block, {name: v[:, : blocks.number - begin] for name, v in draws.items()}
