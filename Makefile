@@ -55,7 +55,7 @@ $(DOCS): $(STAMP)
 	@touch $@
 
 docs: $(DOCS) ## the site, into build/docs/html; the examples at small settings
-	@$(PY) docs/build.py
+	@JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) docs/build.py
 
 docs-full: $(DOCS) ## the site with the examples as their readers run them (half an hour)
 	@$(PY) docs/build.py --full

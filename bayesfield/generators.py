@@ -33,6 +33,14 @@ class Generator(eqx.Module):
 
     Raises:
         ValueError: `net` does not map `(K,)` to `(P,)`.
+
+    Examples:
+        >>> import bayesfield as bf, jax, jax.numpy as jnp
+        >>> generator = bf.Generator.init(
+        ...     2, {"shift": (8,), "scale": ()}, key=jax.random.key(0),
+        ...     prior_sd={"shift": (0.3, 0.3), "scale": (0.1, 0.1)})
+        >>> {name: value.shape for name, value in generator(jnp.zeros((5, 2))).items()}
+        {'shift': (5, 8), 'scale': (5,)}
     """
 
     net: Callable[[Array], Array]

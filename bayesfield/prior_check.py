@@ -30,6 +30,14 @@ class PriorCheck(NamedTuple):
         lengthscale: `(contexts,)`: that of the RBF kernel with this correlation, in ranges of `x`;
             NaN where values one step apart are not positively correlated.
         findings: Sentences that say what is wrong; empty if nothing is.
+
+    Examples:
+        >>> import bayesfield as bf, numpy as np
+        >>> check = bf.PriorCheck(*np.array([[0.9], [0.99], [2.0], [0.1]]), findings=())
+        >>> print(check)
+         context        sd  correlation  roughness  lengthscale
+               0       0.9        0.990          2          0.1
+        The prior looks sound.
     """
 
     sd: np.ndarray
@@ -77,6 +85,15 @@ def check_prior(
         TypeError: `x` or `z` is not an array of numbers; `field` is not a field.
         ValueError: `x` or `z` is not an array of rows, not finite, or all of its rows are equal;
             fewer than 2 draws.
+
+    Examples:
+        >>> import bayesfield as bf, jax, jax.numpy as jnp
+        >>> k1, k2, key = jax.random.split(jax.random.key(0), 3)
+        >>> trunk = bf.SIREN.init(1, 8, 1, depth=2, key=k1, first_omega=3.0, hidden_omega=3.0)
+        >>> field = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=1, key=k2)
+        >>> x, z = jnp.linspace(-1.0, 1.0, 20)[:, None], jnp.linspace(-1.0, 1.0, 3)[:, None]
+        >>> bf.check_prior(bf.with_prior(field, where="all"), x, z, key=key).findings
+        ()
     """
     call = "check_prior"
     key = check_key(call, key)

@@ -25,6 +25,15 @@ def prior_scales(module: Any) -> dict[str, ArrayLike]:
     Returns:
         A dict from a path inside the layer (`weight`, `net.weight`) to a standard deviation: a
         number, or an array that broadcasts to the leaf.
+
+    Examples:
+        >>> import bayesfield as bf, equinox as eqx, jax
+        >>> class Scale(eqx.Module):
+        ...     factor: jax.Array
+        >>> @bf.prior_scales.register
+        ... def _(module: Scale):
+        ...     return {"factor": 0.5}
+        >>> random = bf.with_prior(Scale(jax.numpy.ones(3)), where="all")
     """
     del module
     return {}

@@ -36,6 +36,12 @@ class Prior(eqx.Module):
     Raises:
         TypeError: `distribution` is not a NumPyro distribution.
         ValueError: The distribution is discrete, or does not broadcast to `shape`.
+
+    Examples:
+        >>> import bayesfield as bf, numpyro.distributions as dist
+        >>> prior = bf.Prior(dist.Normal(0.0, 0.3), (8, 2))  # in the place of a weight matrix
+        >>> prior.distribution.event_shape
+        (8, 2)
     """
 
     distribution: dist.Distribution
@@ -86,6 +92,12 @@ class Frozen(eqx.Module):
 
     Attributes:
         value: The array. Its gradient is stopped wherever the module is evaluated.
+
+    Examples:
+        >>> import bayesfield as bf, jax
+        >>> frozen = bf.freeze(bf.SIREN.init(1, 8, 1, depth=2, key=jax.random.key(0)), where="all")
+        >>> type(frozen.layers[0].weight).__name__
+        'Frozen'
     """
 
     value: Array
@@ -159,6 +171,14 @@ def with_prior(
         TypeError: `field` holds no array; an argument is of the wrong kind.
         ValueError: No leaf is selected; a leaf has no default scale and none is given; a scale is
             not positive; the distribution does not fit a leaf.
+
+    Examples:
+        >>> import bayesfield as bf, jax
+        >>> k1, k2 = jax.random.split(jax.random.key(0))
+        >>> trunk = bf.SIREN.init(1, 8, 1, depth=3, key=k1)
+        >>> field = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=2, key=k2)
+        >>> everything = bf.with_prior(field, where="all")
+        >>> some = bf.with_prior(field, where="trunk.layers.1")
     """
     call = "with_prior"
     check_tree(call, field)
@@ -215,6 +235,12 @@ def freeze(field: PyTree, where: Where) -> PyTree:
     Raises:
         TypeError: `field` holds no array.
         ValueError: No leaf is selected.
+
+    Examples:
+        >>> import bayesfield as bf, jax
+        >>> siren = bf.SIREN.init(1, 8, 1, depth=3, key=jax.random.key(0))
+        >>> first = bf.freeze(siren, where="layers.0")
+        >>> random = bf.with_prior(first, where="all")  # all but what is frozen
     """
     return replace_leaves("freeze", field, where, lambda _, leaf: Frozen(leaf))
 

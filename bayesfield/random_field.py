@@ -43,6 +43,18 @@ def random_field(name: str, field: PyTree | Callable[[PRNGKeyArray], PyTree], *,
         RuntimeError: Called outside a program or inside a plate; called twice under one name.
         ValueError: A param has no value and there is no key to draw one; with a function,
             `learn=False`, or a frozen leaf or a prior's own array that depends on the key.
+
+    Examples:
+        >>> import bayesfield as bf, jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> net = bf.with_prior(bf.SIREN.init(1, 8, 1, depth=2, key=jax.random.key(0)), where="all")
+        >>> def model(x, y=None):
+        ...     f = bf.random_field("f", net)
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(f(x)[:, 0], 0.1), obs=y)
+        >>> seeded = numpyro.handlers.seed(model, 0)
+        >>> sites = numpyro.handlers.trace(seeded).get_trace(jnp.ones((5, 1)))
+        >>> [name for name in sites if name.startswith("f.")][:2]
+        ['f.layers.0.weight', 'f.layers.0.bias']
     """
     if not isinstance(name, str) or not name or "/" in name:
         raise ValueError(
@@ -102,6 +114,15 @@ def realise(
         ValueError: A prior has no value, or a param where `field` is a function; a name that
             begins with `name` is not a leaf of the field; a shape does not fit its leaf; leading
             axes differ.
+
+    Examples:
+        >>> import bayesfield as bf, equinox as eqx, jax, jax.numpy as jnp
+        >>> linear = bf.Linear.init(1, 1, weight_bound=1.0, key=jax.random.key(0))
+        >>> net = bf.with_prior(linear, where="all")
+        >>> draws = {"f.weight": jnp.ones((100, 1, 1)), "f.bias": jnp.zeros((100, 1))}
+        >>> fields = bf.realise(net, draws, "f")  # a hundred of them
+        >>> eqx.filter_vmap(lambda f: f(jnp.ones((5, 1))))(fields).shape
+        (100, 5, 1)
     """
     if not isinstance(name, str):
         raise TypeError(

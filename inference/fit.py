@@ -93,8 +93,17 @@ def fit_posterior(
             lane.
 
     Examples:
-        >>> from bayesfield.inference import NUTS, SVI, fit_posterior
-        >>> fit_posterior(model, data, NUTS(), init=SVI(), key=key)  # doctest: +SKIP
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import NUTS, fit_posterior
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> posterior = fit_posterior(model, data, NUTS(), key=jax.random.key(0))
+        >>> posterior.predict({"x": x[:3]}, key=jax.random.key(1))["y"].shape
+        (4, 200, 3)
     """
     with interrupts_held() as hold:  # no interrupt may lose finished draws
         posterior = fit_unjudged(

@@ -37,6 +37,13 @@ class AffineModulation(AbstractConditioner):
         out_features: C, the same.
         cond_dim: K.
 
+    Examples:
+        >>> import bayesfield as bf, jax, jax.numpy as jnp
+        >>> film = bf.AffineModulation.init(8, 2, key=jax.random.key(0))
+        >>> h = jnp.ones((5, 8))
+        >>> bool(jnp.all(film(h, jnp.zeros((1, 2))) == h))  # the identity at z = 0
+        True
+
     References:
         Perez, Strub, de Vries, Dumoulin, Courville, FiLM: Visual Reasoning with a General
         Conditioning Layer, AAAI 2018. https://arxiv.org/abs/1709.07871

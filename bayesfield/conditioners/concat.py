@@ -25,6 +25,12 @@ class ConcatConditioner(AbstractConditioner):
         num_features: C.
         out_features: C, the same.
         cond_dim: K.
+
+    Examples:
+        >>> import bayesfield as bf, jax, jax.numpy as jnp
+        >>> concat = bf.ConcatConditioner.init(8, 2, key=jax.random.key(0))
+        >>> concat(jnp.ones((5, 8)), jnp.zeros((1, 2))).shape
+        (5, 8)
     """
 
     generator: Generator

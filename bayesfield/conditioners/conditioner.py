@@ -21,6 +21,24 @@ class AbstractConditioner(eqx.Module):
         num_features: C, the width of the activation.
         out_features: C_out, the width of the result.
         cond_dim: K, the width of the context.
+
+    Examples:
+        >>> import bayesfield as bf, equinox as eqx, jax, jax.numpy as jnp
+        >>> class Shift(bf.AbstractConditioner):
+        ...     generator: bf.Generator
+        ...     num_features: int = eqx.field(static=True)
+        ...     out_features: int = eqx.field(static=True)
+        ...     cond_dim: int = eqx.field(static=True)
+        ...     @classmethod
+        ...     def for_features(cls, num_features, cond_dim, *, key):
+        ...         shapes, sds = {"shift": (num_features,)}, {"shift": (0.3, 0.3)}
+        ...         generator = bf.Generator.init(cond_dim, shapes, prior_sd=sds, key=key)
+        ...         return cls(generator, num_features, num_features, cond_dim)
+        ...     def condition(self, h, z):
+        ...         return h + self.generator.generate(z)["shift"]
+        >>> shift = Shift.for_features(8, 2, key=jax.random.key(0))
+        >>> shift(jnp.ones((5, 8)), jnp.zeros((1, 2))).shape
+        (5, 8)
     """
 
     num_features: eqx.AbstractVar[int]

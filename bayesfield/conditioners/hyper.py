@@ -29,6 +29,13 @@ class HyperLinear(AbstractConditioner):
         out_features: C_out.
         cond_dim: K.
 
+    Examples:
+        >>> import bayesfield as bf, jax, jax.numpy as jnp
+        >>> layer = bf.HyperLinear.init(
+        ...     target_in=8, target_out=3, cond_dim=2, key=jax.random.key(0))
+        >>> layer(jnp.ones((4, 50, 8)), jnp.zeros((4, 1, 2))).shape  # four matrices, 200 rows
+        (4, 50, 3)
+
     References:
         Ha, Dai, Le, HyperNetworks, ICLR 2017. https://arxiv.org/abs/1609.09106
     """
@@ -99,6 +106,13 @@ class LowRankHyperLinear(AbstractConditioner):
         out_features: C_out.
         rank: R.
         cond_dim: K.
+
+    Examples:
+        >>> import bayesfield as bf, jax, jax.numpy as jnp
+        >>> layer = bf.LowRankHyperLinear.init(
+        ...     target_in=8, target_out=3, rank=2, cond_dim=2, key=jax.random.key(0))
+        >>> layer.generator.size, layer(jnp.ones((5, 8)), jnp.zeros((1, 2))).shape
+        (5, (5, 3))
     """
 
     generator: Generator

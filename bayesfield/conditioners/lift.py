@@ -30,6 +30,10 @@ def bayesian(kind: type[AbstractConditioner]) -> Callable[..., AbstractCondition
         "        num_features: C, the width of the activation.\n"
         "        cond_dim: K, the width of the context.\n"
         "        key: Draws the weights that the priors replace; kept for the signature.\n"
-        "        prior_std: The sd of every weight; the calibrated scales by default.\n"
+        "        prior_std: The sd of every weight; the calibrated scales by default.\n\n"
+        "    Examples:\n"
+        "        >>> import bayesfield as bf, jax\n"
+        f"        >>> make = bf.Bayesian{kind.__name__}\n"
+        "        >>> random = make(8, 2, key=jax.random.key(0), prior_std=0.1)\n"
     )
     return lifted

@@ -30,6 +30,14 @@ class HyperFourierFeatures(AbstractField):
         out_features: 2M, a cosine and a sine for each frequency.
         n_features: M, the number of frequencies.
         cond_dim: K.
+
+    Examples:
+        >>> import bayesfield as bf, equinox as eqx, jax, jax.numpy as jnp
+        >>> net = eqx.nn.MLP(2, 1 * 8 + 8 + 1, 32, 2, key=jax.random.key(0))  # D M + M + 1
+        >>> features = bf.HyperFourierFeatures.init(
+        ...     parameter_net=net, in_features=1, n_features=8, cond_dim=2)
+        >>> features(jnp.zeros((10, 1)), jnp.zeros((1, 2))).shape
+        (10, 16)
     """
 
     generator: Generator
@@ -89,6 +97,16 @@ class ConditionedRFFNet(AbstractField):
         in_features: D.
         out_features: C.
         cond_dim: K.
+
+    Examples:
+        >>> import bayesfield as bf, equinox as eqx, jax, jax.numpy as jnp
+        >>> k1, k2 = jax.random.split(jax.random.key(0))
+        >>> features = bf.HyperFourierFeatures.init(
+        ...     parameter_net=eqx.nn.MLP(2, 17, 32, 2, key=k1),
+        ...     in_features=1, n_features=8, cond_dim=2)
+        >>> field = bf.ConditionedRFFNet.init(feat=features, out_features=1, key=k2)
+        >>> field(jnp.zeros((10, 1)), jnp.zeros((1, 2))).shape
+        (10, 1)
     """
 
     feat: HyperFourierFeatures

@@ -21,6 +21,17 @@ class AbstractField(eqx.Module):
         in_features: D, the width of a coordinate.
         out_features: C, the width of a value.
         cond_dim: K, the width of a context.
+
+    Examples:
+        >>> import bayesfield as bf, equinox as eqx, jax.numpy as jnp
+        >>> class Wave(bf.AbstractField):
+        ...     in_features: int = eqx.field(static=True, default=1)
+        ...     out_features: int = eqx.field(static=True, default=1)
+        ...     cond_dim: int = eqx.field(static=True, default=1)
+        ...     def evaluate(self, x, z):
+        ...         return jnp.sin(z * x)
+        >>> Wave()(jnp.zeros((50, 1)), jnp.ones((3, 1, 1))).shape
+        (3, 50, 1)
     """
 
     in_features: eqx.AbstractVar[int]

@@ -36,6 +36,14 @@ class HyperSIREN(AbstractField):
         out_features: C.
         cond_dim: K.
 
+    Examples:
+        >>> import bayesfield as bf, jax, jax.numpy as jnp
+        >>> field = bf.HyperSIREN.init(
+        ...     1, 8, 1, depth=3, cond_dim=2, key=jax.random.key(0),
+        ...     first_omega=5.0, hidden_omega=5.0)
+        >>> field(jnp.zeros((10, 1)), jnp.zeros((1, 2))).shape
+        (10, 1)
+
     References:
         Pan, Brunton, Kutz, Neural Implicit Flow, JMLR 2023. https://arxiv.org/abs/2204.03216
         Sitzmann, Chan, Tucker, Snavely, Wetzstein, MetaSDF, NeurIPS 2020.

@@ -22,6 +22,15 @@ class FieldWithFeatures(AbstractField):
         in_features: D, of the coordinate that the features read.
         out_features: C.
         cond_dim: K.
+
+    Examples:
+        >>> import bayesfield as bf, jax
+        >>> k1, k2 = jax.random.split(jax.random.key(0))
+        >>> trunk = bf.SIREN.init(6, 8, 1, depth=2, key=k1)
+        >>> inner = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=2, key=k2)
+        >>> field = bf.with_features(inner, bf.DyadicFourierFeatures(1, num_degrees=3))
+        >>> type(field).__name__, field.in_features
+        ('FieldWithFeatures', 1)
     """
 
     features: AbstractNetwork
@@ -47,6 +56,13 @@ class NetworkWithFeatures(AbstractNetwork):
         inner: The network that reads them.
         in_features: D, of the coordinate that the features read.
         out_features: C.
+
+    Examples:
+        >>> import bayesfield as bf, jax
+        >>> inner = bf.SIREN.init(6, 8, 1, depth=2, key=jax.random.key(0))
+        >>> network = bf.with_features(inner, bf.DyadicFourierFeatures(1, num_degrees=3))
+        >>> type(network).__name__, network.in_features
+        ('NetworkWithFeatures', 1)
     """
 
     features: AbstractNetwork

@@ -37,6 +37,15 @@ class Panel(eqx.Module):
         spatial: How codes depend on locations; None for codes that are independent.
         residual: What no code explains; None for noise alone.
         plate: The name of the plate of series.
+
+    Examples:
+        >>> import bayesfield as bf, jax, numpyro.distributions as dist
+        >>> k1, k2 = jax.random.split(jax.random.key(0))
+        >>> trunk = bf.SIREN.init(1, 8, 1, depth=2, key=k1)
+        >>> field = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=2, key=k2)
+        >>> noise = bf.Gaussian(dist.HalfNormal(0.5))
+        >>> bf.panel(bf.with_prior(field, where="all"), noise, code_dim=2).code_dim
+        2
     """
 
     field: AbstractField | Callable[[PRNGKeyArray], AbstractField]

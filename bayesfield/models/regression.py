@@ -28,6 +28,15 @@ class Regression(eqx.Module):
     Attributes:
         field: A lifted field, or a function `key -> field`.
         likelihood: How observations scatter.
+
+    Examples:
+        >>> import bayesfield as bf, jax, numpyro.distributions as dist
+        >>> k1, k2 = jax.random.split(jax.random.key(0))
+        >>> trunk = bf.SIREN.init(1, 8, 1, depth=2, key=k1)
+        >>> field = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=2, key=k2)
+        >>> model = bf.regression(bf.with_prior(field), bf.Gaussian(dist.HalfNormal(0.5)))
+        >>> type(model.likelihood).__name__
+        'Gaussian'
     """
 
     field: AbstractField | Callable[[PRNGKeyArray], AbstractField]

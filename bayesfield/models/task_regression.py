@@ -34,6 +34,16 @@ class TaskRegression(eqx.Module):
             integrated out.
         codes: What the codes of the tasks are; None where `z` is all of a context.
         residual: What no code explains; None for noise alone.
+
+    Examples:
+        >>> import bayesfield as bf, jax, numpyro.distributions as dist
+        >>> k1, k2 = jax.random.split(jax.random.key(0))
+        >>> trunk = bf.SIREN.init(1, 8, 1, depth=2, key=k1)
+        >>> field = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=2, key=k2)
+        >>> noise = bf.Gaussian(dist.HalfNormal(0.5))
+        >>> model = bf.regression(bf.with_prior(field), noise, codes=bf.LatentCodes(2))
+        >>> type(model).__name__
+        'TaskRegression'
     """
 
     plain: Any

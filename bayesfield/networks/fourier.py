@@ -39,6 +39,14 @@ class RBFFourierFeatures(AbstractNetwork):
         out_features: 2M, a cosine and a sine for each frequency.
         n_features: M, the number of frequencies.
 
+    Examples:
+        >>> import bayesfield as bf, jax, jax.numpy as jnp, numpyro
+        >>> features = bf.RBFFourierFeatures.init(1, 64)
+        >>> with numpyro.handlers.seed(rng_seed=0):
+        ...     phi = features(jnp.linspace(-1.0, 1.0, 10)[:, None])
+        >>> phi.shape
+        (10, 128)
+
     References:
         Rahimi, Recht, NeurIPS 2007.
     """
@@ -98,6 +106,12 @@ class RandomKitchenSinks(AbstractNetwork):
             features the network does too.
         in_features: D.
         out_features: C.
+
+    Examples:
+        >>> import bayesfield as bf, jax
+        >>> features = bf.RBFFourierFeatures.init(1, 64)
+        >>> net = bf.RandomKitchenSinks.init(feat=features, out_features=1, key=jax.random.key(0))
+        >>> random = bf.with_prior(net, where="all")  # the features are random already
 
     References:
         Rahimi, Recht, Weighted Sums of Random Kitchen Sinks, NeurIPS 2008.

@@ -21,6 +21,12 @@ class Linear(AbstractNetwork):
         bias: `(out_features,)`.
         in_features: C_in.
         out_features: C_out.
+
+    Examples:
+        >>> import bayesfield as bf, jax, jax.numpy as jnp
+        >>> linear = bf.Linear.init(3, 2, weight_bound=1.0, key=jax.random.key(0))
+        >>> linear(jnp.ones((4, 5, 3))).shape
+        (4, 5, 2)
     """
 
     weight: Array

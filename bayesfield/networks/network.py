@@ -20,6 +20,16 @@ class AbstractNetwork(eqx.Module):
     Attributes:
         in_features: D, the width of a coordinate.
         out_features: C, the width of a value.
+
+    Examples:
+        >>> import bayesfield as bf, equinox as eqx, jax.numpy as jnp
+        >>> class Square(bf.AbstractNetwork):
+        ...     in_features: int = eqx.field(static=True, default=1)
+        ...     out_features: int = eqx.field(static=True, default=1)
+        ...     def evaluate(self, x):
+        ...         return x**2
+        >>> Square()(jnp.array([[1.0], [3.0]])).tolist()
+        [[1.0], [9.0]]
     """
 
     in_features: eqx.AbstractVar[int]

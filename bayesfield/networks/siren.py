@@ -41,6 +41,12 @@ class SirenDense(AbstractNetwork):
         in_features: D.
         out_features: C.
 
+    Examples:
+        >>> import bayesfield as bf, jax, jax.numpy as jnp
+        >>> layer = bf.SirenDense.init(1, 16, omega=5.0, is_first=True, key=jax.random.key(0))
+        >>> layer(jnp.zeros((10, 1))).shape
+        (10, 16)
+
     References:
         Sitzmann et al. 2020, section 3.2. https://arxiv.org/abs/2006.09661
     """

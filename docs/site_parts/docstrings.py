@@ -33,6 +33,8 @@ def to_rst(text, own=""):
             return "\n\n.. math::\n\n    " + " ".join(match["block"].split()) + "\n\n"
         return match[0]
 
+    # RST takes a line of one letter and a full stop for an item of a list
+    text = re.sub(r": ([A-Z])\.$", r": \\\1.", text, flags=re.M)
     # examples are code already, and what stands in them is left alone
     parts = re.split(r"((?:^[ ]*(?:>>>|\.\.\.).*\n?(?:^[ ]*\S.*\n?)*)+)", text, flags=re.M)
     return "".join(part if i % 2 else PIECE.sub(put, part) for i, part in enumerate(parts))

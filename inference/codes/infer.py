@@ -113,9 +113,10 @@ def infer_codes(
         >>> group = np.repeat(np.arange(8), 3)  # eight groups of three rows
         >>> data = {"group": group, "num_groups": 8, "y": np.sin(np.arange(24.0))}
         >>> few = {"group": np.array([0, 0, 1]), "num_groups": 2, "y": np.array([1.0, 1.2, -0.5])}
-        >>> posterior = fit_posterior(model, data, NUTS(), key=k1)  # doctest: +SKIP
-        >>> new = infer_codes(posterior, few, plate="group", key=k2)  # doctest: +SKIP
-        >>> new.predict({"group": np.arange(2), "num_groups": 2}, key=k3)  # doctest: +SKIP
+        >>> posterior = fit_posterior(model, data, NUTS(), key=k1)
+        >>> new = infer_codes(posterior, few, plate="group", key=k2)
+        >>> new.predict({"group": np.arange(2), "num_groups": 2}, key=k3)["y"].shape[2:]
+        (2,)
     """
     check_posterior(CALL, posterior)
     check_not_traced(CALL, data, key)

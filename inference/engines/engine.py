@@ -26,6 +26,45 @@ class AbstractEngine(eqx.Module):
 
     Attributes:
         init_strategy: A NumPyro init strategy, for sites to which `init` gives no value.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import AbstractEngine, AbstractPhase, Fitted, Step
+        >>> from bayesfield.inference import best_first, fit_posterior
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> import equinox as eqx, numpy as np
+        >>> from numpyro.infer import init_to_median
+        >>> class Walk(AbstractPhase):
+        ...     num_steps: int = eqx.field(static=True)
+        ...     name: str = eqx.field(static=True, default="walk")
+        ...     num_discarded: int = eqx.field(static=True, default=0)
+        ...     def init(self, program, data, lane, key):
+        ...         return lane.position
+        ...     def step(self, program, data, state, index, key):
+        ...         k1, k2 = jax.random.split(key)
+        ...         new = {"slope": state["slope"] + 0.3 * jax.random.normal(k1)}
+        ...         gain = program.log_density(data, {}, new) - program.log_density(data, {}, state)
+        ...         up = jnp.log(jax.random.uniform(k2)) < gain
+        ...         state = {"slope": jnp.where(up, new["slope"], state["slope"])}
+        ...         return state, Step(state, jnp.array(True))
+        >>> class Metropolis(AbstractEngine):
+        ...     init_strategy: object = eqx.field(static=True, default=init_to_median)
+        ...     def num_lanes(self, sites):
+        ...         return 4
+        ...     def phases(self, program):
+        ...         return (Walk(2000),)
+        ...     def result(self, program, data, start, outcome, key):
+        ...         draws = outcome.kept["walk"]
+        ...         members = best_first(start, np.zeros(4), outcome.alive)
+        ...         return Fitted(draws, {}, np.zeros((4, 2000), int), {}, None, members)
+        >>> posterior = fit_posterior(model, data, Metropolis(), key=jax.random.key(0))
+        >>> posterior.draws["slope"].shape
+        (4, 2000)
     """
 
     init_strategy: eqx.AbstractVar[Callable]

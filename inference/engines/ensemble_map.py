@@ -43,6 +43,19 @@ class EnsembleMAP(AbstractEngine):
             0.01, or where `optimizer` is a transformation.
         batch_size: How many members run in one batch; None for as many as fit in the CPU's cache.
         init_strategy: Where members start; a draw from the prior by default.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import EnsembleMAP, fit_posterior
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> modes = fit_posterior(model, data, EnsembleMAP(num_members=4), key=jax.random.key(0))
+        >>> modes.draws["slope"].shape
+        (1, 4)
     """
 
     num_members: int = eqx.field(static=True, default=8)

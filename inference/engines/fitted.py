@@ -18,6 +18,11 @@ class Start(NamedTuple):
         scales: Their sds, unconstrained, where `init` knows them; else empty.
         drawn: Whether a position is a draw of a chain, `(lane,)`, at which another chain starts as
             it is; None where all are centres, such as a guide's mean.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bayesfield.inference import Start
+        >>> start = Start(params={}, position={"slope": np.zeros(4)}, scales={})  # four lanes
     """
 
     params: Values
@@ -35,6 +40,11 @@ class Members(NamedTuple):
     Attributes:
         start: Params, unconstrained position and scales; the first axis is the member.
         score: `(member,)`, lower is better: the final loss, or the mean negative log density.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bayesfield.inference import Members, Start
+        >>> members = Members(Start({}, {"slope": np.array([1.9, 0.2])}, {}), np.array([3.0, 8.0]))
     """
 
     start: Start
@@ -57,6 +67,16 @@ class Fitted(NamedTuple):
             are points, starts left out, how far from a mode the climb ended.
         settings: How it was fitted: engine, resolved settings, versions, seconds. `fit_posterior`
             fills them in; an engine leaves them out.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bayesfield.inference import Fitted, Members, Start
+        >>> members = Members(Start({}, {"slope": np.zeros(2)}, {}), np.zeros(2))
+        >>> fitted = Fitted(
+        ...     draws={"slope": np.zeros((2, 100))}, params={}, trunk=np.zeros((2, 100), int),
+        ...     stats={}, losses=None, members=members)
+        >>> fitted.num_chains, fitted.num_draws, fitted.num_trunks
+        (2, 100, 1)
     """
 
     draws: Values
@@ -103,6 +123,14 @@ def best_first(start: Start, score: Array | np.ndarray, alive: np.ndarray) -> Me
         start: Where another fit would start from each; the first axis is the member.
         score: `(member,)`, lower is better.
         alive: `(member,)`: which of them stayed finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bayesfield.inference import Start, best_first
+        >>> start = Start({}, {"slope": np.array([0.2, 1.9, np.nan])}, {})
+        >>> score, alive = np.array([8.0, 3.0, np.nan]), np.array([True, True, False])
+        >>> best_first(start, score, alive).start.position["slope"].tolist()
+        [1.9, 0.2]
     """
     score = np.where(alive, np.asarray(score), np.inf)
     order = np.argsort(score, kind="stable")[: int(alive.sum())]

@@ -23,6 +23,12 @@ class CosineCycles(eqx.Module):
         peak: The highest learning rate.
         num_cycles: How many cycles.
 
+    Examples:
+        >>> from bayesfield.inference import CosineCycles
+        >>> rate = CosineCycles(num_steps=1000, peak=0.01, num_cycles=5)
+        >>> float(rate(60)) == max(float(rate(step)) for step in range(0, 200, 10))
+        True
+
     References:
         Smith, Topin, Super-Convergence, 2017. https://arxiv.org/abs/1708.07120
         Loshchilov, Hutter, SGDR, 2016. https://arxiv.org/abs/1608.03983
@@ -50,6 +56,10 @@ def cosine_cycles(num_steps: int, *, peak: float = 3e-3, num_cycles: int = 5) ->
 
     Raises:
         ValueError: Fewer than four steps a cycle; a peak that is not positive.
+
+    Examples:
+        >>> from bayesfield.inference import SVI, cosine_cycles
+        >>> engine = SVI(num_steps=1000, learning_rate=cosine_cycles(1000, peak=0.01))
     """
     check_size("cosine_cycles", "num_cycles", num_cycles)
     check_size("cosine_cycles", "num_steps", num_steps, least=4 * num_cycles)

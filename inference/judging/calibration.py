@@ -72,6 +72,21 @@ def sbc(
             not in `data`; `num_ranked` is not one less than a multiple of 8; there is no engine
             of that name.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import NUTS, sbc
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> ranks = sbc(
+        ...     model, data, NUTS(num_chains=1, num_samples=64), key=jax.random.key(0),
+        ...     num_simulations=4)
+        >>> ranks["rank"].dims
+        ('simulation', 'quantity')
+
     References:
         Talts, Betancourt, Simpson, Vehtari, Gelman, Validating Bayesian Inference Algorithms with
         Simulation-Based Calibration, 2018. https://arxiv.org/abs/1804.06788

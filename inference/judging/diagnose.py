@@ -52,6 +52,20 @@ def diagnose(
         - `loss_trend` (member): how much the loss still fell between the last two twentieths of the
           steps, in standard errors.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import NUTS, diagnose, fit_posterior
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> posterior = fit_posterior(model, data, NUTS(), key=jax.random.key(0))
+        >>> found = diagnose(posterior)
+        >>> [str(finding) for finding in found.findings]
+        []
+
     References:
         Vehtari, Gelman, Simpson, Carpenter, Bürkner, Rank-normalization, folding, and
         localization: an improved R-hat, 2021. https://arxiv.org/abs/1903.08008

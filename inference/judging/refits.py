@@ -62,6 +62,20 @@ def score_by_refits(
 
     Warns:
         ConvergenceWarning: Some of the fits should not be believed.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import NUTS, score_by_refits
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> halves = ["left"] * 10 + ["right"] * 10
+        >>> table = score_by_refits(model, data, NUTS(), by=halves, key=jax.random.key(0))
+        >>> int(table["num_values"].sum())
+        20
     """
     import xarray as xr
 

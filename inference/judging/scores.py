@@ -109,6 +109,20 @@ def score(
             size; a prediction is NaN.
         NotImplementedError: The distribution of an output has no density, or cannot be sampled.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import NUTS, fit_posterior, score
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> posterior = fit_posterior(model, data, NUTS(), key=jax.random.key(0))
+        >>> table = score(posterior, {"x": x + 0.01, "y": 2.0 * x}, key=jax.random.key(1))
+        >>> table["crps"].dims, table["coverage"].dims
+        (('site',), ('site', 'level'))
+
     References:
         Gneiting, T. and Raftery, A. E. (2007). Strictly proper scoring rules, prediction, and
             estimation. Journal of the American Statistical Association 102, 359-378.

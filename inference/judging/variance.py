@@ -66,6 +66,20 @@ def variance_split(
             its size; the mean of an output's distribution is not known.
         NotImplementedError: No variance of an output's distribution is known.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import NUTS, fit_posterior, variance_split
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> posterior = fit_posterior(model, data, NUTS(), key=jax.random.key(0))
+        >>> split = variance_split(posterior, {"x": x}, key=jax.random.key(1))
+        >>> [str(source) for source in split["source"].values]
+        ['within', 'between', 'noise']
+
     References:
         Depeweg, S. et al. (2018). Decomposition of uncertainty in Bayesian deep learning for
             efficient and risk-sensitive learning. ICML.

@@ -15,7 +15,14 @@ WARNED = 0.1  # of the variance: bands are then 5 % too narrow, sqrt(1 - 0.1) be
 
 
 class ConvergenceWarning(UserWarning):
-    """Warns of a fit that cannot be trusted as it is; the text says what to change."""
+    """Warns of a fit that cannot be trusted as it is; the text says what to change.
+
+    Examples:
+        >>> import warnings
+        >>> from bayesfield.inference import ConvergenceWarning
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", ConvergenceWarning)  # such a fit stops a script
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +38,13 @@ class Finding:
         change: What to do.
         severity: `"warning"`, or `"note"` if bands hardly change or nothing is wrong.
         share: The share of a quantity's variance that is missing or in doubt.
+
+    Examples:
+        >>> from bayesfield.inference import Finding
+        >>> print(Finding(
+        ...     what="R-hat is 1.2", where="`slope`", number=1.2, expected="at most 1.02",
+        ...     effect="the chains disagree", change="Run longer.", severity="warning", share=0.3))
+        R-hat is 1.2, expected at most 1.02: the chains disagree. Run longer.
     """
 
     what: str

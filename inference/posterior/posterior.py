@@ -51,6 +51,22 @@ class Posterior(AbstractPrinted):
         record: Shapes and digest of the data, by which it is saved again if `data` is None.
         run: The last states of the chains, for `extend`, or None.
         records: What `save` was given to keep with it, by name, such as a `Table`'s record.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import NUTS, fit_posterior
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> posterior = fit_posterior(model, data, NUTS(), key=jax.random.key(0))
+        >>> posterior.num_chains, posterior.num_draws
+        (4, 200)
+        >>> bands = posterior.predict({"x": x[:3]}, key=jax.random.key(1), quantiles=(0.05, 0.95))
+        >>> bands["y_mean"].shape
+        (2, 3)
     """
 
     program: Program

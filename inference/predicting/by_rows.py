@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from ..program.program import TRACING, Program
+from ..program.program import Program
 from ..program.sites import Data, Values
+from ..program.tracing import TRACING
 from .draws import Draws, at_draws, batch_size_for
 from .run import Asked, run_once
 

@@ -36,6 +36,19 @@ def sample_prior(
     Returns:
         An xarray Dataset with dims (chain, draw, ...), one chain; `to_datatree(prior=...)` takes
         it.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import sample_prior
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> prior = sample_prior(model, data, key=jax.random.key(0))
+        >>> prior["y"].shape
+        (1, 500, 20)
     """
     check_not_traced("sample_prior", data, key)
     key = check_key("sample_prior", key)

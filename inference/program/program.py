@@ -79,6 +79,20 @@ class Program(eqx.Module):
     Attributes:
         leaves: The arrays that the model holds, if it is a Module.
         code: All else.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import Laplace, fit_posterior
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> posterior = fit_posterior(model, data, Laplace(), key=jax.random.key(0))
+        >>> at = {"slope": jnp.array(2.0)}
+        >>> posterior.program.log_density(posterior.data, {}, at).shape
+        ()
     """
 
     leaves: list[Array]

@@ -22,6 +22,11 @@ class Site(NamedTuple):
         family: The class of its distribution without wrappers; "" if it has none.
         real: Whether it is latent and its support is the real line.
         support: Its support, or the constraint of a param, in words.
+
+    Examples:
+        >>> from bayesfield.inference import Site
+        >>> Site("slope", shape=(), dtype="float32", event_dim=0, plates=()).shape
+        ()
     """
 
     name: str
@@ -56,6 +61,19 @@ class Sites(NamedTuple):
         feeds: Names of the arguments of `data` that distributions are computed from.
         labels: Names of the arguments of `data` whose whole numbers stand for members: they index,
             or are compared with numbers. Found on data with values.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import Laplace, fit_posterior
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> posterior = fit_posterior(model, data, Laplace(), key=jax.random.key(0))
+        >>> [site.name for site in posterior.sites.latent], posterior.sites.plates
+        (['slope'], {'rows': (20, 20)})
     """
 
     latent: tuple[Site, ...]

@@ -40,6 +40,15 @@ class Outcome(NamedTuple):
         interrupted: The phase that an interrupt cut short and how many of its steps are done, or
             None.
         reached: What another run can continue from, less what was kept.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bayesfield.inference import Outcome
+        >>> outcome = Outcome(
+        ...     states={"slope": np.zeros(4)}, kept={"climb": {"loss": np.zeros((4, 100))}},
+        ...     alive=np.ones(4, bool), died={}, interrupted=None, reached=None)
+        >>> outcome.kept["climb"]["loss"][outcome.alive].shape
+        (4, 100)
     """
 
     states: PyTree

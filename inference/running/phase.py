@@ -18,6 +18,12 @@ class Step(NamedTuple):
     Attributes:
         keep: Arrays to keep of every step: draws, statistics, losses.
         finite: Whether the new state is finite. If it is not, the lane stays at its last state.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from bayesfield.inference import Step
+        >>> loss = jnp.array(0.5)
+        >>> step = Step(keep={"loss": loss}, finite=jnp.isfinite(loss))
     """
 
     keep: dict[str, Array]
@@ -33,6 +39,23 @@ class AbstractPhase(eqx.Module):
         name: What the progress bar calls it.
         num_steps: How many steps to run.
         num_discarded: How many steps at the beginning keep nothing.
+
+    Examples:
+        >>> import equinox as eqx, jax, jax.numpy as jnp
+        >>> from bayesfield.inference import AbstractPhase, Step
+        >>> class Descend(AbstractPhase):
+        ...     num_steps: int = eqx.field(static=True)
+        ...     name: str = eqx.field(static=True, default="descend")
+        ...     num_discarded: int = eqx.field(static=True, default=0)
+        ...     def init(self, program, data, lane, key):
+        ...         return lane.position
+        ...     def step(self, program, data, state, index, key):
+        ...         value, slope = jax.value_and_grad(
+        ...             lambda at: -program.log_density(data, {}, at))(state)
+        ...         state = jax.tree.map(lambda at, up: at - 0.01 * up, state, slope)
+        ...         return state, Step({"loss": value}, jnp.isfinite(value))
+        >>> Descend(num_steps=100).num_steps
+        100
     """
 
     name: eqx.AbstractVar[str]

@@ -91,6 +91,19 @@ class Laplace(AbstractEngine):
         linearised: Whether predictions are linear about the modes; False runs the program at draws.
         init_strategy: Where starts begin; by default at a prior draw, with scalars at the median.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import Laplace, fit_posterior
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> posterior = fit_posterior(model, data, Laplace(), key=jax.random.key(0))
+        >>> posterior.num_chains
+        1
+
     References:
         Immer, Korzepa, Bauer, Improving predictions of Bayesian neural nets via local
         linearization, AISTATS 2021. https://arxiv.org/abs/2008.08400

@@ -54,8 +54,18 @@ class MCLMC(AbstractChainEngine):
         init_strategy: Where chains start without `init`.
 
     Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
         >>> from bayesfield.inference import MCLMC, EnsembleMAP, fit_posterior
-        >>> fit_posterior(model, data, MCLMC(), init=EnsembleMAP(), key=key)  # doctest: +SKIP
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> posterior = fit_posterior(
+        ...     model, data, MCLMC(), init=EnsembleMAP(), key=jax.random.key(0))
+        >>> posterior.num_chains
+        4
 
     References:
         Robnik, De Luca, Silverstein, Seljak, Microcanonical Hamiltonian Monte Carlo, JMLR 2023.

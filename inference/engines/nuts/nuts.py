@@ -52,6 +52,19 @@ class NUTS(AbstractChainEngine):
             trees at each step.
         init_strategy: Where chains start without `init`.
 
+    Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
+        >>> from bayesfield.inference import NUTS, fit_posterior
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> posterior = fit_posterior(model, data, NUTS(), key=jax.random.key(0))
+        >>> posterior.draws["slope"].shape
+        (4, 200)
+
     References:
         Hoffman, Gelman, The No-U-Turn Sampler, JMLR 2014. https://arxiv.org/abs/1111.4246
     """

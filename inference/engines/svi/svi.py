@@ -87,8 +87,17 @@ class SVI(AbstractEngine):
             `Laplace` does where the mean climbs as a point.
 
     Examples:
+        >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
         >>> from bayesfield.inference import SVI, fit_posterior
-        >>> fit_posterior(model, data, SVI(num_restarts=4, num_trunks=4), key=key)  # doctest: +SKIP
+        >>> def model(x, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", x.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * x, 0.5), obs=y)
+        >>> x = jnp.linspace(-1.0, 1.0, 20)
+        >>> data = {"x": x, "y": 2.0 * x}
+        >>> posterior = fit_posterior(model, data, SVI(), key=jax.random.key(0))
+        >>> posterior.draws["slope"].shape
+        (1, 1000)
 
     References:
         Immer, Korzepa, Bauer, Improving predictions of Bayesian neural nets via local
