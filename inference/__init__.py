@@ -40,6 +40,7 @@ from .judging.diagnose import diagnose
 from .judging.refits import score_by_refits
 from .judging.scores import score
 from .judging.variance import variance_split
+from .posterior.combine import combine
 from .posterior.derivatives import derivatives
 from .posterior.findings import ConvergenceWarning, Finding
 from .posterior.posterior import Posterior
@@ -70,6 +71,7 @@ __all__ = [
     "Start",
     "Step",
     "best_first",
+    "combine",
     "cosine_cycles",
     "derivatives",
     "diagnose",

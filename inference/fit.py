@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from bayesfield.checks import (
 
 from .batches.batches import Batches
 from .engines.drive import Driven, Stopwatch, drive
+from .engines.elsewhere import Elsewhere, check_executor
 from .engines.engine import AbstractEngine
 from .plan import VERSIONS, Plan, identity_of, planned
 from .posterior.convergence import with_verdict
@@ -45,6 +46,7 @@ def fit_posterior(
     allow_nan: tuple[str, ...] = (),
     checkpoint: str | os.PathLike | None = None,
     outputs: tuple[str, ...] | None = None,
+    executor: Any = None,
 ) -> Posterior:
     """Fit a NumPyro program to data.
 
@@ -80,6 +82,12 @@ def fit_posterior(
             draw anew. By default these are the sites whose values no other site's distribution
             depends on. All other observed sites keep their values: a covariate with a density,
             say, or a site under `handlers.condition`.
+        executor: Runs each chain, restart or member by itself: any object with `submit`, such as a
+            `ProcessPoolExecutor` that spawns its processes, loky's, or `Client.get_executor()` of
+            Dask. The program and the data are sent there by cloudpickle. One that fails costs its
+            own lanes only, and is warned of; with `checkpoint=`, a folder that all processes can
+            reach, the same call again runs those alone. The draws of NUTS are those of a fit in
+            this process; others differ by rounding, as with another number of cores.
 
     Returns:
         The posterior. After an interrupt (Ctrl-C), the draws so far, marked as cut short.
@@ -116,6 +124,7 @@ def fit_posterior(
             allow_nan=allow_nan,
             checkpoint=checkpoint,
             outputs=outputs,
+            executor=executor,
         )
         with waiting(progress, "judging them"):
             fitted = with_verdict(hold, "fit_posterior", posterior.bound, posterior.fitted)
@@ -133,6 +142,7 @@ def fit_unjudged(
     allow_nan: tuple[str, ...] = (),
     checkpoint: str | os.PathLike | None = None,
     outputs: tuple[str, ...] | None = None,
+    executor: Any = None,
 ) -> Posterior:
     """Fit as `fit_posterior` does, without diagnosing the result.
 
@@ -152,13 +162,16 @@ def fit_unjudged(
     allow_nan = check_texts(call, "allow_nan", allow_nan)
     if checkpoint is not None:
         check_path(call, "checkpoint", checkpoint)
+    if executor is not None:
+        check_executor(executor, data)
     plan = planned(model, data, engine, init, allow_nan, outputs)
     if plan.chosen and is_shown(progress):
         say(plan.chosen)
     keys = jax.random.split(key, 4)
-    opened = contextlib.nullcontext()
+    opened, identity = contextlib.nullcontext(), {}
     if checkpoint is not None:  # after every check, so that a refused fit writes nothing
-        opened = Checkpoint(checkpoint, identity_of(plan, key))
+        identity = identity_of(plan, key, apart=executor is not None)
+        opened = Checkpoint(checkpoint, identity)
     with interrupts_held() as hold, opened as saved:
         begin = plan.init
         if begin.first is not None:
@@ -171,6 +184,7 @@ def fit_unjudged(
                 allow_nan=allow_nan,
                 checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
                 outputs=outputs,
+                executor=executor,
             )
             if start.cut_short or hold.take():
                 warn(
@@ -181,7 +195,11 @@ def fit_unjudged(
             told, begin = start.settings, ran_first(plan.bound, begin, start)
         else:
             told = type(begin.given).__name__
-        return _run(plan, begin, told, keys, hold=hold, progress=progress, saved=saved)
+        away = None
+        if executor is not None:
+            folder, saved = None if checkpoint is None else Path(checkpoint), None
+            away = Elsewhere(executor, model, cast(Any, data), allow_nan, folder, identity)
+        return _run(plan, begin, told, keys, hold=hold, progress=progress, saved=saved, away=away)
 
 
 def _run(
@@ -193,6 +211,7 @@ def _run(
     hold: Hold,
     progress: Progress,
     saved: Checkpoint | None,
+    away: Elsewhere | None,
 ) -> Posterior:
     """Place the lanes, run the engine on them, and return the posterior."""
     engine, bound = plan.engine, plan.run
@@ -210,6 +229,7 @@ def _run(
         key=key_result,
         checkpoint=saved,
         feed=plan.feed(jax.random.fold_in(key_run, ORDER)),
+        elsewhere=away,
     )
     return hold.to_the_end(_posterior, plan, told, driven)
 

@@ -103,12 +103,19 @@ def _name_scales(bound: BoundProgram) -> None:
             warn(" ".join(found))
 
 
-def identity_of(plan: Plan, key: PRNGKeyArray) -> dict[str, Any]:
-    """Describe a fit in JSON, so that the checkpoint of another fit is refused."""
+def identity_of(plan: Plan, key: PRNGKeyArray, *, apart: bool) -> dict[str, Any]:
+    """Describe a fit in JSON, so that the checkpoint of another fit is refused.
+
+    Args:
+        plan: What is fitted, and how.
+        key: The fit's key.
+        apart: Whether each lane runs by itself, which has a folder of its own then.
+    """
     program, data, sites = plan.bound
     batches = {} if plan.batches is None else {"batches": plan.batches.description()}
     return {
         **batches,
+        **({"apart": True} if apart else {}),
         "data": {
             name: digest(value) if jax.tree.leaves(data[name]) else described(value)
             for name, value in program.arguments(data).items()

@@ -14,6 +14,7 @@ from ..running.checkpoint import Checkpoint, Reached
 from ..running.clock import Clock
 from ..running.progress import Progress, waiting
 from ..running.safely import Hold
+from .elsewhere import Elsewhere, run_elsewhere
 from .engine import AbstractEngine
 from .fitted import Fitted, Start
 from .replicates import with_replicates
@@ -85,6 +86,7 @@ def drive(
     reached: Reached | None = None,
     first: int = 0,
     feed: Feed | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Driven:
     """Run an engine and make its draws; an interrupt after the last step waits for the draws.
 
@@ -101,8 +103,13 @@ def drive(
         reached: The state that an earlier run of these lanes reached.
         first: The number of the first draw.
         feed: The batches of rows of its steps, in the place of those in the data.
+        elsewhere: Other processes, where the lanes run in them.
     """
     program, data, sites = bound
+    if elsewhere is not None:
+        with waiting(progress, f"{len(lanes)} {engine.lane}s, each by itself"):
+            reached = run_elsewhere(elsewhere, bound, engine, start, lanes, hold)
+        watch.clock.add(*reached.seconds)
     outcome = loop.run(
         engine.phases(program),
         program,
