@@ -110,7 +110,11 @@ class Generator(eqx.Module):
             ) from error
         if getattr(out, "shape", None) != (self.size,):
             shape = getattr(out, "shape", type(out).__name__)
-            raise ValueError(f"`Generator` expected {wanted}; {given} returns {shape}.")
+            advice = ""
+            if len(getattr(out, "shape", ())) == 1:
+                linear = f"eqx.nn.Linear({out.shape[0]}, {self.size}, key=key)"
+                advice = f" Put a linear map behind it: `eqx.nn.Sequential([net, {linear}])`."
+            raise ValueError(f"`Generator` expected {wanted}; {given} returns {shape}.{advice}")
 
     @property
     def size(self) -> int:

@@ -50,10 +50,34 @@ def sequential(d_in=D, d_out=C, width=WIDTH):
     )
 
 
-def film_siren(conditioner_cls=bf.AffineModulation, trunk=None, cond_dim=K):
+class Residual(eqx.Module):
+    """A network of one's own: what is between its parts is not in a sequence."""
+
+    first: eqx.nn.Linear
+    blocks: dict[str, eqx.nn.Linear]
+    last: eqx.nn.Linear
+    order: tuple[str, ...] = eqx.field(static=True)
+    in_features: int = eqx.field(static=True)
+
+    def __call__(self, x):
+        h = self.first(x)
+        for name in self.order:
+            h = h + jnp.tanh(self.blocks[name](h))
+        return self.last(h)
+
+
+def residual(order=("a", "b"), d_in=D, d_out=C, width=WIDTH):
+    sizes = {"first": (d_in, width), "a": (width, width), "b": (width, width)}
+    keys = jr.split(KEY, 4)
+    parts = {n: eqx.nn.Linear(*s, key=k) for k, (n, s) in zip(keys, sizes.items(), strict=False)}
+    last = eqx.nn.Linear(width, d_out, key=keys[3])
+    return Residual(parts.pop("first"), parts, last, order, d_in)
+
+
+def film_siren(conditioner_cls=bf.AffineModulation, trunk=None, cond_dim=K, at=None):
     trunk = siren() if trunk is None else trunk
     return bf.ConditionedINR.init(
-        trunk, conditioner_cls=conditioner_cls, cond_dim=cond_dim, key=KEY
+        trunk, conditioner_cls=conditioner_cls, cond_dim=cond_dim, key=KEY, at=at
     )
 
 
@@ -157,6 +181,8 @@ FIELDS = {
     },
     "ConditionedINR-mlp": lambda: film_siren(trunk=mlp(D, C, WIDTH, 2)),
     "ConditionedINR-sequential": lambda: film_siren(bf.HyperLinear, trunk=sequential()),
+    "ConditionedINR-at": lambda: film_siren(trunk=residual(), at=("first", "blocks.a")),
+    "ConditionedINR-at-siren": lambda: film_siren(at=("layers.1",)),
     "HyperSIREN": lambda: bf.HyperSIREN.init(
         D, WIDTH, C, depth=3, cond_dim=K, key=KEY, first_omega=5.0, hidden_omega=5.0
     ),

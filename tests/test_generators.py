@@ -171,7 +171,8 @@ BAD_NETS = {
         lambda: bf.HyperLinear.init(
             target_in=3, target_out=2, cond_dim=K, generator=linear(K, 7), key=KEY
         ),
-        r"\(8,\) \[weight \(2, 3\), bias \(2,\)\].*returns \(7,\)",
+        r"\(8,\) \[weight \(2, 3\), bias \(2,\)\].*returns \(7,\)\. Put a linear map behind it: "
+        r"`eqx.nn.Sequential\(\[net, eqx.nn.Linear\(7, 8, key=key\)\]\)`",
     ),
     "low rank": (
         lambda: bf.LowRankHyperLinear.init(

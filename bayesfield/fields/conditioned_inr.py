@@ -1,23 +1,19 @@
 """A trunk with a conditioner after each layer: FiLM-modulated SIREN and its relatives."""
 
 import inspect
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size, described
 from bayesfield.conditioners import AbstractConditioner
-from bayesfield.generators import columnwise, mlp_steps
-from bayesfield.networks import SIREN, AbstractNetwork
-from bayesfield.priors import Frozen, is_placeholder
 
 from .field import AbstractField
+from .places import check_places, conditioned
+from .trunks import steps, widths_of_layers, widths_of_parts
 
 
 class ConditionedINR(AbstractField):
@@ -28,15 +24,18 @@ class ConditionedINR(AbstractField):
     Any network with a `layers` sequence serves as the trunk where the layers, one after the
     other, are the network: their activations are part of them, as in `SIREN` or
     `eqx.nn.Sequential`. `eqx.nn.MLP` keeps its activations beside its layers and is known: they
-    are applied before the conditioner. Any other trunk that its layers do not reproduce is
-    refused.
+    are applied before the conditioner. Any other trunk that its layers do not reproduce, one with
+    skips say, is refused, unless `at` names the parts of it behind which conditioners stand. `at`
+    also chooses among layers: in an `eqx.nn.Sequential` the activations are layers too.
 
     Attributes:
         trunk: The network.
-        conditioners: One for each layer but the readout.
+        conditioners: One for each layer but the readout, or for each place in `at`.
         in_features: D.
         out_features: C.
         cond_dim: K.
+        at: Dotted paths of the parts of the trunk behind which conditioners stand; empty for all
+            layers but the readout.
 
     Raises:
         TypeError: The trunk has no `layers`, or a conditioner is none.
@@ -51,6 +50,29 @@ class ConditionedINR(AbstractField):
         ...     trunk, conditioner_cls=bf.AffineModulation, cond_dim=4, key=k2)
         >>> field(jnp.zeros((64, 256, 1)), jnp.zeros((64, 1, 4))).shape
         (64, 256, 1)
+
+        A residual network of one's own, conditioned behind each of its blocks:
+
+        >>> import equinox as eqx
+        >>> class Residual(eqx.Module):
+        ...     first: eqx.nn.Linear
+        ...     blocks: list[eqx.nn.Linear]
+        ...     last: eqx.nn.Linear
+        ...     in_features: int = eqx.field(static=True, default=1)
+        ...     def __call__(self, x):
+        ...         h = self.first(x)
+        ...         for block in self.blocks:
+        ...             h = h + jnp.tanh(block(h))
+        ...         return self.last(h)
+        >>> sizes = [(1, 8), (8, 8), (8, 8), (8, 1)]
+        >>> first, *blocks, last = [
+        ...     eqx.nn.Linear(*size, key=k)
+        ...     for size, k in zip(sizes, jax.random.split(k1, 4), strict=True)]
+        >>> field = bf.ConditionedINR.init(
+        ...     Residual(first, blocks, last), conditioner_cls=bf.FiLM, cond_dim=2, key=k2,
+        ...     at=("blocks.0", "blocks.1"))
+        >>> field(jnp.zeros((64, 256, 1)), jnp.zeros((64, 1, 2))).shape
+        (64, 256, 1)
     """
 
     trunk: eqx.Module
@@ -58,6 +80,7 @@ class ConditionedINR(AbstractField):
     in_features: int = eqx.field(static=True)
     out_features: int = eqx.field(static=True)
     cond_dim: int = eqx.field(static=True)
+    at: tuple[str, ...] = eqx.field(static=True, default=())
 
     @classmethod
     def init(
@@ -67,8 +90,9 @@ class ConditionedINR(AbstractField):
         conditioner_cls: Callable[..., AbstractConditioner],
         cond_dim: int,
         key: PRNGKeyArray,
+        at: Iterable[str] | None = None,
     ) -> "ConditionedINR":
-        """Put a new conditioner after each layer of `inner` but the readout.
+        """Put a new conditioner after each layer of `inner` but the readout, or where `at` says.
 
         Args:
             inner: The trunk.
@@ -77,17 +101,24 @@ class ConditionedINR(AbstractField):
                 other arguments, or `BayesianAffineModulation`.
             cond_dim: K, the width of a context.
             key: Draws the conditioners.
+            at: Dotted paths of parts of `inner`, `("layers.1", "layers.3")` say, behind each of
+                which a conditioner stands. A part is a module that the network calls, once or
+                more; its result is what is conditioned, before whatever the network does with it.
         """
         call = "ConditionedINR.init"
         cond_dim = check_size(call, "cond_dim", cond_dim)
         key = check_key(call, key)
         build = _builder(call, conditioner_cls)
-        widths = _widths(call, inner)
-        keys = jax.random.split(key, len(widths) - 2)
-        conditioners = tuple(
-            build(width, cond_dim, key=k) for width, k in zip(widths[1:-1], keys, strict=True)
+        places = () if at is None else check_places(call, inner, at)
+        widths = (
+            widths_of_layers(call, inner) if at is None else widths_of_parts(call, inner, places)
         )
-        for width, conditioner in zip(widths[1:-1], conditioners, strict=True):
+        first, *hidden, last = widths
+        keys = jax.random.split(key, len(hidden))
+        conditioners = tuple(
+            build(width, cond_dim, key=k) for width, k in zip(hidden, keys, strict=True)
+        )
+        for width, conditioner in zip(hidden, conditioners, strict=True):
             if not isinstance(conditioner, AbstractConditioner):
                 raise TypeError(
                     f"`{call}` expected `conditioner_cls` to return an `AbstractConditioner`; got "
@@ -103,16 +134,19 @@ class ConditionedINR(AbstractField):
         return cls(
             trunk=inner,
             conditioners=conditioners,
-            in_features=widths[0],
-            out_features=widths[-1],
+            in_features=first,
+            out_features=last,
             cond_dim=cond_dim,
+            at=places,
         )
 
     def evaluate(
         self, x: Float[Array, "D *#batch"], z: Float[Array, "K *#batch"]
     ) -> Float[Array, "C *batch"]:
         """Evaluate at checked arguments."""
-        *hidden, readout = _steps(self.trunk)
+        if self.at:
+            return conditioned(self.trunk, self.at, self.conditioners, x, z)
+        *hidden, readout = steps(self.trunk)
         h = x
         for layer, conditioner in zip(hidden, self.conditioners, strict=True):
             h = conditioner.condition(layer(h), z)
@@ -139,80 +173,3 @@ def _builder(call: str, conditioner_cls: Any) -> Callable[..., AbstractCondition
     except ValueError:
         pass  # it has no signature to ask
     return build
-
-
-def _steps(trunk: Any) -> list[Callable[[Array], Array]]:
-    """Return the trunk's layers as functions of columns `(C_in, *batch) -> (C_out, *batch)`."""
-    if isinstance(trunk, eqx.nn.MLP):
-        return mlp_steps(trunk)  # its activations stand beside the layers
-    return [
-        step.evaluate if isinstance(step, AbstractNetwork) else partial(columnwise, step)
-        for step in trunk.layers
-    ]
-
-
-def _widths(call: str, trunk: Any) -> list[int]:
-    """Return the widths at the trunk's input and after each layer; refuse what is no trunk."""
-    kind = type(trunk).__name__
-    layers = getattr(trunk, "layers", None)
-    if not isinstance(trunk, eqx.Module) or not isinstance(layers, tuple | list):
-        got = described(trunk)
-        raise TypeError(f"`{call}` expected a trunk with a `layers` sequence; got {got}.")
-    if len(layers) < 2:
-        raise ValueError(
-            f"`{call}` expected a trunk of at least two layers, so that a conditioner stands "
-            f"before the readout; `{kind}` has {len(layers)}."
-        )
-    width = _input_width(trunk)
-    if not isinstance(width, int):
-        raise ValueError(
-            f"`{call}` expected a trunk that maps vectors and says the width of its input, as "
-            f"`in_features` or `in_size` or in its first layer; `{kind}` has {width!r}."
-        )
-    if isinstance(trunk, SIREN):
-        return [width, *(layer.out_features for layer in trunk.layers)]
-    # On made-up weights, so that it works under a transformation too: it is a question of
-    # structure, whether the layers one after the other are the network.
-    with jax.ensure_compile_time_eval():
-        probe, row = _made_up(trunk), _made_up(jnp.zeros(width))
-        try:
-            rows = [row]
-            for step in _steps(probe):
-                rows.append(step(rows[-1]))
-            widths = [h.shape[-1] for h in rows]
-            same = bool(jnp.allclose(rows[-1], probe(row), rtol=1e-3, atol=1e-3))
-        except Exception as error:
-            raise ValueError(
-                f"`{call}` expected a trunk whose `layers` can be applied one after the other to "
-                f"a coordinate of shape ({width},); those of `{kind}` cannot: {error}"
-            ) from error
-    if not same:
-        raise ValueError(
-            f"`{call}` expected a trunk that is its `layers`, one after the other; `{kind}` does "
-            "something more between them (activations beside the layers, a skip), which "
-            "conditioning would drop. Make it part of the layers."
-        )
-    return widths
-
-
-def _made_up(tree: Any) -> Any:
-    """Return `tree` with numbers in the place of its arrays, priors and frozen leaves."""
-    rng = np.random.default_rng(0)
-
-    def fill(leaf: Any) -> Any:
-        shape = jnp.shape(leaf.value) if isinstance(leaf, Frozen) else getattr(leaf, "shape", ())
-        random = is_placeholder(leaf) or eqx.is_inexact_array(leaf)
-        return jnp.asarray(rng.normal(size=shape), jnp.result_type(float)) if random else leaf
-
-    return jax.tree.map(fill, tree, is_leaf=is_placeholder)
-
-
-def _input_width(trunk: Any) -> Any:
-    for owner, name in (
-        (trunk, "in_features"),
-        (trunk, "in_size"),
-        (trunk.layers[0], "in_features"),
-    ):
-        if hasattr(owner, name):
-            return getattr(owner, name)
-    return None

@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 import bayesfield as bf
-from cases import CONDITIONER_CLASSES, KEY, C, D, K, film_siren, mlp, sequential, siren
+from cases import (
+    CONDITIONER_CLASSES,
+    KEY,
+    C,
+    D,
+    K,
+    film_siren,
+    mlp,
+    residual,
+    sequential,
+    siren,
+)
 
 X, Z = jr.normal(jr.key(1), (9, D)), jr.normal(jr.key(2), (9, K))
 
@@ -100,6 +111,41 @@ def test_a_field_can_be_built_under_a_transformation(name):
     assert isinstance(static, bf.ConditionedINR)
 
 
+# Behind parts that are named
+
+
+def test_parts_that_are_named_are_conditioned_wherever_the_network_calls_them():
+    trunk = residual(order=("a", "a"))
+    field = film_siren(trunk=trunk, at=("blocks.a", "first"))
+    of_block, of_first = field.conditioners
+    h = of_first(jax.vmap(trunk.first)(X), Z)
+    for _ in range(2):
+        h = h + jnp.tanh(of_block(jax.vmap(trunk.blocks["a"])(h), Z))
+    np.testing.assert_allclose(field(X, Z), jax.vmap(trunk.last)(h), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_all_layers_named_is_what_is_done_without_names(name):
+    trunk = TRUNKS[name]()
+    whole = film_siren(trunk=trunk)
+    places = [f"layers.{i}" for i in range(len(trunk.layers) - 1)]
+    named = film_siren(trunk=trunk, at=places)
+    if name.startswith("MLP"):  # its activations are beside its layers, so behind the conditioner
+        assert not np.allclose(named(X, Z), whole(X, Z), atol=1e-3)
+    else:
+        np.testing.assert_allclose(named(X, Z), whole(X, Z), rtol=1e-5, atol=1e-5)
+
+
+def test_a_sequence_is_conditioned_behind_its_activations_alone():
+    field = film_siren(trunk=sequential(), at=("layers.1", "layers.3"))
+    assert [c.num_features for c in field.conditioners] == [6, 7]
+    h = X
+    for i, layer in enumerate(field.trunk.layers):
+        h = jax.vmap(layer)(h)
+        h = field.conditioners[i // 2](h, Z) if i in (1, 3) else h
+    np.testing.assert_allclose(field(X, Z), h, rtol=1e-5, atol=1e-5)
+
+
 class Beside(eqx.Module):
     """Like an MLP: its activations stand beside its layers."""
 
@@ -142,7 +188,7 @@ REFUSED = {
     "skip": (
         lambda: film_siren(trunk=Skip(siren().layers)),
         ValueError,
-        "`Skip` does something more between them",
+        "`Skip` does something more between them.*name the parts behind which",
     ),
     "no layers": (
         lambda: film_siren(trunk=Lone(jnp.ones(3))),
@@ -193,6 +239,33 @@ REFUSED = {
         TypeError,
         "`conditioner_cls` to return an `AbstractConditioner`; got Linear",
     ),
+    "no part": (
+        lambda: film_siren(trunk=residual(), at=("block.a",)),
+        ValueError,
+        r"such as first, blocks, blocks.a and 2 more; got 'block.a'. Did you mean 'blocks.a'",
+    ),
+    "one part twice": (
+        lambda: film_siren(at=("layers.0", "layers.0")),
+        ValueError,
+        "`at` to hold different paths, one at least",
+    ),
+    "nowhere": (lambda: film_siren(at=()), ValueError, "one at least; got"),
+    "one name": (lambda: film_siren(at="layers.0"), TypeError, r"names, \('layers.0',\); got a"),
+    "a part that is not called": (
+        lambda: film_siren(trunk=residual(order=("a",)), at=("blocks.b",)),
+        ValueError,
+        "parts that `Residual` calls and that return vectors; `blocks.b` is not called",
+    ),
+    "a part that is none": (
+        lambda: film_siren(trunk=residual(), at=("blocks",)),
+        ValueError,
+        "behind each part in `at`; `Residual` does not: 'Placed' object is not subscriptable",
+    ),
+    "a trunk that does not say its width": (
+        lambda: film_siren(trunk=Lone(jnp.ones(3)), at=("weight",)),
+        ValueError,
+        "says the width of its input",
+    ),
     "no context": (lambda: film_siren(cond_dim=0), ValueError, "`cond_dim` to be at least 1"),
 }
 
@@ -233,3 +306,8 @@ def test_activations_beside_the_layers_are_accepted_once_part_of_them():
     trunk = Trunk([Layer(first, D), readout])
     field = film_siren(identity_film, trunk)
     np.testing.assert_allclose(field(X, Z), jax.vmap(trunk)(X), atol=1e-6)
+
+
+def test_parts_are_named_of_a_module_only(unchecked):
+    with pytest.raises(TypeError, match="a trunk that is a module; got"):
+        film_siren(trunk=jnp.tanh, at=("a",))
