@@ -117,26 +117,6 @@ class Posterior(AbstractPrinted):
         """The program that predictions run: linear about the modes, if there are modes."""
         return predictive(self.bound, self.modes)
 
-    @property
-    def num_chains(self) -> int:
-        """How many chains the draws are in."""
-        return self.fitted.num_chains
-
-    @property
-    def num_draws(self) -> int:
-        """How many draws each chain has."""
-        return self.fitted.num_draws
-
-    @property
-    def num_trunks(self) -> int:
-        """How many distinct sets of params the draws belong to."""
-        return self.fitted.num_trunks
-
-    @property
-    def cut_short(self) -> bool:
-        """Whether the fit was interrupted."""
-        return self.settings["cut_short"] is not None
-
     def values(self) -> Values:
         """Return every latent site and param, `(chain, draw, *shape)`, as `realise` takes them."""
         return self.draws | {name: value[self.trunk] for name, value in self.params.items()}

@@ -16,7 +16,7 @@ MOST_ROWS = 40
 
 
 class AbstractPrinted(abc.ABC):
-    """What has sites and a result, and shows itself by them.
+    """What has sites and a result, counts its draws, and shows itself.
 
     Attributes:
         sites: The sites of the program.
@@ -32,6 +32,26 @@ class AbstractPrinted(abc.ABC):
     @abc.abstractmethod
     def fitted(self) -> Fitted:
         """The result of the engine."""
+
+    @property
+    def num_chains(self) -> int:
+        """How many chains the draws are in."""
+        return self.fitted.num_chains
+
+    @property
+    def num_draws(self) -> int:
+        """How many draws each chain has."""
+        return self.fitted.num_draws
+
+    @property
+    def num_trunks(self) -> int:
+        """How many distinct sets of params the draws belong to."""
+        return self.fitted.num_trunks
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the fit was interrupted."""
+        return self.settings["cut_short"] is not None
 
     def __repr__(self) -> str:
         """Say in a line what the posterior is and whether it can be trusted."""
