@@ -218,6 +218,7 @@ def _run(
     _, key_start, key_run, key_result = keys
     watch = Stopwatch.started()
     start = place(bound, engine, init, key_start, watch.clock)
+    feed = plan.feed(jax.random.fold_in(key_run, ORDER))
     driven = drive(
         bound,
         engine,
@@ -228,9 +229,11 @@ def _run(
         progress=progress,
         key=key_result,
         checkpoint=saved,
-        feed=plan.feed(jax.random.fold_in(key_run, ORDER)),
+        feed=feed,
         elsewhere=away,
     )
+    if feed is not None:
+        feed.say_if_uncounted()
     return hold.to_the_end(_posterior, plan, told, driven)
 
 

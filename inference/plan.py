@@ -13,7 +13,7 @@ from .auto import choose
 from .batches.batches import Batches
 from .batches.converted import rows_of
 from .batches.feed import Feed
-from .batches.of_program import on_batches
+from .batches.of_program import OnBatches, on_batches
 from .engines.engine import AbstractEngine, check_subsampling
 from .engines.svi.svi import SVI
 from .predicting.labels import check_clashes
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
         outputs: The outputs that the user named, or None.
         chosen: What `"auto"` chose and why; empty where the user named the engine.
         batches: The data, where they are `Batches`; `bound` holds a first batch of them.
-        run: What the engine runs: `bound`, or the same with the observations of a batch weighed.
+        weighed: The program on batches, its observations weighed, where the data are `Batches`.
         allow_nan: Names of the arguments that may hold NaN or infinity.
     """
 
@@ -52,15 +52,20 @@ class Plan(NamedTuple):
     outputs: tuple[str, ...] | None
     chosen: str
     batches: Batches | None
-    run: BoundProgram
+    weighed: OnBatches | None
     allow_nan: tuple[str, ...]
+
+    @property
+    def run(self) -> BoundProgram:
+        """What the engine runs."""
+        return self.bound if self.weighed is None else self.weighed.run
 
     def feed(self, key: PRNGKeyArray) -> Feed | None:
         """Return the batches of rows of the steps, if the data are `Batches`."""
-        if self.batches is None:
+        if self.batches is None or self.weighed is None:
             return None
         own = {name: self.bound.data[name] for name in self.batches.first}
-        return Feed(self.batches, rows_of(own, self.allow_nan), key)
+        return Feed(self.batches, rows_of(own, self.allow_nan), key, self.weighed.check)
 
 
 def planned(
@@ -83,7 +88,7 @@ def planned(
     _name_scales(bound)
     check_subsampling(sites)
     check_clashes("fit_posterior", bound.sites)
-    run = bound if batches is None else on_batches(bound, batches)
+    weighed = None if batches is None else on_batches(bound, batches)
     chosen = ""
     if engine is None:
         choice = choose(bound)
@@ -92,7 +97,7 @@ def planned(
     read = read_init(bound, init, engine)
     engine = engine.resolved(bound.program, bound.data, sites)
     joint = _params_are_joint(engine, sites, read)
-    return Plan(engine, bound, read, joint, outputs, chosen, batches, run, allow_nan)
+    return Plan(engine, bound, read, joint, outputs, chosen, batches, weighed, allow_nan)
 
 
 def _name_scales(bound: BoundProgram) -> None:

@@ -150,6 +150,11 @@ class Batches:
         return Order(edges, number, seed, not self.reader.goes_one_way)
 
     @functools.cached_property
+    def rows_together(self) -> int:
+        """How many rows are read together, at most, or so many of a very large block."""
+        return min(BLOCK, int(np.diff(self.order((0,)).edges).max()))
+
+    @functools.cached_property
     def first(self) -> Block:
         """The rows of a first batch, in an order of its own: those that a fit is judged at."""
         found: list[Block] = []

@@ -1,9 +1,11 @@
 """The batches of the steps of a fit, stacked for a chunk of steps and read ahead by one thread."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
+
+from bayesfield.checks import warn
 
 from .ahead import Ahead
 from .batches import Batches
@@ -11,7 +13,7 @@ from .converted import Row, converted
 from .order import permuted
 from .source import Block
 
-BYTES = 2**25  # of the batches of a chunk, of which two are in memory
+BYTES = 2**23  # of the batches of a chunk, of which a few copies are in memory
 
 
 class Feed:
@@ -21,9 +23,18 @@ class Feed:
         batches: What is read.
         rows: What a row of each argument is.
         key: Fixes the order.
+        check: Refuses rows `begin` to `end` with values that the program cannot take. It is called
+            in the first pass.
     """
 
-    def __init__(self, batches: Batches, rows: Mapping[str, Row], key: jax.Array):
+    def __init__(
+        self,
+        batches: Batches,
+        rows: Mapping[str, Row],
+        key: jax.Array,
+        check: Callable[[Block, int, int], None],
+    ):
+        self._check = check
         self._batches, self._rows, self._reader = batches, dict(rows), batches.opened()
         self._order = batches.order(tuple(map(int, np.ravel(jax.random.key_data(key)))))
         self._at = -1  # the row at which `_stream` is
@@ -36,6 +47,16 @@ class Feed:
         """How many steps a chunk may have, so that its batches do not fill the memory."""
         one = sum(int(np.prod(row.shape)) * row.dtype.itemsize for row in self._rows.values())
         return max(1, BYTES // max(1, one * self._batches.batch_size))
+
+    def say_if_uncounted(self) -> None:
+        """Warn where a fit has ended before the rows of a source without a length were counted."""
+        total, read = self._reader.total, self._at
+        if total is None and self._reader.goes_one_way and 0 <= read < self._batches.rows:
+            warn(
+                f"The fit took {read} rows, and `Batches` could not count all of them: whether "
+                f"`rows={self._batches.rows}` is right is not known, and the posterior depends on "
+                "it. Take more steps, or count the rows."
+            )
 
     def shapes(self, length: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Return the shapes of what `take` returns: `(step, row, ...)`."""
@@ -87,4 +108,7 @@ class Feed:
         return {n: value.reshape(length, size, *value.shape[1:]) for n, value in out.items()}
 
     def _read(self, begin: int, end: int) -> Block:
-        return converted(self._reader.read(begin, end), self._rows, begin, end)
+        block = converted(self._reader.read(begin, end), self._rows, begin, end)
+        if self._at < self._batches.rows:
+            self._check(block, begin, end)
+        return block

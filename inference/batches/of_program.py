@@ -1,6 +1,7 @@
 """A program on batches of rows: what it observes in them weighed, and what cannot be, refused."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,16 +17,29 @@ from ..program.bound import BoundProgram
 from ..program.inspection import DATA, Inspection
 from ..program.program import Program
 from ..program.sites import Data, Site, Sites
-from ..program.trace import trace_program
+from ..program.trace import ValueCheck, trace_program
 from ..program.tracing import TRACING
 from .batches import Batches
+from .source import Block
 
 CALL = "fit_posterior"
 TOLD = 64  # rows on which is tried whether they are independent of each other
 CLOSE = 1e-3
 
 
-def on_batches(bound: BoundProgram, batches: Batches) -> BoundProgram:
+class OnBatches(NamedTuple):
+    """A program on batches, and what its rows must be.
+
+    Attributes:
+        run: The program, bound to a first batch, its observations weighed as those of all rows.
+        check: Refuses rows `begin` to `end` with values that the program cannot take.
+    """
+
+    run: BoundProgram
+    check: Callable[[Block, int, int], None]
+
+
+def on_batches(bound: BoundProgram, batches: Batches) -> OnBatches:
     """Return a program, bound to a batch, with its observations weighed as those of all rows.
 
     Raises:
@@ -42,7 +56,9 @@ def on_batches(bound: BoundProgram, batches: Batches) -> BoundProgram:
             f" gives it a part of them; got the plates {sites.subsampled}, which subsample. Leave "
             "`subsample_size` out."
         )
-    wider, seen = _on_one_more(program, data, names)
+    size = batches.rows_together + (batches.rows_together == batches.batch_size)
+    checks: list[ValueCheck] = []
+    wider, seen = _on_others(program, data, names, size, checks)
     _check_locals(sites, wider)
     latent = {site.name for site in (*sites.latent, *sites.params)}
     fed = _fed(seen, names, latent)
@@ -59,7 +75,28 @@ def on_batches(bound: BoundProgram, batches: Batches) -> BoundProgram:
     scaled = program.derived(
         _Weighed(program.model, weighed, factor), f"{weighed} weighed {factor!r}", batched=True
     )
-    return bound._replace(program=scaled)
+    shared = {name: value for name, value in data.items() if name not in names}
+    return OnBatches(bound._replace(program=scaled), _checked(checks[-1], shared, size))
+
+
+def _checked(check: ValueCheck, shared: Data, size: int) -> Callable[[Block, int, int], None]:
+    """Return a check of any number of rows, by one on `size` of them."""
+
+    def checked(block: Block, begin: int, end: int) -> None:
+        for start in range(0, end - begin, size):
+            part = {name: value[start : start + size] for name, value in block.items()}
+            more = size - len(next(iter(part.values())))
+            if more:
+                part = {n: np.concatenate([v, np.repeat(v[:1], more, 0)]) for n, v in part.items()}
+            try:
+                check(shared | part)
+            except (ValueError, IndexError) as error:
+                first = begin + start
+                raise type(error)(
+                    f"{error} Rows are counted from row {first} of `source` here."
+                ) from error
+
+    return checked
 
 
 class _Weighed(eqx.Module):
@@ -85,27 +122,23 @@ class _Weigh(Messenger):
             msg["scale"] = self.factor if before is None else self.factor * before
 
 
-def _on_one_more(program: Program, data: Data, names: frozenset[str]) -> tuple[Sites, Inspection]:
-    """Trace the program on the shapes of one more row."""
-
-    def shape(name: str, value: Any) -> Any:
-        more = int(name in names)
-        return jax.tree.map(
-            lambda a: (
-                jax.ShapeDtypeStruct((a.shape[0] + more, *a.shape[1:]), a.dtype) if more else a
-            ),
-            value,
-        )
-
-    shapes = {name: shape(name, value) for name, value in data.items()}
+def _on_others(
+    program: Program, data: Data, names: frozenset[str], size: int, checks: list[ValueCheck]
+) -> tuple[Sites, Inspection]:
+    """Trace the program on the shapes of another number of rows."""
+    shapes = data | {
+        name: jax.ShapeDtypeStruct((size, *data[name].shape[1:]), data[name].dtype)
+        for name in names
+    }
+    how = (program.model, program.static, shapes)
     try:
-        _, sites, seen = trace_program(program.model, program.static, shapes, call=CALL)
+        _, sites, seen = trace_program(*how, call=CALL, checks=checks)
     except Exception as error:
-        size = len(data[min(names)])
         raise TypeError(
             f"`{CALL}` expected a program that runs on any number of rows, as `Batches` gives it a "
-            f"part of them; got one that runs on {size} and not on {size + 1}: {error}. Let it "
-            "read the number off its arguments: `numpyro.plate('rows', x.shape[0])`."
+            f"part of them; got one that runs on {len(data[min(names)])} and not on {size}: "
+            f"{error}. Let it read the number off its arguments: `numpyro.plate('rows', "
+            "x.shape[0])`."
         ) from error
     return sites, seen
 

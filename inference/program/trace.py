@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -32,6 +32,39 @@ READ = (  # what JAX raises where Python reads the value of an array
 )
 
 
+class ValueCheck(NamedTuple):
+    """Check values of the data against a trace of the program, which is on data of these shapes.
+
+    Attributes:
+        call: The public call, for errors.
+        closed: The trace.
+        number: How many of its last results are arrays of sample sites.
+        sampled: The sample sites, a place for each array.
+        places: The places.
+    """
+
+    call: str
+    closed: Any
+    number: int
+    sampled: tuple[dict, ...]
+    places: tuple[Any, ...]
+
+    def __call__(self, data: Data) -> set[str]:
+        """Refuse values that are out of range, and return the arguments that are labels."""
+        labels: set[str] = set()
+        visits = (
+            index_check(self.call, data, labels),
+            mark_check(self.call),
+            overflow_check(self.call),
+        )
+        outputs = follow(self.closed, data, visits)
+        outputs = outputs[len(outputs) - self.number :]
+        values = [(place, now(out)) for place, out in zip(self.places, outputs, strict=True)]
+        given = {id(place): value for place, value in values if value is not None}
+        check_supports(self.call, self.sampled, given)
+        return labels
+
+
 def trace_program(
     model: Callable[..., Any],
     static: dict[str, Any],
@@ -39,11 +72,13 @@ def trace_program(
     *,
     call: str,
     valued: bool = False,
+    checks: list[ValueCheck] | None = None,
 ) -> tuple[Program, Sites, Inspection]:
     """Trace a program and return it with its sites and what it computes.
 
     If it is `valued`, `data` has values. Observations and indices are then checked against the
-    supports and sizes in the trace. Errors name the `call`.
+    supports and sizes in the trace; a check of other data is added to `checks`. Errors name the
+    `call`.
     """
     arrays, rest = eqx.partition(model, eqx.is_array)
     flat, structure = jax.tree_util.tree_flatten_with_path(arrays)
@@ -60,13 +95,11 @@ def trace_program(
         return used
 
     def then(closed: Any, number: int) -> None:
+        check = ValueCheck(call, closed, number, tuple(sampled), tuple(places))
+        if checks is not None:
+            checks.append(check)
         if valued:
-            checks = (index_check(call, data, labels), mark_check(call), overflow_check(call))
-            outputs = follow(closed, data, checks)
-            outputs = outputs[len(outputs) - number :]
-            values = [(place, now(out)) for place, out in zip(places, outputs, strict=True)]
-            given = {id(place): value for place, value in values if value is not None}
-            check_supports(call, sampled, given)
+            labels.update(check(data))
 
     def placed(leaves: list, data: Data) -> Callable[[], Any]:
         whole = Proper(eqx.combine(jax.tree.unflatten(structure, leaves), rest))

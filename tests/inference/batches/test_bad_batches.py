@@ -94,7 +94,7 @@ PROGRAMS = {
     prior_of_rows: (ValueError, r"priors that are the same.*`slope`.*give it in `shared`"),
     centred: (ValueError, r"rows that are independent.*got `y`"),
     correlated: (ValueError, r"rows that are independent.*got `y`"),
-    fixed_size: (TypeError, r"runs on 8 and not on 9.*read the number off"),
+    fixed_size: (TypeError, r"runs on 8 and not on 64.*read the number off"),
     subsampled: (ValueError, r"plates \['rows'\], which subsample"),
     unobserved: (ValueError, r"depend on none of them.*passes as `obs`"),
 }
@@ -210,6 +210,38 @@ def test_a_row_that_is_wrong_is_named_when_it_is_read(change):
     # the first batch is of blocks 3 and 12 by the order of its seed, so that 50 comes later
     with pytest.raises(ValueError, match=LATER[change]):
         fit(source=later(change), block_size=4, num_blocks=2)
+
+
+def by_group(group, size, y=None):
+    with numpyro.plate("groups", size):
+        level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("rows", group.shape[0]):
+        numpyro.sample("y", dist.Poisson(jnp.exp(level[group])), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("group", 5, r"`group`.*5.*counted from row 48 of `source`"),
+        ("y", -1, r"`y`.*support of its Poisson.*-1.*counted from row 48 of `source`"),
+    ],
+)
+def test_a_value_that_the_program_cannot_take_is_named_when_it_is_read(name, value, message):
+    rows = {"group": np.arange(N) % 5, "y": np.arange(N) % 3}
+    options = {"shared": {"size": 5}, "block_size": 4, "num_blocks": 2}
+    assert np.isfinite(fit(by_group, rows, **options).draws["level"]).all()
+    rows[name][50] = value
+    with pytest.raises((ValueError, IndexError), match=message):
+        fit(by_group, rows, **options)
+
+
+def test_rows_that_could_not_be_counted_are_said():
+    class Whole:
+        def __iter__(self):
+            yield ROWS
+
+    with pytest.warns(UserWarning, match=r"took 16 rows.*`rows=64` is right is not known"):
+        fit(source=Whole(), engine=EnsembleMAP(num_members=1, num_steps=2), block_size=4)
 
 
 def test_values_that_are_let_in_are():

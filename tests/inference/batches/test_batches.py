@@ -58,7 +58,7 @@ def exact():
 def test_the_density_of_a_batch_is_that_of_all_rows_on_average():
     data = batches()
     bound = bind(line, data.at_first)
-    run = on_batches(bound, data)
+    run = on_batches(bound, data).run
     position = {"w": jnp.array([0.3, -0.7, 1.1])}
     prior = dist.Normal(0, 1).log_prob(position["w"]).sum()
     x, y = data.first["x"], data.first["y"]
@@ -82,7 +82,7 @@ def test_only_what_is_observed_in_rows_is_weighed():
     w, x, y = 0.4, data.first["x"], data.first["y"]
     whole = dist.Normal(0, 1).log_prob(w) + dist.Normal(w, 0.1).log_prob(2.0)
     of_rows = dist.Normal(w * x, 1).log_prob(y).sum() - w * x.sum()
-    found = on_batches(bound, data).program.log_density(bound.data, {}, {"w": jnp.asarray(w)})
+    found = on_batches(bound, data).run.program.log_density(bound.data, {}, {"w": jnp.asarray(w)})
     np.testing.assert_allclose(found, whole + N / B * of_rows, rtol=1e-5)
 
 
