@@ -26,7 +26,7 @@ OF_THE_ROOT = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 NO_SCRIPTS = ("engines.py", "gappy_baselines.py")  # they are imported by the others
 
 
-def lay_out():
+def lay_out(*, full=False):
     """Put all that the site is made of under one folder."""
     shutil.rmtree(PAGES, ignore_errors=True)
     shutil.rmtree(SCRIPTS, ignore_errors=True)
@@ -42,7 +42,7 @@ def lay_out():
     shutil.copy(ROOT / "docs" / "gallery.rst", SCRIPTS / "GALLERY_HEADER.rst")
     for path in (ROOT / "examples").glob("*.py"):
         text = path.read_text()
-        page = text if path.name in NO_SCRIPTS else as_gallery_page(text)
+        page = text if path.name in NO_SCRIPTS else as_gallery_page(text, full=full)
         (SCRIPTS / path.name).write_text(page)
 
 
@@ -61,10 +61,11 @@ def failed_doctests():
 
 def main(*, full):
     """Build and check; return the exit status."""
-    lay_out()
+    lay_out(full=full)
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-E", "-j", "1"]
     paths = ["-c", ROOT / "docs", "-d", BUILD / "doctrees", PAGES, SITE]
-    environment = os.environ | ({"BAYESFIELD_DOCS": "full"} if full else {})
+    environment = os.environ | {"TQDM_DISABLE": "1"}  # pages show what scripts print, and no bars
+    environment |= {"BAYESFIELD_DOCS": "full"} if full else {}
     done = subprocess.run([*map(str, command + paths)], env=environment, check=False)
     broken = broken_links(SITE) if SITE.is_dir() else []
     for line in broken:

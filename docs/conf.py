@@ -2,13 +2,14 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from site_parts import docstrings, links, mathml, pictures
 
-import bayesfield
+import bayesfield.inference
 
 project = "bayesfield"
 author = "the authors of bayesfield"
@@ -16,6 +17,8 @@ copyright = author
 version = release = bayesfield.__version__
 
 FULL = os.environ.get("BAYESFIELD_DOCS") == "full"
+if not FULL:  # a few steps have not arrived, as each page says
+    warnings.simplefilter("ignore", bayesfield.inference.ConvergenceWarning)
 
 extensions = [
     "myst_parser",

@@ -5,8 +5,16 @@ import re
 
 from .docstrings import to_rst
 
+SMALL = """
 
-def as_gallery_page(text):
+.. note::
+
+    Output and figures here are of ``--smoke``: a few steps of each fit, which have not arrived.
+    ``make docs-full`` shows the whole run.
+"""
+
+
+def as_gallery_page(text, *, full):
     """Return a script whose docstring has a title and is RST; its code stays as it is."""
     statement = ast.parse(text).body[0]
     lines = text.splitlines(keepends=True)
@@ -14,7 +22,7 @@ def as_gallery_page(text):
     name, _, more = first.rstrip(".").partition(": ")  # the title is to fit into a menu
     if more:
         rest = f"{more[0].upper()}{more[1:]}.\n\n{rest.strip()}"
-    body = to_rst(_commands(rest.strip()))
+    body = to_rst(_commands(rest.strip())) + ("" if full else SMALL)
     head = f'r"""\n{name}\n{"=" * len(name)}\n\n{body}\n"""\n'
     return head + "".join(lines[statement.end_lineno :])
 

@@ -22,4 +22,4 @@ def of_a_script(block, variables, conf):
     for path in sorted(Path("out").glob("*.png")):
         shown.append(next(variables["image_path_iterator"]))
         shutil.move(path, shown[-1])
-    return figure_rst(shown, conf["src_dir"])
+    return "\n".join(figure_rst([path], conf["src_dir"]) for path in shown)  # each at full width
