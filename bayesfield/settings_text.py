@@ -13,7 +13,7 @@ from jax.core import Tracer
 
 def distribution_text(distribution: dist.Distribution) -> str:
     """Return a distribution's name and its parameters: `Normal(loc=0, scale=0.5)`."""
-    inner = innermost(distribution)
+    inner: Any = innermost(distribution)
     known = {n: getattr(inner, n, None) for n in inner.arg_constraints}
     told = [f"{name}={value_text(value)}" for name, value in known.items() if value is not None]
     if not told and hasattr(inner, "base_dist"):  # of a transformed one
@@ -23,9 +23,10 @@ def distribution_text(distribution: dist.Distribution) -> str:
 
 def innermost(distribution: dist.Distribution) -> dist.Distribution:
     """Return the distribution that was expanded to a shape."""
-    while isinstance(distribution, dist.Independent | dist.ExpandedDistribution):
-        distribution = distribution.base_dist
-    return distribution
+    inner: Any = distribution
+    while isinstance(inner, dist.Independent | dist.ExpandedDistribution):
+        inner = inner.base_dist
+    return inner
 
 
 def settings_text(module: eqx.Module) -> str:

@@ -47,11 +47,12 @@ def tree_text(module: Any, widths: str = "") -> str:
     head = f"{type(module).__name__}: {f'{widths}; ' if widths else ''}{one}"
     rows = _rows(module, 1) if sizes else []
     left = len(rows) - MOST_LINES
-    rows = rows[:MOST_LINES]
-    wide = [
-        max((len(f"{row[i]:,}" if i == 2 else row[i]) for row in rows), default=0) for i in range(3)
+    cells = [(n, kind, f"{size:,}", state) for n, kind, size, state in rows[:MOST_LINES]]
+    wide = [max(map(len, column)) for column in zip(*cells, strict=True)] or [0] * 4
+    lines = [
+        f"{n:<{wide[0]}}  {kind:<{wide[1]}}  {size:>{wide[2]}}  {state}"
+        for n, kind, size, state in cells
     ]
-    lines = [f"{n:<{wide[0]}}  {k:<{wide[1]}}  {s:>{wide[2]},}  {state}" for n, k, s, state in rows]
     more = [f"  and {left} more parts"] if left > 0 else []
     return "\n".join([head, *(line.rstrip() for line in lines), *more])
 

@@ -176,3 +176,8 @@ def test_another_field_whose_name_begins_so_is_left_alone():
 def test_an_array_is_no_field():
     with pytest.raises(TypeError, match=r"`realise` expected a field or a function"):
         bf.realise(jnp.ones(2), {}, "field")
+
+
+def test_without_the_name_it_is_asked_for():
+    with pytest.raises(TypeError, match="`name` to be what `random_field` was given, 'field' say"):
+        bf.realise(FIELD, draws())

@@ -20,7 +20,7 @@ def one_of_sites(call: str, site: str | None, known: Sequence[str]) -> str:
     """Return the site that is meant: the only one, or the one of that name."""
     if site is None and len(known) == 1:
         return known[0]
-    if site not in known:
+    if site is None or site not in known:
         raise ValueError(
             f"`{call}` expected `site` to name a site that can be drawn, among {[*known]}; got "
             f"{site!r}.{close_match(site, known) if site else ''}"
