@@ -12,6 +12,7 @@ import jax.random as jr
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from scipy.io import netcdf_file
 
 from bayesfield.inference import ConvergenceWarning, diagnose
@@ -73,7 +74,7 @@ def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_pat
 def test_every_script_imports_and_has_a_main(script, name):
     example = script(name)
     with_settings = ("sinusoid_family", "el_nino", "own_model", "pacific_sst", "sleepstudy")
-    if name in (*with_settings, "stations", "travelling_wave"):
+    if name in (*with_settings, "few_pixel_shapes", "stations", "travelling_wave"):
         assert dataclasses.is_dataclass(example.Settings())
         assert callable(example.main)
 
@@ -286,3 +287,77 @@ def test_pacific_sst_is_ahead_of_its_baselines_on_seeds_that_chose_nothing(scrip
         rest = [min(table[name][f"crps{count}"] for name in names) for table in tables]
         assert field <= share * np.mean(rest), count
         assert 0.88 <= np.mean([table["field"][f"coverage{count}"] for table in tables]) <= 0.96
+
+
+def test_a_shape_is_the_distance_to_its_outline(script):
+    data = script("shape_data")
+    inside = np.zeros((data.SIDE, data.SIDE), bool)
+    inside[:, :10] = True
+    expected = np.arange(data.SIDE) - 9.0
+    expected[expected <= 0] -= 1.0  # the nearest pixel of the other side is one further
+    distance = data.signed_distance(inside) * data.SIDE
+    np.testing.assert_allclose(distance, np.tile(expected, (data.SIDE, 1)))
+
+
+def test_cells_are_read_by_treatment(script, tmp_path):
+    data = script("shape_data")
+    turn = np.linspace(0.0, 2.0 * np.pi, 60, endpoint=False)
+    circle = np.stack([500 + 40 * np.cos(turn), -300 + 40 * np.sin(turn)], 1).astype(int)
+    text = "\n".join(" ".join(map(str, row)) for row in circle)
+    (tmp_path / "cells.txt").write_text("\n\n".join([text] * 3))
+    (tmp_path / "treatments.txt").write_text("control\njasp\ncontrol\n")
+    fields, kinds = data.cells(tmp_path)
+    assert kinds.tolist() == [0, 1, 0]
+    radius = np.linalg.norm(data.GRID, axis=1)
+    pixels = (radius - 1 / 1.3) * (data.SIDE - 1) / 2
+    np.testing.assert_allclose(fields[0] * data.SIDE, pixels, atol=1.6)  # to a pixel or so
+
+
+def test_a_mixture_of_images_is_weighed_by_what_is_seen(script):
+    baselines = script("shape_baselines")
+    near, far = (
+        baselines.Normal(np.full(2, mean), 0.5 * np.ones((2, 2)), 0.1) for mean in (0.0, 1.0)
+    )
+    seen, y = np.array([0]), np.array([0.2])
+    densities = [stats.norm.pdf(0.2, mean, np.sqrt(0.51)) for mean in (0.0, 1.0)]
+    means = np.stack([normal.given(seen, y)[0] for normal in (near, far)])
+    mean, _ = baselines.given([near, far], seen, y)
+    np.testing.assert_allclose(mean, densities @ means / np.sum(densities))
+    one = baselines.given([near], seen, y)
+    np.testing.assert_allclose(one, near.given(seen, y))
+
+
+def test_images_are_read_between_pixels(script):
+    baselines = script("shape_baselines")
+    grid = baselines.GRID
+    images = baselines.Images(grid[:, 0], grid[:, 1:], lengthscale=0.5, sd=0.3)
+    places = np.array([[0.1, -0.2], [0.95, 0.33]], np.float32)
+    normal = images.at(places)
+    np.testing.assert_allclose(normal.mean, places[:, 0], atol=1e-6)
+    process = 0.09 * baselines.matern(places, places, 0.5)
+    expected = np.outer(places[:, 1], places[:, 1]) + process
+    np.testing.assert_allclose(normal.covariance, expected, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scattered", [False, True])
+def test_few_pixel_shapes_writes_its_table(script, tmp_path, scattered):
+    example = script("few_pixel_shapes")
+    small = {"num_train": 60, "num_test": 4, "features": 16, "shared": 4, "own": 2, "seen": 20}
+    where = {"json": tmp_path / "table.json", "out": tmp_path, "scattered": scattered}
+    found = example.main(example.Settings(**small, num_steps=20, **where))
+    others = ["GP", "PPCA, GP residual"]
+    others = others if scattered else ["GP", "PPCA", "PPCA, GP residual", "classes, no field"]
+    assert [*found] == [*others, "field"]
+    assert all(math.isfinite(value) for value in numbers(found))
+    assert json.loads((tmp_path / "table.json").read_text()) == found
+    assert (tmp_path / "few_pixel_shapes.png").exists() == (not scattered)
+
+
+@pytest.mark.slow
+def test_few_pixel_shapes_are_ahead_of_principal_components(script, tmp_path):
+    example = script("few_pixel_shapes")
+    found = example.main(example.Settings(out=tmp_path))
+    for count in (51, 10):
+        assert found["field"][f"CRPS, {count}"] < found["PPCA"][f"CRPS, {count}"]
+        assert 0.85 <= found["field"][f"coverage, {count}"] <= 0.95
