@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 from scipy.io import netcdf_file
+from scipy.optimize import approx_fprime
+from scipy.stats import multivariate_normal
 
 from bayesfield.inference import ConvergenceWarning, diagnose
 
@@ -74,7 +76,8 @@ def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_pat
 def test_every_script_imports_and_has_a_main(script, name):
     example = script(name)
     with_settings = ("sinusoid_family", "el_nino", "own_model", "pacific_sst", "sleepstudy")
-    if name in (*with_settings, "few_pixel_shapes", "stations", "travelling_wave"):
+    others = ("compare_conditioners", "few_pixel_shapes", "stations", "travelling_wave")
+    if name in (*with_settings, *others):
         assert dataclasses.is_dataclass(example.Settings())
         assert callable(example.main)
 
@@ -204,6 +207,63 @@ def test_the_process_beside_the_travelling_wave_is_that_of_its_whole_covariance(
     found = example.process_at(log, u[:, ::20], example.X[::20])
     np.testing.assert_allclose(found[0].ravel(), mean, atol=1e-6)
     np.testing.assert_allclose(found[1].ravel() ** 2, 1.5**2 - known + 1e-4, rtol=1e-6, atol=1e-8)
+
+
+def test_the_exact_process_is_a_normal_given_a_part_of_it(script):
+    example, rng = script("exact_process"), np.random.default_rng(0)
+    rows, y, log = rng.normal(size=(9, 2)), rng.normal(size=6), np.log([0.7, 1.3, 1.2, 0.3])
+    whole = example.kernel(log, rows, rows)
+    seen = whole[:6, :6] + 0.3**2 * np.eye(6)
+    mean, sd = example.process_at(log, rows[:6], y)(rows[6:])
+    np.testing.assert_allclose(mean, whole[6:, :6] @ np.linalg.solve(seen, y))
+    left = whole[6:, 6:] - whole[6:, :6] @ np.linalg.solve(seen, whole[:6, 6:])
+    np.testing.assert_allclose(sd**2, np.diag(left))
+
+    def minus_log_evidence(log):
+        return example.evidence(log, rows[:6], y)[0]
+
+    value = minus_log_evidence(log) + 3 * np.log(2 * np.pi)
+    np.testing.assert_allclose(value, -multivariate_normal(np.zeros(6), seen).logpdf(y))
+    slope = approx_fprime(log, minus_log_evidence)
+    np.testing.assert_allclose(example.evidence(log, rows[:6], y)[1], slope, rtol=1e-5, atol=1e-5)
+
+
+def test_the_hill_solves_its_equation(script):
+    r"""Central differences of $u_t + u_x = \nu u_{xx}$, the time one plus half of its context."""
+    value = script("compare_conditioners").FAMILIES["advection and diffusion"]
+    x, step = np.linspace(-0.9, 0.9, 7), 1e-3
+
+    def u(x, t, log=-0.5):
+        return value(x, np.stack([np.full_like(x, log), np.full_like(x, 2.0 * t - 2.0)], -1))
+
+    by_time = (u(x, 1.2 + step) - u(x, 1.2 - step)) / (2 * step)
+    by_place = (u(x + step, 1.2) - u(x - step, 1.2)) / (2 * step)
+    twice = (u(x + step, 1.2) - 2 * u(x, 1.2) + u(x - step, 1.2)) / step**2
+    np.testing.assert_allclose(by_time + by_place, 10**-2.5 * twice, atol=2e-4)
+
+
+def test_contexts_out_of_range_are_out_of_it(script):
+    example, rng = script("compare_conditioners"), np.random.default_rng(0)
+    within = example.contexts(rng, 30, beyond=False)
+    beyond = example.contexts(rng, 30, beyond=True)
+    assert within.shape == beyond.shape == (30, 1, 2)
+    assert np.abs(within).max() < 1.0
+    assert np.abs(beyond).max(2).min() > 1.0
+
+
+@pytest.mark.slow
+def test_compare_conditioners_writes_its_table_and_its_figure(script, tmp_path):
+    example = script("compare_conditioners")
+    small = {"num_starts": 1, "num_steps": 5, "num_samples": 10, "num_contexts": 8}
+    at = {"json": tmp_path / "table.json", "out": tmp_path}
+    rows = example.main(example.Settings(seeds=(10,), **small, **at))
+    assert len(rows) == 3 * 6
+    assert json.loads((tmp_path / "table.json").read_text()) == rows
+    assert all(math.isfinite(v) for row in rows for v in row.values() if not isinstance(v, str))
+    sizes = {row["values"] for row in rows if row["fit"] != "exact GP"}
+    assert min(sizes) >= 0.94 * 1000
+    assert max(sizes) <= 1.06 * 1000
+    assert (tmp_path / "compare_conditioners.png").exists()
 
 
 @pytest.mark.slow
