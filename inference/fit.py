@@ -20,7 +20,7 @@ from bayesfield.checks import (
 
 from .batches.batches import Batches
 from .engines.drive import Driven, Stopwatch, drive
-from .engines.elsewhere import Elsewhere, check_executor
+from .engines.elsewhere import Elsewhere, check_apart
 from .engines.engine import AbstractEngine
 from .plan import VERSIONS, Plan, identity_of, planned
 from .posterior.convergence import with_verdict
@@ -163,7 +163,7 @@ def fit_unjudged(
     if checkpoint is not None:
         check_path(call, "checkpoint", checkpoint)
     if executor is not None:
-        check_executor(executor, data)
+        check_apart(executor, data)
     plan = planned(model, data, engine, init, allow_nan, outputs)
     if plan.chosen and is_shown(progress):
         say(plan.chosen)

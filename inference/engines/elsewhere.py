@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from ..program.bound import BoundProgram
 from ..running import loop
 from ..running.checkpoint import Checkpoint, Reached
 from ..running.clock import Clock
+from ..running.jobs import check_executor, key_of, run_jobs, told_of
 from ..running.safely import Hold
 from .engine import AbstractEngine
 from .fitted import Start
@@ -55,7 +55,6 @@ class Task(NamedTuple):
         key: The numbers of the lane's key, and its kind.
         number: Which lane it is.
         digest: What the program computes, so that another version of it is noticed.
-        double: Whether JAX works in double precision.
     """
 
     fit: Elsewhere
@@ -64,39 +63,21 @@ class Task(NamedTuple):
     key: tuple[np.ndarray, str]
     number: int
     digest: str
-    double: bool
 
 
-def check_executor(executor: Any, data: Any) -> None:
-    """Raise an error unless lanes can be handed to the executor.
+def check_apart(executor: Any, data: Any) -> None:
+    """Raise an error unless the lanes of a fit can be handed to the executor.
 
     Raises:
         TypeError: It has no `submit`, or the data are no mapping.
         ValueError: Its processes are forked.
         ModuleNotFoundError: cloudpickle is not installed.
     """
-    if not callable(getattr(executor, "submit", None)):
-        raise TypeError(
-            "`fit_posterior` expected `executor` to have `submit`, as an executor of "
-            f"concurrent.futures, loky or Dask has; got {type(executor).__name__}."
-        )
+    check_executor("fit_posterior", executor)
     if isinstance(data, Batches):
         raise TypeError(
             "`fit_posterior` expected `data` to be a mapping where there is an `executor`; got "
             "`Batches`, whose rows are read in one order for all lanes. Leave the `executor` out."
-        )
-    context = getattr(executor, "_mp_context", None)
-    method = getattr(context, "get_start_method", None)
-    if method is not None and method() == "fork":
-        raise ValueError(
-            "`fit_posterior` expected `executor` to start its processes anew; got one that forks "
-            "this one, and JAX's threads do not survive that. Write "
-            "`ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn'))`."
-        )
-    if find_spec("cloudpickle") is None:
-        raise ModuleNotFoundError(
-            "`fit_posterior(executor=...)` sends the program to other processes by cloudpickle, "
-            "which is not installed: pip install 'bayesfield[executors]'."
         )
 
 
@@ -117,23 +98,20 @@ def run_elsewhere(
         Exception: What the first lane raised, where none came back.
         KeyboardInterrupt: Interrupted before any lane came back.
     """
-    import cloudpickle
-
     told = fit._replace(executor=None)
-    numbers, kind = np.asarray(jax.random.key_data(keys)), str(jax.random.key_impl(keys))
-    futures = []
-    for lane in range(len(numbers)):
-        task = Task(
+    numbers, kind = told_of(keys)
+    tasks = [
+        Task(
             told,
             engine,
             _of_lane(start, lane),
             (numbers[lane : lane + 1], kind),
             lane,
             bound.program.code.digest,
-            jax.config.jax_enable_x64,
         )
-        futures.append(fit.executor.submit(work, cloudpickle.dumps(task)))
-    back, lost = _gathered(futures, hold)
+        for lane in range(len(numbers))
+    ]
+    back, lost = run_jobs(fit.executor, work, tasks, hold)
     if not back:
         raise next(iter(lost.values()))
     if lost:
@@ -141,72 +119,43 @@ def run_elsewhere(
         reason = next(iter(lost.values()))
         again = "The same call runs them again." if fit.folder else "A `checkpoint` keeps the rest."
         warn(
-            f"{name} {listed([str(lane) for lane in lost])} of {len(futures)} ended "
+            f"{name} {listed([str(lane) for lane in lost])} of {len(tasks)} ended "
             f"early ({type(reason).__name__}: {reason}). The draws are of the others. {again}"
         )
-    return _together(back, len(futures))
+    return _together(back, len(tasks))
 
 
 def _of_lane(start: Start, lane: int) -> Start:
     """Return the start of one lane, in arrays that any process can hold."""
-
-    def own(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        return {name: np.asarray(value)[lane : lane + 1] for name, value in values.items()}
-
-    return start._replace(
-        params=own(start.params), position=own(start.position), scales=own(start.scales)
-    )
+    return jax.tree.map(lambda value: np.asarray(value)[lane : lane + 1], start)
 
 
-def _gathered(futures: list, hold: Hold) -> tuple[dict[int, Reached], dict[int, BaseException]]:
-    """Return what each lane reached, and why the others did not."""
-    back: dict[int, Reached] = {}
-    lost: dict[int, BaseException] = {}
-    stopped: KeyboardInterrupt | None = None
-    for lane, future in enumerate(futures):
-        if stopped is not None and not future.done():
-            future.cancel()
-            lost[lane] = stopped
-            continue
-        try:
-            with hold.let_through():
-                back[lane] = future.result()
-        except KeyboardInterrupt as error:
-            stopped = lost[lane] = error
-        except Exception as error:  # whatever ended the process, the other lanes are whole
-            lost[lane] = error
-    return back, lost
-
-
-def work(task: bytes) -> Reached:
+def work(task: Task) -> Reached:
     """Run one lane in this process, and return all of it."""
-    import cloudpickle
-
-    fit, engine, start, (numbers, kind), number, digest, double = cloudpickle.loads(task)
+    fit, engine, start, key, number, digest = task
     opened = contextlib.nullcontext()
-    with jax.enable_x64(double):
-        program, data, _ = bind(fit.model, fit.data, allow_nan=fit.allow_nan)
-        if program.code.digest != digest:
-            raise ValueError(
-                "`fit_posterior` expected `model` to compute the same in the executor's processes; "
-                "got another computation there. A module that it reads from has other values, or "
-                "the libraries have other versions."
-            )
-        if fit.folder is not None:
-            opened = Checkpoint(fit.folder / f"lane-{number:04d}", fit.identity | {"lane": number})
-        with opened as saved:
-            outcome = loop.run(
-                engine.phases(program),
-                program,
-                data,
-                start,
-                jax.random.wrap_key_data(numbers, impl=kind),
-                name=engine.lane,
-                batch_size=engine.lanes_at_once(),
-                progress=False,
-                clock=Clock(),
-                checkpoint=saved,
-            )
+    program, data, _ = bind(fit.model, fit.data, allow_nan=fit.allow_nan)
+    if program.code.digest != digest:
+        raise ValueError(
+            "`fit_posterior` expected `model` to compute the same in the executor's processes; "
+            "got another computation there. A module that it reads from has other values, or "
+            "the libraries have other versions."
+        )
+    if fit.folder is not None:
+        opened = Checkpoint(fit.folder / f"lane-{number:04d}", fit.identity | {"lane": number})
+    with opened as saved:
+        outcome = loop.run(
+            engine.phases(program),
+            program,
+            data,
+            start,
+            key_of(key),
+            name=engine.lane,
+            batch_size=engine.lanes_at_once(),
+            progress=False,
+            clock=Clock(),
+            checkpoint=saved,
+        )
     names = [phase.name for phase in engine.phases(program)][: outcome.reached.phase + 1]
     kept = [[outcome.kept[name]] if name in outcome.kept else [] for name in names]
     return outcome.reached._replace(kept=kept, chunks=())

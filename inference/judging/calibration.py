@@ -1,7 +1,7 @@
 """Simulation-based calibration: do fits recover, on average, what their data came from?"""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from ..program.arguments import check_not_traced
 from ..program.binding import bind
 from ..program.program import Program, Values
 from ..program.sites import Sites
+from ..running.jobs import check_executor, key_of, run_all, told_of
 from ..start import check_engine
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def sbc(
     num_simulations: int = 200,
     num_ranked: int = 63,
     arguments: Mapping[str, str] | None = None,
+    executor: Any = None,
 ) -> "xr.Dataset":
     """Test an engine: simulate data from the prior, fit each, and rank the truth among the draws.
 
@@ -60,6 +62,8 @@ def sbc(
             ranked. Few enough that they are nearly independent; one less than a multiple of 8.
         arguments: From an observed site's name to the argument that holds its observations, where
             the two names differ.
+        executor: Runs each simulation by itself, as in `fit_posterior`; one whose process fails is
+            left out, and warned of.
 
     Returns:
         A Dataset of `rank (simulation, quantity)`, from 0 to `num_ranked`, and `p_value
@@ -100,6 +104,8 @@ def sbc(
     call = "sbc"
     check_not_traced(call, data, key)
     key_prior, key_fits, key_ties = jax.random.split(check_key(call, key), 3)
+    if executor is not None:
+        check_executor(call, executor)
     engine = check_engine(call, "backend", backend)
     if isinstance(init, str):
         init = check_engine(call, "init", init)
@@ -119,19 +125,18 @@ def sbc(
     feeds = _feeds(sites, data, arguments)
     prior = prior_draws(model, data, key=key_prior, num_samples=num_simulations, redrawn=feeds)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key_ties)))
-    ranks = []
-    names: list[str] = []
+    simulations = []
     for i in range(num_simulations):
         simulated = dict(data) | {
             argument: prior[dotless(site)].values[0, i] for site, argument in feeds.items()
         }
-        own = jax.random.fold_in(key_fits, i)
-        posterior = fit_unjudged(  # a few of many may not converge, and are ranked all the same
-            model, simulated, engine, init=init, key=own, progress=False
-        )
         truth = {s.name: prior[dotless(s.name)].values[:1, i : i + 1] for s in sites.latent}
-        names, below, level = _ranked(posterior, truth, num_ranked)
-        ranks.append(below + rng.integers(0, level + 1))
+        own = told_of(jax.random.fold_in(key_fits, i))
+        simulations.append(Simulation(model, simulated, truth, engine, init, own, num_ranked))
+    numbers = range(num_simulations)
+    back = run_all(call, "simulation", numbers, executor, ranked, simulations)
+    names = next(iter(back.values()))[0]
+    ranks = [below + rng.integers(0, level + 1) for _, below, level in back.values()]
     counts = np.array(ranks) // ((num_ranked + 1) // BINS)
     binned = np.stack([(counts == b).sum(0) for b in range(BINS)])
     p = chisquare(binned, axis=0).pvalue
@@ -140,6 +145,26 @@ def sbc(
         coords={"quantity": names},
         attrs={"smallest_p": float(min(1.0, np.min(p) * len(p))), "num_ranked": num_ranked},
     )
+
+
+class Simulation(NamedTuple):
+    """Hold what one simulation needs: the data, and what they came from."""
+
+    model: Callable[..., Any]
+    data: dict[str, Any]
+    truth: Values
+    engine: AbstractEngine
+    init: Any
+    key: tuple[np.ndarray, str]
+    num_ranked: int
+
+
+def ranked(job: Simulation) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Fit a simulation, and return what `_ranked` counts."""
+    posterior = fit_unjudged(  # a few of many may not converge, and are ranked all the same
+        job.model, job.data, job.engine, init=job.init, key=key_of(job.key), progress=False
+    )
+    return _ranked(posterior, job.truth, job.num_ranked)
 
 
 def _feeds(

@@ -1,7 +1,7 @@
 """Score tasks that a fit has not seen, by fitting once without each."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,8 +11,9 @@ from bayesfield.checks import check_key, check_names, listed, warn
 
 from ..engines.engine import AbstractEngine
 from ..fit import fit_unjudged
-from ..posterior.findings import ConvergenceWarning
+from ..posterior.findings import ConvergenceWarning, Finding
 from ..program.arguments import check_data_mapping, check_not_traced
+from ..running.jobs import check_executor, key_of, run_all, told_of
 from ..running.progress import Progress
 from ..start import check_engine
 from .diagnose import diagnose
@@ -33,6 +34,7 @@ def score_by_refits(
     shared: Iterable[str] = (),
     levels: Iterable[float] = (0.5, 0.8, 0.9, 0.95),
     progress: Progress = True,
+    executor: Any = None,
 ) -> "xr.Dataset":
     """Fit once without each task, and score that fit's predictions of the task.
 
@@ -50,6 +52,8 @@ def score_by_refits(
         shared: Names of arguments to give whole although they have as many rows as `by`.
         levels: The levels of the intervals, between 0 and 1.
         progress: As in `fit_posterior`.
+        executor: Runs each refit by itself, as in `fit_posterior`; a task whose process fails is
+            left out of the table, and warned of.
 
     Returns:
         What `score` returns for each task, without the PIT, along the dim `task`. Each different
@@ -83,6 +87,8 @@ def score_by_refits(
     check_data_mapping(call, data)
     check_not_traced(call, data, key)
     key = check_key(call, key)
+    if executor is not None:
+        check_executor(call, executor)
     chosen = tuple(check_levels(call, levels).tolist())
     engine = check_engine(call, "backend", backend)
     if not (init is None or isinstance(init, AbstractEngine | str)):
@@ -96,17 +102,17 @@ def score_by_refits(
     def only(rows: np.ndarray) -> dict[str, Any]:
         return dict(data) | {name: np.asarray(data[name])[rows] for name in parted}
 
-    found, doubted = [], {}
+    refits = []
     for i, task in enumerate(tasks):
-        key_fit, key_score = jax.random.split(jax.random.fold_in(key, i))
-        posterior = fit_unjudged(
-            model, only(labels != task), engine, key=key_fit, init=first, progress=progress
-        )
-        wrong = diagnose(posterior).attrs["findings"]
-        if wrong:
-            doubted[str(task)] = wrong[0]
-        scored = score(posterior, only(labels == task), key=key_score, levels=chosen)
-        found.append(scored.drop_vars([str(n) for n in scored if str(n).endswith("_pit")]))
+        keys = told_of(jax.random.split(jax.random.fold_in(key, i)))
+        parts = only(labels != task), only(labels == task)
+        refits.append(Refit(model, *parts, engine, first, keys, chosen, progress))
+    back = run_all(call, "task", [*tasks], executor, refit, refits)
+    tasks = tasks[[*back]]
+    found = [scored for scored, _ in back.values()]
+    doubted = {
+        str(task): wrong for task, (_, wrong) in zip(tasks, back.values(), strict=True) if wrong
+    }
     if doubted:
         worst = max(doubted, key=lambda task: doubted[task].share)
         warn(
@@ -118,6 +124,33 @@ def score_by_refits(
     joined = xr.concat(kept, dim=xr.DataArray(tasks, dims="task", name="task"))
     assert isinstance(joined, xr.Dataset)
     return joined
+
+
+class Refit(NamedTuple):
+    """Hold what one refit needs: what it is fitted to, and the task that it is scored on."""
+
+    model: Callable[..., Any]
+    others: dict[str, Any]
+    task: dict[str, Any]
+    engine: AbstractEngine
+    init: Any
+    keys: tuple[np.ndarray, str]
+    levels: tuple[float, ...]
+    progress: Progress
+
+
+def refit(job: Refit) -> "tuple[xr.Dataset, Finding | None]":
+    """Fit without a task; return the scores on it, and what is wrong with the fit."""
+    key_fit, key_score = key_of(job.keys)
+    posterior = fit_unjudged(
+        job.model, job.others, job.engine, key=key_fit, init=job.init, progress=job.progress
+    )
+    wrong = diagnose(posterior).attrs["findings"]
+    scored = score(posterior, job.task, key=key_score, levels=job.levels)
+    return (
+        scored.drop_vars([str(n) for n in scored if str(n).endswith("_pit")]),
+        wrong[0] if wrong else None,
+    )
 
 
 def _parted(

@@ -10,8 +10,18 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+import xarray as xr
 
-from bayesfield.inference import NUTS, SVI, Batches, EnsembleMAP, Laplace, fit_posterior
+from bayesfield.inference import (
+    NUTS,
+    SVI,
+    Batches,
+    EnsembleMAP,
+    Laplace,
+    fit_posterior,
+    sbc,
+    score_by_refits,
+)
 
 # chains of a few draws have not converged, and need not
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
@@ -103,6 +113,27 @@ def test_a_lost_lane_costs_itself_alone_and_the_same_call_runs_it(here, tmp_path
 def test_the_first_reason_is_raised_where_no_lane_comes_back():
     with pytest.raises(OSError, match="the worker is gone"):
         fit_posterior(line, DATA, SHORT, key=jr.key(0), progress=False, executor=Fails({0, 1, 2}))
+
+
+@pytest.mark.filterwarnings("ignore:.*fits should not be believed")
+def test_refits_and_simulations_are_those_of_this_process():
+    halves = ["left"] * 6 + ["right"] * 6
+
+    def both(pool):
+        return (
+            score_by_refits(
+                line, DATA, SHORT, key=jr.key(0), by=halves, progress=False, executor=pool
+            ),
+            sbc(line, DATA, SHORT, key=jr.key(0), num_simulations=3, num_ranked=7, executor=pool),
+        )
+
+    for here, there in zip(both(None), both(ThreadPoolExecutor(2)), strict=True):
+        xr.testing.assert_identical(here, there)
+    with pytest.warns(UserWarning, match="lost 1 of 2 tasks, which are left out.*: left"):
+        table = score_by_refits(
+            line, DATA, SHORT, key=jr.key(0), by=halves, progress=False, executor=Fails({0})
+        )
+    assert table["task"].values.tolist() == ["right"]
 
 
 def test_executors_that_cannot_be_used_are_refused():
