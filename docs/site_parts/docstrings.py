@@ -44,12 +44,13 @@ def _convert(app, what, name, obj, options, lines):
     lines[:] = to_rst("\n".join(lines), name.rsplit(".", 1)[-1]).split("\n")
 
 
-def _of_others(app, what, name, obj, skip, options):
-    """Leave out defaults of fields that are functions of another library."""
-    return True if getattr(obj, "__module__", "").startswith("optax") else None
+def _defaults(app, what, name, obj, skip, options):
+    """Leave out defaults of fields that are functions: they are called otherwise than the field."""
+    called = getattr(obj, "__name__", None)
+    return True if called is not None and called != name.rsplit(".", 1)[-1] else None
 
 
 def setup(app):
     """Convert before napoleon reads the sections."""
-    app.connect("autodoc-skip-member", _of_others)
+    app.connect("autodoc-skip-member", _defaults)
     app.connect("autodoc-process-docstring", _convert, priority=100)
