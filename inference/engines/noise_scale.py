@@ -19,7 +19,7 @@ from bayesfield.private import needed_for
 from ..program.program import Data, Program, Values
 from ..program.sites import Sites
 from ..program.wrappers import bare
-from .laplace.curvature import log_joint
+from .place import Place
 
 NEWTON = 16  # steps to the peak, each by at most a factor of e
 BELOW, ABOVE = 10.0, 16.0  # in sds of the peak: its upper tail is the longer one
@@ -121,29 +121,20 @@ def without(position: Values, integrated: str | None) -> Values:
     return {name: value for name, value in position.items() if name != integrated}
 
 
-def log_density(
-    program: Program, data: Data, params: Values, position: Values, integrated: str | None
-) -> Array:
-    """Return the log joint density at an unconstrained position, one scale integrated out."""
+def log_density(place: Place, integrated: str | None) -> Array:
+    """Return the log joint density at a place, one scale integrated out."""
     if integrated is None:
-        return program.log_density(data, params, position)
-    rest, line = _parts(program, data, params, position, integrated)
+        return place.program.log_density(place.data, place.params, place.position)
+    rest, line = _parts(place, integrated)
     return rest + line.log_integral()
 
 
-def completed(
-    program: Program,
-    data: Data,
-    params: Values,
-    position: Values,
-    integrated: str | None,
-    key: PRNGKeyArray,
-) -> Values:
-    """Return a position with the site that was integrated out, drawn given all else."""
+def completed(place: Place, integrated: str | None, key: PRNGKeyArray) -> Values:
+    """Return the position with the site that was integrated out, drawn given all else."""
     if integrated is None:
-        return position
-    _, line = _parts(program, data, params, position, integrated)
-    return position | {integrated: line.draw(key)}
+        return place.position
+    _, line = _parts(place, integrated)
+    return place.position | {integrated: line.draw(key)}
 
 
 class Line(NamedTuple):
@@ -196,10 +187,9 @@ class Line(NamedTuple):
         return centre + sd * (steps[jax.random.categorical(key_step, weights)] + within)
 
 
-def _parts(
-    program: Program, data: Data, params: Values, position: Values, integrated: str
-) -> tuple[Array, Line]:
+def _parts(place: Place, integrated: str) -> tuple[Array, Line]:
     """Return the log density of all but the noise, and the density of its scale."""
+    program, data, params, _, position = place
     at = position | {integrated: jnp.zeros(())}
     values = program.constrain(data, params, at) | {integrated: jnp.ones(())}
     trace = program.trace(data, params | values, jax.random.key(0))
@@ -214,4 +204,4 @@ def _parts(
     )
     rest = {n: s for n, s in trace.items() if n != integrated and not s.get("is_observed", False)}
     known = jnp.sum(weight * jnp.log(jnp.broadcast_to(base.scale, weight.shape)))
-    return log_joint(rest, {}, position) - known, line
+    return place.log_joint(rest) - known, line

@@ -13,32 +13,30 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.distributions import biject_to
 
-from ..program.program import Data, Program, Values
+from ..program.program import Values
 from ..program.wrappers import bare
-from .laplace.curvature import outputs_of, read
+from .laplace.curvature import outputs_of
 from .laplace.fisher import FAMILIES
+from .place import Place
 
 PROBES = 64  # backward passes, each of which is a draw of the whole diagonal
 DRAWS = 201  # of a prior that is no Normal
 NORMAL = 0.6745  # the quartile of a standard Normal
 
 
-def site_scales(
-    program: Program, data: Data, params: Values, position: Values, key: PRNGKeyArray
-) -> Values:
-    """Return the scale of each unconstrained value of the latent sites at a `position`.
+def site_scales(place: Place, key: PRNGKeyArray) -> Values:
+    """Return the scale of each unconstrained value of the latent sites at a place.
 
     Memory is that of a gradient, whatever the number of rows. Where a program observes a family
     without Fisher information here, or has factors, the squares of each row's own gradient stand
     in the place of the information; they are the same on average at a good fit, and larger before.
     """
-    trace = read(program, data, params, {}, position)
-    spreads = {name: prior_sds(trace[name]["fn"], value) for name, value in position.items()}
-    told = information(program, data, params, position, key)
+    trace = place.trace()
+    spreads = {name: prior_sds(trace[name]["fn"], value) for name, value in place.position.items()}
+    told = information(place, key)
     scales = {}
     for name, sd in spreads.items():
         mean = jnp.mean(told[name] * jnp.square(sd))
@@ -62,21 +60,19 @@ def prior_sds(fn: dist.Distribution, position: Array) -> Array:
     return jnp.broadcast_to(jnp.where(usable, spread, 1.0), position.shape)
 
 
-def information(
-    program: Program, data: Data, params: Values, position: Values, key: PRNGKeyArray
-) -> Values:
+def information(place: Place, key: PRNGKeyArray) -> Values:
     """Return the diagonal of `J^T F J`, by the values of sites, from backward passes.
 
     For signs `v` drawn at random the square of `J^T F^(1/2) v` is the diagonal on average; its mean
     over a site is known well from a few of them. Where there are fewer rows than passes each row
     has a pass of its own, and the diagonal is exact.
     """
-    flat, unravel = ravel_pytree(position)
+    flat = place.flat
 
     def values(flat: Array) -> Array:
-        return _told(program, data, params, unravel(flat))[0]
+        return _told(place.moved(flat))[0]
 
-    size, root = values(flat).size, _told(program, data, params, position)[1]
+    size, root = values(flat).size, _told(place)[1]
     _, pull = jax.vjp(values, flat)
     exact = size <= PROBES
 
@@ -89,22 +85,19 @@ def information(
 
     count = min(PROBES, size)
     total, _ = jax.lax.scan(add, jnp.zeros_like(flat), jnp.arange(count))
-    return unravel(total if exact else total / count)
+    return place.moved(total if exact else total / count).position
 
 
-def _told(
-    program: Program, data: Data, params: Values, position: Values
-) -> tuple[Array, Callable[[Array], Array]]:
+def _told(place: Place) -> tuple[Array, Callable[[Array], Array]]:
     """Return what the rows depend on the sites by, `(m,)`, and a root of its information."""
-    trace = read(program, data, params, {}, position)
     observed = {
         name: site
-        for name, site in trace.items()
+        for name, site in place.trace().items()
         if site["type"] == "sample" and site["is_observed"]
     }
     if all(type(bare(site["fn"])[0]).__name__ in FAMILIES for site in observed.values()):
         try:
-            outputs = outputs_of(program, data, params, {}, position)
+            outputs = outputs_of(place)
         except ValueError:  # a parameter that has no information depends on the sites
             pass
         else:

@@ -13,7 +13,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 from numpyro.infer import init_to_sample
 
@@ -21,7 +20,8 @@ from ...program.differentiate import pushed
 from ...program.program import Data, Program, Sites, Values
 from ...program.sizes import largest_array
 from ...program.tracing import TRACING
-from .curvature import Output, is_observed, outputs_of, read
+from ..place import Place
+from .curvature import Output, is_observed, outputs_of
 
 ENTRIES = 2**20  # of a block of rows of the Jacobian
 SHARE = 8  # or a block has this part of the matrix's entries, which keeps its products busy
@@ -53,49 +53,33 @@ class Rows(NamedTuple):
         return jnp.einsum("rij,rid->rjd", self.root, self.jacobian).reshape(-1, size)
 
 
-def number_of_rows(
-    program: Program, data: Data, params: Values, hyper: Values, position: Values
-) -> int:
+def number_of_rows(place: Place) -> int:
     """Return how many rows the observations have, or 0 if not all sites have as many."""
 
     def observed() -> list[Array]:
-        trace = read(program, data, params, hyper, position)
-        return [jnp.asarray(site["value"]) for site in trace.values() if is_observed(site)]
+        sites = place.trace().values()
+        return [jnp.asarray(site["value"]) for site in sites if is_observed(site)]
 
     sizes = {value.shape[:1] for value in jax.eval_shape(observed)}
     size = sizes.pop() if len(sizes) == 1 else ()
     return size[0] if size else 0
 
 
-def rows_at(
-    program: Program,
-    data: Data,
-    params: Values,
-    hyper: Values,
-    position: Values,
-    *,
-    number: int,
-    index: Array,
-) -> list[Rows]:
+def rows_at(place: Place, number: int, index: Array) -> list[Rows]:
     """Return some rows of the Jacobian of every observed site.
 
     Args:
-        program: A program that `block_for` has found to be of this kind.
-        data: Its arrays, of all rows.
-        params: Its params.
-        hyper: Where the hyper sites are, unconstrained; they are held.
-        position: The other sites, unconstrained.
+        place: Where it is, of a program that `block_for` has found to be of this kind.
         number: How many rows there are.
         index: Which of them are made, `(row,)`.
     """
-    flat, unravel = ravel_pytree(position)
-
-    def told(flat: Array, row: Data) -> tuple[list[Array], list[Array]]:
-        outputs = outputs_of(program, row, params, hyper, unravel(flat))
-        return [output.value for output in outputs], [output.root for output in outputs]
 
     def one(i: Array) -> list[Rows]:
-        slopes, roots = jax.jacrev(told, has_aux=True)(flat, _row(data, number, i))
+        def told(flat: Array) -> tuple[list[Array], list[Array]]:
+            outputs = outputs_of(_row(place, number, i).moved(flat))
+            return [output.value for output in outputs], [output.root for output in outputs]
+
+        slopes, roots = jax.jacrev(told, has_aux=True)(place.flat)
         return [Rows(slope, root) for slope, root in zip(slopes, roots, strict=True)]
 
     return jax.tree.map(_joined, jax.vmap(one)(index))
@@ -122,10 +106,7 @@ def block_for(
         return None
     with TRACING:
         place = _alone(program, data, hyper, size[0])
-        return None if place is None else _block(program, data, place, size[0], values, block)
-
-
-Place = tuple[Values, Values, Values]  # params, hyper sites, the other sites
+        return None if place is None else _block(place, size[0], values, block)
 
 
 def _alone(program: Program, data: Data, hyper: tuple[str, ...], number: int) -> Place | None:
@@ -138,17 +119,17 @@ def _alone(program: Program, data: Data, hyper: tuple[str, ...], number: int) ->
     place: Place | None = None
     moves: dict[str, list[np.ndarray]] = {}
     for seed in range(DRAWS):
-        params, held, free = place = _draw(program, data, hyper, seed)
-        batch = _batch(program, data, place, number)
+        place = _draw(program, data, hyper, seed)
+        batch = _batch(place, number)
         if not batch:
             return None
-        _, _, other = _draw(program, data, hyper, DRAWS + seed)
-        for name in free:
-            step = {n: other[n] - v if n == name else 0 * v for n, v in free.items()}
+        here, other = place.position, _draw(program, data, hyper, DRAWS + seed).position
+        for name in here:
+            step = {n: other[n] - v if n == name else 0 * v for n, v in here.items()}
             try:
                 # products of a lower precision would differ by more than rounding
                 with jax.default_matmul_precision("highest"):
-                    are, move = _compared(program, data, (params, held, free), step, number, batch)
+                    are, move = _compared(place, step, number, batch)
             except eqx.EquinoxRuntimeError:  # a check in the program, which one row fails
                 return None
             if not are:
@@ -160,18 +141,19 @@ def _alone(program: Program, data: Data, hyper: tuple[str, ...], number: int) ->
 def _draw(program: Program, data: Data, hyper: tuple[str, ...], seed: int) -> Place:
     params, start = program.start(data, {}, init_to_sample, jax.random.key(seed))
     held = {name: value for name, value in start.items() if name in hyper}
-    return params, held, {name: value for name, value in start.items() if name not in hyper}
+    free = {name: value for name, value in start.items() if name not in hyper}
+    return Place(program, data, params, held, free)
 
 
-def _batch(program: Program, data: Data, place: Place, number: int) -> int:
+def _batch(place: Place, number: int) -> int:
     """Return how many rows are run at a time; 0 where the program does not run on one."""
+    whole = jax.eval_shape(outputs_of, place)  # not below: what it raises is no matter of one row
 
-    def of(data: Data) -> list[Output]:
-        return outputs_of(program, data, *place)
+    def of(i: Array) -> list[Output]:
+        return outputs_of(_row(place, number, i))
 
-    whole = jax.eval_shape(of, data)  # not below: what it raises is no matter of one row
     try:
-        traced, row = jax.make_jaxpr(lambda i: of(_row(data, number, i)), return_shape=True)(0)
+        traced, row = jax.make_jaxpr(of, return_shape=True)(0)
     except REFUSALS:
         return 0
     shapes = [(number * a.shape[0], *a.shape[1:]) for a in jax.tree.leaves(row)]
@@ -180,14 +162,11 @@ def _batch(program: Program, data: Data, place: Place, number: int) -> int:
     return min(number, max(1, BYTES // max(1, largest_array(traced.jaxpr))))
 
 
-def _block(
-    program: Program, data: Data, place: Place, number: int, values: int, block: int | None
-) -> int | None:
+def _block(place: Place, number: int, values: int, block: int | None) -> int | None:
     """Return how many rows are made at a time; None where one makes more than its Jacobian."""
 
     def row(index: Array) -> list[Array]:
-        found = rows_at(program, data, *place, number=number, index=index)
-        return [rows.jacobian for rows in found]
+        return [rows.jacobian for rows in rows_at(place, number, index)]
 
     traced, results = jax.make_jaxpr(row, return_shape=True)(jnp.zeros(1, int))
     made = sum(result.size for result in results)
@@ -200,20 +179,17 @@ def _block(
 
 
 @eqx.filter_jit
-def _compared(
-    program: Program, data: Data, place: Place, step: Values, number: int, batch: int
-) -> tuple[Array, Array]:
+def _compared(place: Place, step: Values, number: int, batch: int) -> tuple[Array, Array]:
     """Return whether all rows are as by themselves, and which move so along `step`."""
-    params, held, free = place
 
-    def told(data: Data) -> tuple[list[Output], list[Array]]:
-        def values(free: Values) -> list[Array]:
-            return [output.value for output in outputs_of(program, data, params, held, free)]
+    def told(place: Place) -> tuple[list[Output], list[Array]]:
+        def values(position: Values) -> list[Array]:
+            return [o.value for o in outputs_of(place._replace(position=position))]
 
-        return outputs_of(program, data, *place), pushed(values, free, step)[1]
+        return outputs_of(place), pushed(values, place.position, step)[1]
 
-    among, moved = told(data)
-    each = jax.lax.map(lambda i: told(_row(data, number, i)), jnp.arange(number), batch_size=batch)
+    among, moved = told(place)
+    each = jax.lax.map(lambda i: told(_row(place, number, i)), jnp.arange(number), batch_size=batch)
     alone, moved_alone = jax.tree.map(_joined, each)
     # what is not finite either way tells nothing; of how a row moves, something has to be told
     are = jax.tree.map(
@@ -223,9 +199,10 @@ def _compared(
     return jnp.all(jnp.stack(jax.tree.leaves(are))), jnp.concatenate(moves)
 
 
-def _row(data: Data, number: int, i: Array) -> Data:
-    """Return the data of one row: an entry of whatever has as many entries as there are rows."""
-    return jax.tree.map(lambda a: a[i][None] if a.shape[:1] == (number,) else a, data)
+def _row(place: Place, number: int, i: Array) -> Place:
+    """Return the place on one row: an entry of whatever data have as many as there are rows."""
+    data = jax.tree.map(lambda a: a[i][None] if a.shape[:1] == (number,) else a, place.data)
+    return place._replace(data=data)
 
 
 def _joined(array: Array) -> Array:

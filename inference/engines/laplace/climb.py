@@ -13,7 +13,8 @@ from ...program.program import Data, Program, Values
 from ...running.phase import AbstractPhase, Step, all_finite, loss_status
 from ..fitted import Start
 from ..optimizers import build_optimizer
-from .curvature import log_joint, outputs_of, read
+from ..place import Place
+from .curvature import outputs_of
 from .evidence import evidence_update
 
 PEAK = 1e-2  # the highest learning rate, where none is given
@@ -31,9 +32,15 @@ class Climb(NamedTuple):
     held: Values
     hyper: Values
 
-    def params(self, program: Program, data: Data) -> Values:
-        """Return all params, constrained."""
-        return self.held | program.bound_params(data, self.point[0])
+    def place(self, program: Program, data: Data) -> Place:
+        """Return where the lane stands."""
+        free_params, position = self.point
+        params = self.held | program.bound_params(data, free_params)
+        return Place(program, data, params, self.hyper, position)
+
+    def updated(self, place: Place, loss: Array) -> "Climb":
+        """Return the state after an update of its sites, which has led to `place`."""
+        return self._replace(point=(self.point[0], place.position), hyper=place.hyper, loss=loss)
 
 
 class Alternation(AbstractPhase):
@@ -59,33 +66,30 @@ class Alternation(AbstractPhase):
         del key
         hyper = {name: value for name, value in lane.position.items() if name in self.hyper}
         free = {name: value for name, value in lane.position.items() if name not in self.hyper}
-        outputs_of(program, data, lane.params, hyper, free)  # raises without a Fisher information
+        place = Place(program, data, lane.params, hyper, free)
+        outputs_of(place)  # raises without a Fisher information
         held, climbing = (lane.params, {}) if self.hold_params else ({}, lane.params)
         point = (program.free_params(data, climbing), free)
-        loss = loss_at(point, program, data, held, hyper)
-        return Climb(point, self._optimizer().init(point), loss, held, hyper)
+        return Climb(point, self._optimizer().init(point), -place.log_joint(), held, hyper)
 
     def step(self, program: Program, data: Data, state: Climb, index: Array, key: PRNGKeyArray):
         """Take a step of the optimiser, or make an update, depending on the index."""
         del key
 
+        def loss_at(point: Any) -> Array:
+            return -state._replace(point=point).place(program, data).log_joint()
+
         def climb(state: Climb) -> tuple[Climb, Array, Array]:
-            loss, gradient = jax.value_and_grad(loss_at)(
-                state.point, program, data, state.held, state.hyper
-            )
+            loss, gradient = jax.value_and_grad(loss_at)(state.point)
             updates, memory = self._optimizer().update(gradient, state.memory, state.point)
             point = optax.apply_updates(state.point, updates)
             new = state._replace(point=point, memory=memory, loss=loss)
             return new, loss, all_finite(loss, point)
 
         def update(state: Climb) -> tuple[Climb, Array, Array]:
-            free_params, position = state.point
-            params = state.params(program, data)
-            position, hyper, loss = evidence_update(
-                program, data, params, state.hyper, position, block=self.rows_at_once
-            )
-            new = state._replace(point=(free_params, position), loss=loss, hyper=hyper)
-            return new, loss, all_finite(loss, position, hyper)
+            place, loss = evidence_update(state.place(program, data), block=self.rows_at_once)
+            new = state.updated(place, loss)
+            return new, loss, all_finite(loss, place.position, place.hyper)
 
         period = max(1, self.num_climbing // (self.num_among + 1))
         now = (index >= self.num_climbing) | ((index % period == period - 1) & (index >= period))
@@ -98,10 +102,3 @@ class Alternation(AbstractPhase):
 
     def _optimizer(self) -> optax.GradientTransformation:
         return build_optimizer(self.optimizer, self.learning_rate, self.num_climbing, PEAK)
-
-
-def loss_at(point: Any, program: Program, data: Data, held: Values, hyper: Values) -> Array:
-    """Return minus the log joint density at unconstrained values."""
-    free_params, position = point
-    params = held | program.bound_params(data, free_params)
-    return -log_joint(read(program, data, params, hyper, position), hyper, position)

@@ -1,4 +1,4 @@
-"""What a program's curvature is made of: density, outputs with Fisher information, prior."""
+"""What a program's curvature is made of: outputs with Fisher information, prior."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,42 +8,14 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
-from numpyro.distributions import biject_to
 
 from bayesfield.private import needed_for
 
 from ...program.differentiate import hessian
-from ...program.program import Data, Program, Values
+from ...program.program import Values
 from ...program.wrappers import bare
+from ..place import Place
 from .fisher import CATEGORICAL, FAMILIES
-
-
-def read(
-    program: Program, data: Data, params: Values, hyper: Values, position: Values
-) -> dict[str, dict]:
-    """Return the program's trace at unconstrained values of its sites."""
-    values = program.constrain(data, params, hyper | position)
-    return program.trace(data, params | values, jax.random.key(0))
-
-
-def log_joint(
-    trace: dict[str, dict], hyper: Values, position: Values, *, likelihood: bool = True
-) -> Array:
-    """Return the log joint density: hyper sites constrained, the other latent sites not."""
-    total = jnp.zeros(())
-    for name, site in trace.items():
-        if site["type"] != "sample" or isinstance(site["fn"], dist.Unit):
-            continue
-        if name not in hyper and name not in position and not site["is_observed"]:
-            continue
-        if site["is_observed"] and not likelihood:
-            continue
-        density = site["fn"].log_prob(site["value"])
-        total += jnp.sum(density if site["scale"] is None else density * site["scale"])
-        if name in position:
-            transform = biject_to(site["fn"].support)
-            total += jnp.sum(transform.log_abs_det_jacobian(position[name], site["value"]))
-    return total
 
 
 class Output(NamedTuple):
@@ -58,14 +30,12 @@ class Output(NamedTuple):
     root: Array
 
 
-def outputs_of(
-    program: Program, data: Data, params: Values, hyper: Values, position: Values
-) -> list[Output]:
+def outputs_of(place: Place) -> list[Output]:
     """Return the parameters that depend on the free sites, of every observed site."""
     moving: dict[str, list[str]] = {}
 
     def every(position: Values) -> dict[tuple[str, str], Array]:
-        trace = read(program, data, params, hyper, position)
+        trace = place._replace(position=position).trace()
         found = {}
         for name, site in trace.items():
             base, _ = bare(site["fn"]) if is_observed(site) else (None, None)
@@ -75,11 +45,11 @@ def outputs_of(
                 found |= {(name, p): jnp.asarray(getattr(base, p)) for p in names}
         return found
 
-    for (name, parameter), depends in _dependence(every, position).items():
+    for (name, parameter), depends in _dependence(every, place.position).items():
         if depends:
             moving.setdefault(name, []).append(parameter)
 
-    trace = read(program, data, params, hyper, position)
+    trace = place.trace()
     outputs = []
     for name, parameters in moving.items():
         site = trace[name]
@@ -140,37 +110,33 @@ def _dependence(fn: Callable[[Values], dict], position: Values) -> dict[Any, boo
     return {name: depends(place) for name, place in places.items()}
 
 
-def prior_precision(
-    program: Program, data: Data, params: Values, hyper: Values, position: Values
-) -> Array:
+def prior_precision(place: Place) -> Array:
     """Return the prior's precision: `(d,)` for independent Normals, else the Hessian `(d, d)`."""
 
     def scales(position: Values) -> dict[tuple[str, str], Array]:
-        trace = read(program, data, params, hyper, position)
+        trace = place._replace(position=position).trace()
         found = {}
         for name in position:
             base, _ = bare(trace[name]["fn"])
             found |= {(name, p): jnp.asarray(getattr(base, p)) for p in ("loc", "scale")}
         return found
 
-    trace = read(program, data, params, hyper, position)
-    if all(_is_normal(trace[name]) for name in position) and not any(
-        _dependence(scales, position).values()
+    trace = place.trace()
+    if all(_is_normal(trace[name]) for name in place.position) and not any(
+        _dependence(scales, place.position).values()
     ):
         precision = {}
-        for name, value in position.items():
+        for name, value in place.position.items():
             base, _ = bare(trace[name]["fn"])
             weight = 1.0 if trace[name]["scale"] is None else trace[name]["scale"]
             precision[name] = jnp.broadcast_to(1 / jnp.square(base.scale), value.shape) * weight
         return ravel_pytree(precision)[0]
-    flat, unravel = ravel_pytree(position)
 
     def energy(flat: Array) -> Array:
-        position = unravel(flat)
-        trace = read(program, data, params, hyper, position)
-        return -log_joint(trace, hyper, position, likelihood=False)
+        at = place.moved(flat)
+        return -at.log_joint({n: s for n, s in at.trace().items() if not is_observed(s)})
 
-    return hessian(energy, flat)
+    return hessian(energy, place.flat)
 
 
 def _is_normal(site: dict) -> bool:

@@ -9,8 +9,9 @@ from jaxtyping import Array
 
 from ...program.program import Data, Program, Values
 from ...running.crew import lanes_at_once
+from ..place import Place
 from .by_rows import number_of_rows, rows_at
-from .climb import Climb, loss_at
+from .climb import Climb
 from .gauss_newton import Curvature, Summed, curvature_at
 from .gaussian import Found, Gaussian, factorise
 
@@ -95,43 +96,34 @@ def ends_of(program: Program, data: Data, states: Climb, block: int | None) -> F
     found = _ends_of(program, data, states, block)
     if found.whitened is not None or block is None:
         return found
-    lanes = range(len(found.flat))
-    grams = [
-        _gram(program, data, jax.tree.map(lambda a, lane=lane: a[lane], states), block)
-        for lane in lanes
-    ]
-    return found._replace(gram=np.stack(grams))
+    lanes = [jax.tree.map(lambda a, i=i: a[i], states) for i in range(len(found.flat))]
+    return found._replace(gram=np.stack([_gram(s.place(program, data), block) for s in lanes]))
 
 
 @eqx.filter_jit
 def _ends_of(program: Program, data: Data, states: Climb, block: int | None) -> Found:
     def one(state: Climb) -> Found:
-        curvature = curvature_at(program, data, *_place(program, data, state), block=block)
-        return found_at(program, data, state, curvature)
+        place = state.place(program, data)
+        return found_at(place, curvature_at(place, block=block))
 
     return jax.lax.map(one, states)
 
 
-def found_at(program: Program, data: Data, state: Climb, curvature: Curvature | Summed) -> Found:
+def found_at(place: Place, curvature: Curvature | Summed) -> Found:
     """Return mode and curvature of one start, without the sum over the rows of what is summed."""
-    free_params, position = state.point
-    flat, unravel = ravel_pytree(position)
-    loss, slope = jax.value_and_grad(
-        lambda flat: loss_at((free_params, unravel(flat)), program, data, state.held, state.hyper)
-    )(flat)
+    flat = place.flat
+    density, slope = jax.value_and_grad(lambda flat: place.moved(flat).log_joint())(flat)
     whitened = curvature.whitened if isinstance(curvature, Curvature) else None
-    return Found(flat, whitened, None, curvature.prior, -loss, -slope)
+    return Found(flat, whitened, None, curvature.prior, density, slope)
 
 
-def _gram(program: Program, data: Data, state: Climb, block: int) -> np.ndarray:
+def _gram(place: Place, block: int) -> np.ndarray:
     """Return `J^T F J` of one start in double precision, summed over blocks of rows on the host."""
-    size = ravel_pytree(state.point[1])[0].size
-    total = np.zeros((size, size))
-    number = number_of_rows(program, data, *_place(program, data, state))
+    total = np.zeros((place.flat.size, place.flat.size))
+    number = number_of_rows(place)
     for begin in range(0, number, block):
         index = np.arange(begin, begin + block)
-        parts = _whitened(program, data, state, number, jnp.minimum(index, number - 1))
-        for part in parts:
+        for part in _whitened(place, number, jnp.minimum(index, number - 1)):
             each = len(part) // block  # an output may have several entries a row
             rows = np.asarray(part, np.float64)[: each * (number - begin)]
             total += rows.T @ rows
@@ -139,14 +131,8 @@ def _gram(program: Program, data: Data, state: Climb, block: int) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _whitened(program: Program, data: Data, state: Climb, number: int, index: Array) -> list[Array]:
-    at = _place(program, data, state)
-    return [part.whitened for part in rows_at(program, data, *at, number=number, index=index)]
-
-
-def _place(program: Program, data: Data, state: Climb) -> tuple[Values, Values, Values]:
-    """Return params, hyper sites and the other sites of a start."""
-    return state.params(program, data), state.hyper, state.point[1]
+def _whitened(place: Place, number: int, index: Array) -> list[Array]:
+    return [part.whitened for part in rows_at(place, number, index)]
 
 
 @eqx.filter_jit
@@ -154,12 +140,10 @@ def _log_density(program: Program, data: Data, states: Climb, flat: Array) -> Ar
     """Return the log density at draws `(start, draw, d)` of each start."""
 
     def one(state: Climb, flat: Array) -> Array:
-        free_params, position = state.point
-        _, unravel = ravel_pytree(position)
+        place = state.place(program, data)
 
         def density(flat: Array) -> Array:
-            point = (free_params, unravel(flat))
-            return -loss_at(point, program, data, state.held, state.hyper)
+            return place.moved(flat).log_joint()
 
         step = jax.make_jaxpr(density)(flat[0])
         return jax.lax.map(density, flat, batch_size=lanes_at_once(step, len(flat)))
@@ -174,7 +158,8 @@ def _complete(
     """Return each start's params and unconstrained centre, and draws of all latent sites."""
 
     def end(state: Climb) -> tuple[Values, Values]:
-        return state.params(program, data), state.hyper | state.point[1]
+        place = state.place(program, data)
+        return place.params, place.hyper | place.position
 
     params, centre = jax.vmap(end)(states)
     _, unravel = ravel_pytree(jax.tree.map(lambda value: value[0], states.point[1]))

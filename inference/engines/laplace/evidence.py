@@ -8,55 +8,43 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from ...program.differentiate import hessian
-from ...program.program import Data, Program, Values
+from ..place import Place
 from .covariance import covariance_of
-from .curvature import log_joint, outputs_of, prior_precision, read
+from .curvature import outputs_of, prior_precision
 from .gauss_newton import curvature_at
 
 NEWTON_STEPS = 6  # on the hyper sites, in each update
 SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # step lengths that are tried; the best is taken
 
 
-def evidence_update(
-    program: Program,
-    data: Data,
-    params: Values,
-    hyper: Values,
-    position: Values,
-    *,
-    block: int | None = None,
-) -> tuple[Values, Values, Array]:
-    """Return position and hyper sites after one update, and minus the log density there.
+def evidence_update(place: Place, *, block: int | None = None) -> tuple[Place, Array]:
+    """Return the place after one update of position and hyper sites, and minus the log density.
 
     The position takes a Gauss-Newton step. The hyper sites then take Newton steps on MacKay's
     objective, with the Jacobian of that step, of which a `block` of rows is made at a time.
     """
-    flat, unravel = ravel_pytree(position)
 
-    def density(flat: Array, hyper: Values) -> Array:
-        position = unravel(flat)
-        return log_joint(read(program, data, params, hyper, position), hyper, position)
+    def density(flat: Array) -> Array:
+        return place.moved(flat).log_joint()
 
-    curvature = curvature_at(program, data, params, hyper, position, block=block)
+    curvature = curvature_at(place, block=block)
     covariance = covariance_of(curvature)
-    step = covariance.apply(jax.grad(density)(flat, hyper))
-    flat = _best_along(lambda flat: density(flat, hyper), flat, step)
-    if not hyper:
-        return unravel(flat), hyper, -density(flat, hyper)
+    step = covariance.apply(jax.grad(density)(place.flat))
+    moved = place.moved(_best_along(density, place.flat, step))
+    if not place.hyper:
+        return moved, -moved.log_joint()
 
     spreads = covariance.spreads(curvature)
     variances = covariance.variances()
-    centre, unravel_hyper = ravel_pytree(hyper)
+    centre, unravel = ravel_pytree(place.hyper)
 
     def objective(point: Array) -> Array:
         # the log determinant to first order in the information and in a diagonal prior's logarithm
-        at = unravel_hyper(point)
-        position = unravel(flat)
-        total = density(flat, at)
-        outputs = outputs_of(program, data, params, at, position)
-        for output, spread in zip(outputs, spreads, strict=True):
+        at = moved._replace(hyper=unravel(point))
+        total = at.log_joint()
+        for output, spread in zip(outputs_of(at), spreads, strict=True):
             total -= 0.5 * jnp.einsum("rij,rjk,rik->", spread, output.root, output.root)
-        prior = prior_precision(program, data, params, at, position)
+        prior = prior_precision(at)
         if prior.ndim == 1:
             weight = jnp.clip(variances * curvature.prior, 0, 1)
             return total - 0.5 * jnp.sum(weight * jnp.log(prior))
@@ -70,8 +58,8 @@ def evidence_update(
         return _best_along(objective, point, jnp.clip(step, -1, 1))
 
     centre = jax.lax.fori_loop(0, NEWTON_STEPS, newton, centre)
-    hyper = unravel_hyper(centre)
-    return unravel(flat), hyper, -density(flat, hyper)
+    moved = moved._replace(hyper=unravel(centre))
+    return moved, -moved.log_joint()
 
 
 def _best_along(fn: Callable[[Array], Array], point: Array, step: Array) -> Array:

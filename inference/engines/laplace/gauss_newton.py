@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from ...program.differentiate import jacobian
-from ...program.program import Data, Program, Values
+from ..place import Place
 from .by_rows import Rows, number_of_rows, rows_at
 from .curvature import outputs_of, prior_precision
 
@@ -85,79 +84,53 @@ class Summed(NamedTuple):
         return _numbers(self.number, self.block)
 
 
-def curvature_at(
-    program: Program,
-    data: Data,
-    params: Values,
-    hyper: Values,
-    position: Values,
-    *,
-    block: int | None = None,
-) -> Curvature | Summed:
-    """Return the curvature at an unconstrained `position`, the hyper sites held.
+def curvature_at(place: Place, *, block: int | None = None) -> Curvature | Summed:
+    """Return the curvature at a place, its hyper sites held.
 
     Args:
-        program: The program.
-        data: Its arrays.
-        params: Its params.
-        hyper: Where the hyper sites are, unconstrained.
-        position: The other sites, unconstrained.
+        place: Where it is.
         block: How many rows of the Jacobian are made at a time, see `by_rows`; None for passes over
             the whole program.
     """
-    at = (program, data, params, hyper, position)
-    if block is None or not _is_tall(*at):
-        return held_at(*at, block=block)
-    number = number_of_rows(*at)
+    if block is None or not _is_tall(place):
+        return held_at(place, block=block)
+    number = number_of_rows(place)
 
     def rows(index: Array) -> list[Rows]:
-        return rows_at(*at, number=number, index=index)
+        return rows_at(place, number, index)
 
-    return Summed(rows, number, block, _convex(prior_precision(*at)))
+    return Summed(rows, number, block, _convex(prior_precision(place)))
 
 
-def held_at(
-    program: Program,
-    data: Data,
-    params: Values,
-    hyper: Values,
-    position: Values,
-    *,
-    block: int | None = None,
-) -> Curvature:
+def held_at(place: Place, *, block: int | None = None) -> Curvature:
     """Return the curvature as `curvature_at` does, with all rows of its Jacobian."""
-    at = (program, data, params, hyper, position)
-    prior = _convex(prior_precision(*at))
+    prior = _convex(prior_precision(place))
     if block is None:
-        return Curvature(_whole(*at), prior)
-    number = number_of_rows(*at)
+        return Curvature(_whole(place), prior)
+    number = number_of_rows(place)
     parts = jax.lax.map(
-        lambda index: rows_at(*at, number=number, index=jnp.minimum(index, number - 1)),
+        lambda index: rows_at(place, number, jnp.minimum(index, number - 1)),
         _numbers(number, block),
     )
     return Curvature(_in_order(parts, number, block), prior)
 
 
-def _is_tall(program: Program, data: Data, params: Values, hyper: Values, position: Values) -> bool:
+def _is_tall(place: Place) -> bool:
     """Whether the Jacobian has more rows than columns."""
-    at = (program, data, params, hyper, position)
-    outputs = jax.eval_shape(lambda: [output.value for output in outputs_of(*at)])
-    return sum(output.size for output in outputs) > ravel_pytree(position)[0].size
+    outputs = jax.eval_shape(lambda: [output.value for output in outputs_of(place)])
+    return sum(output.size for output in outputs) > place.flat.size
 
 
-def _whole(
-    program: Program, data: Data, params: Values, hyper: Values, position: Values
-) -> list[Rows]:
+def _whole(place: Place) -> list[Rows]:
     """Return all rows of the Jacobian, by passes over the whole program."""
-    flat, unravel = ravel_pytree(position)
-    outputs = outputs_of(program, data, params, hyper, position)
+    outputs = outputs_of(place)
 
     def values(flat: Array) -> Array:
-        found = outputs_of(program, data, params, hyper, unravel(flat))
+        found = outputs_of(place.moved(flat))
         return jnp.concatenate([output.value.reshape(-1) for output in found])
 
     size = sum(output.value.size for output in outputs)
-    whole = jacobian(values, flat, size)
+    whole = jacobian(values, place.flat, size)
     parts, at = [], 0
     for output in outputs:
         part = whole[at : at + output.value.size].reshape(*output.value.shape, -1)

@@ -7,56 +7,37 @@ from jaxtyping import Array
 from numpyro.distributions import biject_to
 
 from ...program.differentiate import hessian
-from ...program.program import Data, Program, Values
-from .curvature import log_joint, outputs_of, prior_precision, read
+from ..place import Place
+from .curvature import outputs_of, prior_precision
 
 LEAST = 0.5  # of the precision of the logarithm of a scale: that of half an observation
 
 
-def gaussian_of_scales(
-    program: Program,
-    data: Data,
-    params: Values,
-    hyper: Values,
-    position: Values,
-    jacobians: list[Array],
-) -> tuple[Array, Array]:
+def gaussian_of_scales(place: Place, jacobians: list[Array]) -> tuple[Array, Array]:
     """Return mean `(h,)` and covariance `(h, h)` of the hyper sites, unconstrained.
 
     It is Laplace's approximation of their density, all other sites integrated out of the program
-    that is linear about `position`. A direction of which nothing is known has the spread that half
+    that is linear about the place. A direction of which nothing is known has the spread that half
     an observation leaves it.
 
     Args:
-        program: The program.
-        data: Its arrays.
-        params: Its params.
-        hyper: Where the hyper sites are, unconstrained.
-        position: The other sites, unconstrained.
+        place: Where the lane ended.
         jacobians: Those of the curvature there.
     """
-    centre, unravel_hyper = ravel_pytree(hyper)
-    flat, unravel = ravel_pytree(position)
+    centre, unravel = ravel_pytree(place.hyper)
+    flat = place.flat
 
     def log_evidence(point: Array) -> Array:
-        at = unravel_hyper(point)
-
-        def density(flat: Array) -> Array:
-            position = unravel(flat)
-            return log_joint(read(program, data, params, at, position), at, position)
-
-        outputs = outputs_of(program, data, params, at, position)
+        at = place._replace(hyper=unravel(point))
         rows = jnp.concatenate(
             [
                 jnp.einsum("rij,rid->rjd", output.root, jacobian).reshape(-1, flat.size)
-                for output, jacobian in zip(outputs, jacobians, strict=True)
+                for output, jacobian in zip(outputs_of(at), jacobians, strict=True)
             ]
         )
-        prior = prior_precision(program, data, params, at, position)
-        value, slope = jax.value_and_grad(density)(flat)
-        gain, log_det = _gain_and_log_det(rows, prior, slope)
-        scale = _log_jacobian(program, data, params, at, position)
-        return value + 0.5 * (gain - log_det) + scale
+        value, slope = jax.value_and_grad(lambda flat: at.moved(flat).log_joint())(flat)
+        gain, log_det = _gain_and_log_det(rows, prior_precision(at), slope)
+        return value + 0.5 * (gain - log_det) + _log_jacobian(at)
 
     slope, curve = jax.grad(log_evidence)(centre), hessian(log_evidence, centre)
     usable = jnp.isfinite(slope).all() & jnp.isfinite(curve).all()
@@ -85,12 +66,10 @@ def _log_det(lower: Array) -> Array:
     return 2 * jnp.sum(jnp.log(jnp.diag(lower)))
 
 
-def _log_jacobian(
-    program: Program, data: Data, params: Values, hyper: Values, position: Values
-) -> Array:
-    trace = read(program, data, params, hyper, position)
+def _log_jacobian(place: Place) -> Array:
+    trace = place.trace()
     total = jnp.zeros(())
-    for name, value in hyper.items():
+    for name, value in place.hyper.items():
         transform = biject_to(trace[name]["fn"].support)
         total += jnp.sum(transform.log_abs_det_jacobian(value, trace[name]["value"]))
     return total

@@ -24,6 +24,7 @@ from ...running.phase import AbstractPhase, Step, all_finite
 from ..chain_engine import moments_of
 from ..fitted import Start
 from ..noise_scale import completed, log_density, without
+from ..place import Place
 from ..site_metric import site_scales
 
 GRADIENTS = 2  # of a step of the McLachlan integrator
@@ -61,29 +62,31 @@ class Motion(AbstractPhase):
         from blackjax.mcmc import mclmc
 
         key_metric, key_velocity = jax.random.split(key)
-        scales = site_scales(program, data, lane.params, lane.position, key_metric)
-        flat = _padded(ravel_pytree(without(lane.position, self.integrated))[0], 0.0)
+        whole = Place(program, data, lane.params, {}, lane.position)
+        place = whole._replace(position=without(lane.position, self.integrated))
+        scales = site_scales(whole, key_metric)
+        flat = _padded(place.flat, 0.0)
         scale = _padded(ravel_pytree(without(scales, self.integrated))[0], 1.0)
         step_size = FIRST * jnp.sqrt(jnp.asarray(flat.size, flat.dtype))
-        density = self._density(program, data, lane.params, lane.position)
         return Mover(
-            dynamics=mclmc.init(flat, density, key_velocity),
+            dynamics=mclmc.init(flat, self._density(place), key_velocity),
             params=lane.params,
             template=lane.position,
             step_size=step_size,
             inverse_mass_matrix=jnp.square(scale),
-            moments=moments_of()[0](ravel_pytree(lane.position)[0].size + 1),
+            moments=moments_of()[0](whole.flat.size + 1),
         )
 
     def step(self, program: Program, data: Data, state: Mover, index: Array, key: PRNGKeyArray):
         """Make the steps of one draw, and tune to them in the warm-up."""
         key_steps, key_noise = jax.random.split(key)
-        density = self._density(program, data, state.params, state.template)
-        moved, changes, undone = self._moves(density, state, key_steps)
+        kept = without(state.template, self.integrated)
+        place = Place(program, data, state.params, {}, kept)
+        moved, changes, undone = self._moves(self._density(place), state, key_steps)
         variance = jnp.sum(jnp.square(changes)) / (self.steps_a_draw * moved.position.size)
         diverging = jnp.any(undone)
-        position = self._position(program, data, state, moved.position, key_noise)
-        flat = ravel_pytree(position)[0]
+        drawn = place.moved(moved.position[: place.flat.size])
+        flat = ravel_pytree(completed(drawn, self.integrated, key_noise))[0]
         counted = moments_of()[1](state.moments, jnp.append(flat, moved.logdensity))
         settling = index < self.num_discarded
         new = state._replace(
@@ -148,25 +151,15 @@ class Motion(AbstractPhase):
         counts = jnp.minimum(variance / self.energy_tolerance, jnp.where(early, *MOST))
         return step_size * jnp.exp(gain * (1 - counts))
 
-    def _density(self, program: Program, data: Data, params: Values, template: Values) -> Any:
+    def _density(self, place: Place) -> Any:
         """Return the density of the flat values that move, one of them at least beside another."""
-        kept = without(template, self.integrated)
-        flat, unravel = ravel_pytree(kept)
+        size = place.flat.size
 
         def density(moving: Array) -> Array:
-            position = unravel(moving[: flat.size])
-            inside = log_density(program, data, params, position, self.integrated)
-            return inside - jnp.sum(jnp.square(moving[flat.size :])) / 2
+            inside = log_density(place.moved(moving[:size]), self.integrated)
+            return inside - jnp.sum(jnp.square(moving[size:])) / 2
 
         return density
-
-    def _position(
-        self, program: Program, data: Data, state: Mover, moving: Array, key: PRNGKeyArray
-    ) -> Values:
-        """Return the values of all sites, unconstrained."""
-        flat, unravel = ravel_pytree(without(state.template, self.integrated))
-        position = unravel(moving[: flat.size])
-        return completed(program, data, state.params, position, self.integrated, key)
 
 
 def _padded(flat: Array, value: float) -> Array:

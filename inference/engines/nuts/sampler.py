@@ -16,6 +16,7 @@ from ...running.phase import AbstractPhase, Step, all_finite
 from ..chain_engine import moments_of
 from ..fitted import Start
 from ..noise_scale import completed, log_density, without
+from ..place import Place
 from ..site_metric import site_scales
 
 METRICS = {"diagonal": "welford_diag", "dense": "welford_dense", "site": "welford_diag"}
@@ -57,27 +58,27 @@ class Sampler(AbstractPhase):
         """Start a chain at its lane's position, or at a draw of the guide that `init` fitted."""
         import blackjax
 
-        flat, _ = ravel_pytree(without(lane.position, self.integrated))
-        spread = None
+        whole = Place(program, data, lane.params, {}, lane.position)
+        place = whole._replace(position=without(lane.position, self.integrated))
+        flat, spread = place.flat, None
         if lane.scales:  # the guide's, which are the first metric too
             spread, _ = ravel_pytree(without(lane.scales, self.integrated))
             spread = jnp.where(spread > 0, spread, 1.0)  # a chain that stood still knows of none
             flat = flat + spread * jax.random.normal(key, flat.shape, flat.dtype)
         if self.metric == "site":
-            scales = site_scales(program, data, lane.params, lane.position, key)
+            scales = site_scales(whole, key)
             spread, _ = ravel_pytree(without(scales, self.integrated))
         core, da_init, *_ = self._adaptation(spread, seeded=spread is not None)
         metric, one = core.init(flat.size), jnp.ones((), flat.dtype)
-        density = self._density(program, data, lane.params, lane.position)
         return Chain(
-            hmc=blackjax.nuts.init(flat, density),
+            hmc=blackjax.nuts.init(flat, self._density(place)),
             params=lane.params,
             template=lane.position,
             scales=lane.scales,
             step_size=one,
             inverse_mass_matrix=metric.inverse_mass_matrix,
             adaptation=(metric, da_init(one)),
-            moments=moments_of()[0](ravel_pytree(lane.position)[0].size + 1),
+            moments=moments_of()[0](whole.flat.size + 1),
         )
 
     def step(self, program: Program, data: Data, state: Chain, index: Array, key: PRNGKeyArray):
@@ -85,17 +86,17 @@ class Sampler(AbstractPhase):
         import blackjax
 
         key_tree, key_noise = jax.random.split(key) if self.integrated else (key, key)
+        kept = without(state.template, self.integrated)
+        place = Place(program, data, state.params, {}, kept)
         hmc, info = blackjax.nuts.build_kernel()(
             key_tree,
             state.hmc,
-            self._density(program, data, state.params, state.template),
+            self._density(place),
             state.step_size,
             state.inverse_mass_matrix,
             max_num_doublings=self.max_tree_depth,
         )
-        _, unravel = ravel_pytree(without(state.template, self.integrated))
-        drawn = unravel(hmc.position)
-        drawn = completed(program, data, state.params, drawn, self.integrated, key_noise)
+        drawn = completed(place.moved(hmc.position), self.integrated, key_noise)
         flat = ravel_pytree(drawn)[0]
         new = jax.lax.cond(
             index < self.num_discarded,
@@ -155,10 +156,9 @@ class Sampler(AbstractPhase):
             adaptation=(metric, averaging),
         )
 
-    def _density(self, program: Program, data: Data, params: Values, template: Values) -> Any:
+    def _density(self, place: Place) -> Any:
         """Return the density of the flat values that move."""
-        _, unravel = ravel_pytree(without(template, self.integrated))
-        return lambda flat: log_density(program, data, params, unravel(flat), self.integrated)
+        return lambda flat: log_density(place.moved(flat), self.integrated)
 
     def _adaptation(self, spread: Array | None, *, seeded: bool) -> tuple:
         from blackjax.adaptation.metric_recipes import lookup_recipe

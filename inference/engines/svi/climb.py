@@ -1,6 +1,7 @@
 """The phases of SVI: the ELBO maximised, with a guide of this package or one of NumPyro's."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -107,9 +108,10 @@ class GaussianClimb(AbstractClimb):
         gaussian = self._guide(template).distribution(guide)
         flat = jax.vmap(gaussian.sample)(keys)
         values = jax.vmap(lambda z: program.constrain(data, params, unravel(z)))(flat)
+        density = partial(program.log_density, data, params)
 
         def log_weight(z: Array) -> Array:
-            return program.log_density(data, params, unravel(z)) - gaussian.log_prob(z)
+            return density(unravel(z)) - gaussian.log_prob(z)
 
         return Drawn(
             params,
@@ -118,9 +120,7 @@ class GaussianClimb(AbstractClimb):
             unravel(gaussian.mean),
             # what is held has no spread, and a sampler that starts here needs one
             unravel(jnp.where(gaussian.variance > 0, jnp.sqrt(gaussian.variance), self.init_scale)),
-            _distance(
-                program, data, params, jax.vmap(unravel)(jnp.asarray(flat)), keys, self.points
-            ),
+            _distance(density, jax.vmap(unravel)(jnp.asarray(flat)), keys, self.points),
         )
 
     def _guide(self, template: Values) -> AbstractGaussian:
@@ -184,7 +184,7 @@ class NumPyroClimb(AbstractClimb):
                 lambda at: program.log_density(data, params, at, jacobian=False), centre
             )
         else:
-            distance = _distance(program, data, params, position, keys)
+            distance = _distance(partial(program.log_density, data, params), position, keys)
         return Drawn(params, values, log_weight, centre, spread, distance)
 
     def _svi(self, program: Program, data: Data, strategy: Any = init_to_median) -> svi.SVI:
@@ -196,12 +196,7 @@ class NumPyroClimb(AbstractClimb):
 
 
 def _distance(
-    program: Program,
-    data: Data,
-    params: Values,
-    position: Values,
-    keys: Array,
-    points: tuple[str, ...] = (),
+    density: Callable[..., Array], position: Values, keys: Array, points: tuple[str, ...] = ()
 ) -> Array:
     """Return how far a guide with these draws `(draw, *shape)` is from the best of its family."""
     if not position:  # a program of params alone
@@ -211,9 +206,7 @@ def _distance(
 
     def slope(drawn: tuple[Values, PRNGKeyArray]) -> tuple[Array, Array]:
         flat, unravel = ravel_pytree(drawn[0])
-        gradient = jax.grad(
-            lambda at: program.log_density(data, params, unravel(at) | held, key=drawn[1])
-        )(flat)
+        gradient = jax.grad(lambda at: density(unravel(at) | held, key=drawn[1]))(flat)
         return flat, gradient
 
     few = jax.tree.map(lambda value: value[:JUDGED], (position, keys))

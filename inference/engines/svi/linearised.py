@@ -122,17 +122,17 @@ def _scales(
 @eqx.filter_jit
 def _ends(program: Program, data: Data, states: Climb) -> Ends:
     def one(state: Climb) -> Ends:
-        position, hyper, params = state.point[1], state.hyper, state.params(program, data)
-        curvature = held_at(program, data, params, hyper, position)
-        found = found_at(program, data, state, curvature)
+        place = state.place(program, data)
+        curvature = held_at(place)
+        found = found_at(place, curvature)
         prior = curvature.prior if curvature.prior.ndim == 1 else jnp.diag(curvature.prior)
-        _, unravel = ravel_pytree(position)
+        _, unravel = ravel_pytree(place.position)
         spread = unravel((jnp.sum(curvature.whitened**2, 0) + prior) ** -0.5)
-        if not hyper:
+        if not place.hyper:
             return Ends(found, jnp.zeros(0), jnp.zeros((0, 0)), spread)
         jacobians = [part.jacobian for part in curvature.parts]
-        mean, covariance = gaussian_of_scales(program, data, params, hyper, position, jacobians)
-        _, unravel = ravel_pytree(hyper)
+        mean, covariance = gaussian_of_scales(place, jacobians)
+        _, unravel = ravel_pytree(place.hyper)
         return Ends(found, mean, covariance, spread | unravel(jnp.sqrt(jnp.diag(covariance))))
 
     return jax.lax.map(one, states)

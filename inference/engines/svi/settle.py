@@ -17,8 +17,9 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ...program.program import Data, Program
 from ...running.phase import AbstractPhase, Step, all_finite, loss_status
-from ..laplace.climb import Climb, loss_at
+from ..laplace.climb import Climb
 from ..laplace.evidence import evidence_update
+from ..place import Place
 from .climb import Climbed
 from .guides import GUIDES
 
@@ -41,17 +42,16 @@ class Settle(AbstractPhase):
         centre = unravel(GUIDES[CLIMBED].distribution(guide).mean)
         params = program.bound_params(data, free)
         hyper = {name: value for name, value in centre.items() if name in self.hyper}
-        point = ({}, {name: value for name, value in centre.items() if name not in hyper})
-        return Climb(point, (), loss_at(point, program, data, params, hyper), params, hyper)
+        position = {name: value for name, value in centre.items() if name not in hyper}
+        loss = -Place(program, data, params, hyper, position).log_joint()
+        return Climb(({}, position), (), loss, params, hyper)
 
     def step(self, program: Program, data: Data, state: Climb, index: Array, key: PRNGKeyArray):
         """Make an update; one that is not finite leaves the restart as it is."""
         del index, key
-        position, hyper, loss = evidence_update(
-            program, data, state.held, state.hyper, state.point[1]
-        )
-        new = state._replace(point=({}, position), loss=loss, hyper=hyper)
-        finite = all_finite(loss, position, hyper)
+        place, loss = evidence_update(state.place(program, data))
+        finite = all_finite(loss, place.position, place.hyper)
+        new = state.updated(place, loss)
         state = jax.tree.map(lambda now, before: jnp.where(finite, now, before), new, state)
         return state, Step({"loss": state.loss}, all_finite(state.loss))
 

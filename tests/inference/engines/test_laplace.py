@@ -27,6 +27,7 @@ from bayesfield.inference import (
 from bayesfield.inference.engines.laplace.curvature import outputs_of, prior_precision
 from bayesfield.inference.engines.laplace.fisher import FAMILIES
 from bayesfield.inference.engines.laplace.linear import _transform, _with_parameters
+from bayesfield.inference.engines.place import Place
 from bayesfield.inference.program.binding import bind
 from bayesfield.inference.program.wrappers import bare
 
@@ -232,16 +233,15 @@ def test_the_precision_is_minus_the_hessian_of_the_density(name):
 
 def precision(program, data, position):
     """`J^T F J + P`, by other means than the engine's."""
-    return jax.jit(lambda position: slowly(program, data, {}, position))(position)
+    return jax.jit(slowly)(Place(program, data, {}, {}, position))
 
 
-def slowly(program, data, hyper, position):
-    flat, unravel = ravel_pytree(position)
-    outputs = outputs_of(program, data, {}, hyper, position)
-    jacobians = jax.jacfwd(
-        lambda u: [output.value for output in outputs_of(program, data, {}, hyper, unravel(u))]
-    )(flat)
-    prior = prior_precision(program, data, {}, hyper, position)
+def slowly(place):
+    outputs = outputs_of(place)
+    jacobians = jax.jacfwd(lambda u: [output.value for output in outputs_of(place.moved(u))])(
+        place.flat
+    )
+    prior = prior_precision(place)
     total = jnp.diag(prior) if prior.ndim == 1 else prior
     for jacobian, output in zip(jacobians, outputs, strict=True):
         information = jnp.einsum("rij,rkj->rik", output.root, output.root)

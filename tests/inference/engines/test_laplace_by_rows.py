@@ -17,6 +17,7 @@ from bayesfield.inference import Laplace, fit_posterior
 from bayesfield.inference.engines.laplace import by_rows
 from bayesfield.inference.engines.laplace.covariance import covariance_of
 from bayesfield.inference.engines.laplace.gauss_newton import Curvature, Summed, curvature_at
+from bayesfield.inference.engines.place import Place
 from bayesfield.inference.program.binding import bind
 
 ROWS = 40
@@ -57,7 +58,7 @@ def bound(model, data):
     program, arrays, sites = bind(model, data)
     _, position = program.start(arrays, {}, init_to_sample, jr.key(3))
     hyper = {"sigma": position.pop("sigma")}
-    return program, arrays, sites, (program, arrays, {}, hyper, position)
+    return program, arrays, sites, Place(program, arrays, {}, hyper, position)
 
 
 POISSON = {name: DATA[name] for name in ("x", "task", "kind")}
@@ -66,13 +67,13 @@ CASES = {"two outcomes": (two_outcomes, DATA), "gamma": (gamma_prior, POISSON)}
 
 @pytest.mark.parametrize("case", CASES)
 def test_curvature_is_that_of_the_whole_program_at_every_block(case):
-    *_, at = bound(*CASES[case])
+    *_, place = bound(*CASES[case])
 
     @jax.jit
     def every():
         found = []
         for block in (None, 7, ROWS):  # the last block of seven is not full
-            curvature = curvature_at(*at, block=block)
+            curvature = curvature_at(place, block=block)
             assert isinstance(curvature, Curvature if block is None else Summed)
             spreads = covariance_of(curvature).spreads(curvature)
             found.append((curvature.gram(jnp.ones(len(curvature.prior))), spreads))
@@ -88,8 +89,8 @@ def test_curvature_is_that_of_the_whole_program_at_every_block(case):
 
 def test_the_jacobian_is_held_where_it_has_fewer_rows_than_columns():
     few = {name: value[:1] for name, value in DATA.items()}
-    *_, at = bound(two_outcomes, few)
-    whole, rows = jax.jit(lambda: [curvature_at(*at, block=block) for block in (None, 1)])()
+    *_, place = bound(two_outcomes, few)
+    whole, rows = jax.jit(lambda: [curvature_at(place, block=block) for block in (None, 1)])()
     assert whole.whitened.shape == (9, 14)
     np.testing.assert_allclose(rows.whitened, whole.whitened, rtol=1e-5, atol=1e-5)
 

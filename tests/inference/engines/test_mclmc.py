@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from bayesfield.inference import MCLMC, NUTS, Posterior, diagnose, fit_posterior
 from bayesfield.inference.engines.laplace.gauss_newton import curvature_at
+from bayesfield.inference.engines.place import Place
 from bayesfield.inference.engines.site_metric import information, prior_sds, site_scales
 from bayesfield.inference.posterior.unadjusted import energy_finding, few_values
 from bayesfield.inference.program.binding import bind
@@ -160,24 +161,25 @@ def test_steps_that_are_too_long_are_undone_and_said():
 def test_the_diagonal_from_backward_passes_is_that_of_the_jacobian():
     program, arrays, sites = bind(model, DATA)
     position = {s.name: jr.normal(jr.key(i), s.shape) for i, s in enumerate(sites.latent)}
-    curvature = curvature_at(program, arrays, {}, {}, position)
+    place = Place(program, arrays, {}, {}, position)
+    curvature = curvature_at(place)
     exact = jnp.sum(curvature.whitened**2, 0)
     keys = jr.split(jr.key(0), 40)  # 40 x 64 passes: to 3 % of the diagonal
-    many = jax.lax.map(
-        lambda k: ravel_pytree(information(program, arrays, {}, position, k))[0], keys
-    )
+    many = jax.lax.map(lambda k: ravel_pytree(information(place, k))[0], keys)
     np.testing.assert_allclose(many.mean(0), exact, rtol=0.15)
     few, few_arrays, _ = bind(model, {name: value[:9] for name, value in DATA.items()})
-    exact = jnp.sum(curvature_at(few, few_arrays, {}, {}, position).whitened ** 2, 0)
-    found = ravel_pytree(information(few, few_arrays, {}, position, jr.key(0)))[0]
+    place = Place(few, few_arrays, {}, {}, position)
+    exact = jnp.sum(curvature_at(place).whitened ** 2, 0)
+    found = ravel_pytree(information(place, jr.key(0)))[0]
     np.testing.assert_allclose(found, exact, rtol=1e-4)
 
 
 def test_a_site_has_one_scale_between_its_priors_and_what_the_data_say():
     program, arrays, sites = bind(model, DATA)
     position = {s.name: jnp.zeros(s.shape) for s in sites.latent}
-    told = information(program, arrays, {}, position, jr.key(0))
-    scales = site_scales(program, arrays, {}, position, jr.key(0))
+    place = Place(program, arrays, {}, {}, position)
+    told = information(place, jr.key(0))
+    scales = site_scales(place, jr.key(0))
     for name, scale in scales.items():
         expected = 0.5 * (1 + 0.25 * told[name].mean()) ** -0.25
         np.testing.assert_allclose(scale, np.full(scale.shape, expected), rtol=1e-5)
@@ -205,7 +207,7 @@ def test_a_family_without_information_is_told_by_its_gradients():
 
     program, arrays, _ = bind(robust, {"x": X, "y": Y})
     position = {"slope": jnp.asarray(0.5), "scale": jnp.asarray(-1.0)}
-    found = information(program, arrays, {}, position, jr.key(0))
+    found = information(Place(program, arrays, {}, {}, position), jr.key(0))
 
     def rows(slope):
         return dist.Gumbel(slope * X, jnp.exp(-1.0)).log_prob(Y)
@@ -221,9 +223,8 @@ def test_nuts_takes_the_metric_by_site_and_keeps_it():
     fit = fit_posterior(model, DATA, engine, key=jr.key(6))
     assert phase.metric == "site"
     states = fit.run.reached.leaves
-    scales = site_scales(
-        fit.program, fit.data, {}, jax.tree.map(lambda v: v[0], fit.run.start.position), jr.key(9)
-    )
+    position = jax.tree.map(lambda v: v[0], fit.run.start.position)
+    scales = site_scales(Place(fit.program, fit.data, {}, {}, position), jr.key(9))
     held = [leaf for leaf in states if leaf.shape == (2, 16) and (leaf > 0).all()]
     flat = np.square(ravel_pytree(scales)[0])
     assert any(np.allclose(leaf[0], flat, rtol=0.2) for leaf in held)

@@ -12,6 +12,7 @@ from scipy import special, stats
 
 from bayesfield.inference import NUTS, fit_posterior
 from bayesfield.inference.engines.noise_scale import Line, log_density, noise_scale_of
+from bayesfield.inference.engines.place import Place
 from bayesfield.inference.program.binding import bind
 
 PRIORS = {
@@ -69,7 +70,8 @@ def test_its_draws_are_inverse_gamma_under_a_conjugate_prior():
 
 def test_its_slope_is_that_of_the_density_it_integrates():
     program, arrays, _ = bind(line, {"x": X, "y": Y})
-    slope = jax.grad(lambda s: log_density(program, arrays, {}, {"slope": s}, "sigma"))
+    place = Place(program, arrays, {}, {}, {"slope": jnp.asarray(0.6)})
+    slope = jax.grad(lambda s: log_density(place._replace(position={"slope": s}), "sigma"))
 
     def whole(s):  # the same by SciPy, differenced
         squares = np.sum((Y - s * X) ** 2)
@@ -92,7 +94,8 @@ def test_rows_with_sds_of_their_own_masked_or_weighted_count_as_they_should(seen
     data = {"x": X, "shape": 1.0 + X**2, "y": Y, "seen": seen, "weight": 0.7}
     program, arrays, sites = bind(known_shape, data)
     assert noise_scale_of(program, arrays, sites.inferred) == ("sigma", "")
-    ours = log_density(program, arrays, {}, {"slope": jnp.asarray(0.4)}, "sigma")
+    place = Place(program, arrays, {}, {}, {"slope": jnp.asarray(0.4)})
+    ours = log_density(place, "sigma")
 
     def joint(u):
         at = {"slope": jnp.asarray(0.4), "sigma": jnp.asarray(u)}
