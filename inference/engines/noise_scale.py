@@ -86,15 +86,15 @@ def _has_weighted_priors(program: Program, data: Data, sites: Sites) -> bool:
 
 def _is_proportional(program: Program, data: Data, sites: Sites, name: str, outcome: str) -> bool:
     """Whether the scale of the outcome is the site's value times what does not depend on it."""
-    others = _anywhere(sites)
 
-    def scale(value: Array) -> Array:
+    def scale(value: Array, others: Values) -> Array:
         trace = program.trace(data, others | {name: value}, jax.random.key(0))
         return bare(trace[outcome]["fn"])[0].scale
 
-    closed = jax.make_jaxpr(scale)(jnp.ones(()))
+    # the others are traced too: zero is no value of a scale, and NumPyro would say so
+    closed = jax.make_jaxpr(scale)(jnp.ones(()), _anywhere(sites))
     jaxpr, _ = needed_for(closed.jaxpr, [True], keep_inputs=True)
-    return _linear(jaxpr, [True])
+    return _linear(jaxpr, [i == 0 for i in range(len(jaxpr.invars))])
 
 
 def _linear(jaxpr: Any, depends: list[bool]) -> bool:

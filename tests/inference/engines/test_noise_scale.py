@@ -151,6 +151,20 @@ def test_a_scale_that_cannot_be_integrated_out_is_left_and_refused_by_name(model
         fit_posterior(model, data, NUTS(integrate=name), key=jr.key(0))
 
 
+def test_a_program_whose_priors_have_latent_scales_is_read_too():
+    """It was run where all sites are zero, which NumPyro refuses as a scale."""
+
+    def hierarchy(x, y=None):
+        tau = numpyro.sample("tau", dist.HalfNormal(1))
+        slope = numpyro.sample("slope", dist.Normal(0, tau))
+        sigma = numpyro.sample("sigma", dist.HalfNormal(1))
+        with numpyro.plate("rows", x.shape[0]):
+            numpyro.sample("y", dist.Normal(slope * x, sigma), obs=y)
+
+    program, arrays, sites = bind(hierarchy, {"x": X, "y": Y})
+    assert noise_scale_of(program, arrays, sites.inferred) == ("sigma", "")
+
+
 def test_a_field_names_its_scale_and_a_count_has_none():
     for name, expected in (("field", "sigma"), ("masked", "sigma"), ("poisson", None)):
         program, arrays, sites = bind(*PROGRAMS[name]())
