@@ -205,7 +205,8 @@ def _columns(arguments: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray 
     table = np.concatenate(columns, axis=1)
     table = table[:, np.isfinite(table).all(0)]
     spread = table.std(0)
-    return table[:, spread > 0] / spread[spread > 0]
+    moving = spread > 0  # of columns that are all the same no row is nearer than another
+    return table[:, moving] / spread[moving] if moving.any() else None
 
 
 def _feeds(

@@ -133,6 +133,18 @@ def test_a_program_that_does_not_read_its_arguments_is_not_warned_of():
     assert not diagnose(posterior).findings
 
 
+def test_a_program_whose_arguments_are_all_the_same_is_judged():
+    """Of such rows none is nearer than another, and a tree of no columns cannot be made."""
+
+    def level(noise, y=None):
+        mu = numpyro.sample("mu", dist.Normal(0, 3))
+        with numpyro.plate("rows", len(noise)):
+            numpyro.sample("y", dist.Normal(mu, noise), obs=y)
+
+    posterior = fit_posterior(level, {"noise": np.ones(ROWS), "y": NOISE}, SHORT, key=jr.key(0))
+    np.testing.assert_allclose(diagnose(posterior)["explained"], 0.0, atol=0.1)
+
+
 def test_rows_that_are_masked_do_not_count():
     def program(x, seen, y=None):
         s = numpyro.sample("s", dist.Normal(0, 3))
