@@ -7,7 +7,7 @@ For each finding, what it looks like, its cause, and what it does to the bands:
   single quantity. It then counts only if more weight is lost than that number of values explains.
 - *Draws without spread*: the guide is a point, or its curvature was singular.
 - *Modes*: the members of an ensemble differ only because they started in different places.
-- *Sites held at a point, starts left out*: reported by the engine itself, by name.
+- *Starts left out*: reported by the engine itself, and so are sites at a point (`held_points`).
 """
 
 from typing import Any
@@ -18,6 +18,7 @@ from ..engines.fitted import Fitted
 from ..program.bound import BoundProgram
 from .climbs import FIRST
 from .findings import WARNED, Finding, finding, narrower
+from .held_points import point_findings
 
 LEAST_WORTH = 50  # effective draws after reweighting: fewer say nothing about a band
 ENOUGH = 200  # effective draws that are enough to call a band right
@@ -39,7 +40,7 @@ def approximation_findings(
 ) -> list[Finding | None]:
     """Judge draws `(chain, draw, quantity)` of a guide, of modes or of Laplace's Gaussians."""
     report = fitted.report or {}
-    found = [_left_out(fitted, report), _points(report)]
+    found = [_left_out(fitted, report), *point_findings(bound, report)]
     if fitted.said.get("draws_are") == "modes":
         return [*found, _modes(fitted)]
     still = _spreadless(fitted)
@@ -187,21 +188,6 @@ def _modes(fitted: Fitted) -> Finding:
         share=1.0,
         effect="their spread is no posterior: it comes from where they started",
         change=f"For bands that cover, {remedy}.",
-    )
-
-
-def _points(report: dict[str, Any]) -> Finding | None:
-    points = list(report.get("points") or ())
-    if not points:
-        return None
-    named = ", ".join(f"`{name}`" for name in points)
-    return finding(
-        f"Held at a point: {named}",
-        len(points),
-        where=named,
-        share=0.0,
-        effect="their draws have no spread, so bands of what depends on them are too narrow",
-        change="`hyper=()` integrates over them too; `NUTS()` gives their posterior.",
     )
 
 

@@ -15,6 +15,7 @@ from .climb import Climb
 from .gauss_newton import Curvature, Summed, curvature_at
 from .gaussian import Found, Gaussian, factorise
 
+MOST = 1000  # values of which it is told how well the data inform them
 TRIED = 64  # draws of a start from which the spread of its log weights is estimated
 
 
@@ -64,6 +65,20 @@ def log_weights(
     for lane, gaussian in gaussians.items():
         weights[lane] = density[lane] - gaussian.log_density(flat[lane])
     return weights
+
+
+def informed_of(gaussian: Gaussian, position: Values) -> dict[str, float]:
+    """Return how many values of each site the data inform, beside their prior; {} if it costs much.
+
+    Args:
+        gaussian: That of one start.
+        position: The unconstrained sites that it is of, `(start, *shape)`.
+    """
+    sizes = [int(np.prod(value.shape[1:])) for value in jax.tree.leaves(position)]
+    if sum(sizes) > MOST:
+        return {}
+    parts = np.split(gaussian.informed(), np.cumsum(sizes)[:-1])
+    return {name: float(part.sum()) for name, part in zip(sorted(position), parts, strict=True)}
 
 
 def complete(

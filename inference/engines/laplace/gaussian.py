@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -40,6 +41,8 @@ class Gaussian(NamedTuple):
         log_evidence: Laplace's approximation of the log evidence.
         distance: How far the quadratic model's own mode is from `mode`, in posterior sds: root
             mean square over the directions that the data inform.
+        informed: From nothing to `(d,)`: the share of each value's prior precision that the data
+            have made up for, 0 where they say nothing and 1 where they say all (MacKay's gamma).
     """
 
     mode: np.ndarray
@@ -47,6 +50,7 @@ class Gaussian(NamedTuple):
     log_density: Callable[[np.ndarray], np.ndarray]
     log_evidence: float
     distance: float
+    informed: Callable[[], np.ndarray]
 
 
 def factorise(found: Found, lane: int) -> Gaussian | float:
@@ -106,4 +110,17 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
         log_density,
         float(found.density[lane] + size / 2 * math.log(2 * math.pi) - log_det / 2),
         float(np.sqrt(max(inner @ step, 0.0) / len(matrix))),
+        partial(_informed, lower, features if short else None, prior),
     )
+
+
+def _informed(lower: np.ndarray, features: np.ndarray | None, prior: np.ndarray) -> np.ndarray:
+    """Return what `Gaussian.informed` does, from the factor of what `factorise` has factorised."""
+    from scipy.linalg import solve_triangular
+
+    if features is not None:
+        return np.square(solve_triangular(lower, features, lower=True)).sum(0)
+    half = solve_triangular(lower, np.eye(len(lower)), lower=True)
+    if prior.ndim == 1:
+        return 1 - np.square(half).sum(0)
+    return 1 - np.einsum("ij,ki,kj->i", prior, half, half, optimize=True)

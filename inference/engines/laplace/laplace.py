@@ -22,7 +22,7 @@ from ..optimizers import check_optimizer
 from ..shares import counts, spread_of, weigh
 from .by_rows import block_for
 from .climb import Alternation
-from .ends import complete, ends_of, gaussians_of, log_weights
+from .ends import complete, ends_of, gaussians_of, informed_of, log_weights
 from .roles import check_hyper, check_linear, points_of
 
 
@@ -214,5 +214,6 @@ class Laplace(AbstractEngine):
                 "points": [name for name in self.hyper or () if name in centre],
                 "distance": distance[kept.starts].tolist(),
                 "left_out": kept.left_out,
+                "informed": informed_of(gaussians[kept.starts[0]], outcome.states.point[1]),
             },
         )

@@ -26,6 +26,7 @@ from bayesfield.inference import (
 )
 from bayesfield.inference.engines.laplace.curvature import outputs_of, prior_precision
 from bayesfield.inference.engines.laplace.fisher import FAMILIES
+from bayesfield.inference.engines.laplace.gaussian import Found, factorise
 from bayesfield.inference.engines.laplace.linear import _transform, _with_parameters
 from bayesfield.inference.engines.place import Place
 from bayesfield.inference.program.binding import bind
@@ -157,6 +158,20 @@ def test_a_latent_prior_scale_too():
     # nor is the noise that of the joint density's mode, which EnsembleMAP climbs to
     rest = DATA["y"] - FEATURES @ exact(np.exp(sigma), np.exp(tau))[0]
     assert abs(np.sqrt(rest @ rest / N) / np.exp(sigma) - 1) > 0.02
+
+
+@pytest.mark.parametrize("form", ["short", "tall", "dense"])
+def test_how_well_values_are_informed_is_what_their_prior_has_lost(form):
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(3 if form == "short" else 9, 5))
+    prior = rng.uniform(0.5, 3.0, size=5)
+    matrix = np.diag(prior)
+    if form == "dense":
+        matrix = prior = matrix + np.cov(rng.normal(size=(5, 20)))
+    found = Found(np.zeros((1, 5)), root[None], None, prior[None], np.zeros(1), np.zeros((1, 5)))
+    lost = 1 - np.diag(np.linalg.inv(root.T @ root + matrix) @ matrix)
+    assert 0.01 < lost.min() < lost.max() < 0.99
+    np.testing.assert_allclose(factorise(found, 0).informed(), lost, rtol=1e-9)
 
 
 # Against the Hessian of the density
