@@ -178,7 +178,7 @@ def place(
     lanes = engine.num_lanes(sites)
     params: Values = {}
     if members is not None:
-        at = np.asarray(engine.assign(sites, len(members.score)))
+        at = _in_turn(engine.assign(sites, len(members.score)), members.start)
         placed = jax.tree.map(lambda value: jnp.asarray(np.asarray(value)[at]), members.start)
         if placed.position or not sites.latent:
             return placed
@@ -209,6 +209,19 @@ def place(
     return start
 
 
+def _in_turn(assigned: list[int], start: Start) -> np.ndarray:
+    """Let lanes that share a member take the draws on its trunk in turn, where it has several."""
+    if start.drawn is None or not start.params:
+        return np.asarray(assigned)
+    rows = np.concatenate([np.reshape(v, (len(start.drawn), -1)) for v in start.params.values()], 1)
+    at = []
+    for lane, member in enumerate(assigned):
+        others = np.flatnonzero((rows == rows[member]).all(1))
+        others = [member, *others[others > member], *others[others < member]]
+        at.append(others[assigned[:lane].count(member) % len(others)])
+    return np.asarray(at)
+
+
 def _choose(flags: np.ndarray, yes: Start, no: Start) -> Start:
     return jax.tree.map(
         lambda a, b: jnp.where(flags.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
@@ -231,7 +244,7 @@ def _draw(
 
 def _culprits(program: Program, data: Data, start: Start) -> tuple[str, str]:
     """Say what is not finite at the first lane's start, and name the sites."""
-    params, position, _ = jax.tree.map(lambda value: value[0], start)
+    params, position, *_ = jax.tree.map(lambda value: value[0], start)
 
     def densities(position: Values) -> Values:
         values = program.constrain(data, params, position)

@@ -159,8 +159,9 @@ class AbstractChainEngine(AbstractEngine):
         last, scales = (
             jax.tree.map(np.asarray, unravel(jnp.asarray(a))) for a in (flat[:, -1], spread)
         )
-        ends = Start(params, last, scales if number.min() >= LEAST_FOR_SCALES else {})
         everyone = np.ones(len(alive), bool)
+        known = scales if number.min() >= LEAST_FOR_SCALES else {}
+        ends = Start(params, last, known, drawn=everyone)
         return Fitted(
             draws={name: np.asarray(value) for name, value in draws.items()},
             params={name: value[first] for name, value in params.items()},

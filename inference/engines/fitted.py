@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array
 
@@ -15,11 +16,17 @@ class Start(NamedTuple):
         params: The params' values, constrained.
         position: The latent sites' values, unconstrained.
         scales: Their sds, unconstrained, where `init` knows them; else empty.
+        drawn: Whether a position is a draw of a chain, `(lane,)`, at which another chain starts as
+            it is; None where all are centres, such as a guide's mean.
     """
 
     params: Values
     position: Values
     scales: Values
+    drawn: Array | np.ndarray | None = None
+
+
+BY_SITE = Start._fields[:3]  # the parts that hold values by the names of sites
 
 
 class Members(NamedTuple):
@@ -93,8 +100,4 @@ def best_first(start: Start, score: Array | np.ndarray, alive: np.ndarray) -> Me
     """
     score = np.where(alive, np.asarray(score), np.inf)
     order = np.argsort(score, kind="stable")[: int(alive.sum())]
-
-    def taken(values: Values) -> Values:
-        return {name: np.asarray(value)[order] for name, value in values.items()}
-
-    return Members(Start(*(taken(part) for part in start)), score[order])
+    return Members(jax.tree.map(lambda value: np.asarray(value)[order], start), score[order])

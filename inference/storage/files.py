@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from ..engines.drive import Run
-from ..engines.fitted import Fitted, Members, Start
+from ..engines.fitted import BY_SITE, Fitted, Members, Start
 from ..program.binding import bind_shapes
 from ..program.bound import BoundProgram
 from ..program.fingerprint import describe_sites, fingerprint, unchanged
@@ -40,10 +41,9 @@ def save(
         "params": fitted.params,
         "stats": fitted.stats,
         "modes": fitted.modes or {},
-        "members/params": start.params,
-        "members/position": start.position,
-        "members/scales": start.scales,
+        **{f"members/{part}": getattr(start, part) for part in BY_SITE},
         "result": {"trunk": fitted.trunk, "score": fitted.members.score}
+        | ({} if start.drawn is None else {"drawn": np.asarray(start.drawn)})
         | ({} if fitted.losses is None else {"losses": fitted.losses}),
     }
     end = None
@@ -105,7 +105,10 @@ def load(
         check_arrays(partial(refused, path), arrays, program, shapes, sites)
         run = _run(path, header["run"], arrays)
     result = arrays["result"]
-    start = Start(*(arrays[f"members/{name}"] for name in Start._fields))
+    start = Start(*(arrays[f"members/{name}"] for name in BY_SITE), drawn=result.get("drawn"))
+    if start.drawn is None and start.scales and settings.get("draws_are") == "chains":
+        # a file of an older version, in which the scales of chains are about draws too
+        start = start._replace(drawn=np.ones(result["score"].shape, bool))
     cut = settings["cut_short"]
     fitted = Fitted(
         draws=arrays["draws"],

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..engines.drive import Run
 from ..engines.engine import AbstractEngine
-from ..engines.fitted import Start
+from ..engines.fitted import BY_SITE, Start
 from ..engines.names import ENGINES
 from ..program.described import described
 from ..running.checkpoint import Reached
@@ -39,7 +39,8 @@ def stored(run: Run) -> tuple[dict[str, Any], archive.Arrays]:
         "alive": reached.alive,
         "died": reached.died,
     }
-    starts = {f"run/{name}": value for name, value in run.start._asdict().items()}
+    # a chain that goes on does not ask whether it started at a draw
+    starts = {f"run/{part}": getattr(run.start, part) for part in BY_SITE}
     return header, {"run": lanes, "run/states": states, **starts}
 
 
@@ -61,10 +62,7 @@ def restored(header: dict[str, Any], arrays: archive.Arrays) -> Run:
         [[] for _ in range(header["phase"] + 1)],
     )
     start = Start(
-        **{
-            part: {n: jnp.asarray(v) for n, v in arrays[f"run/{part}"].items()}
-            for part in Start._fields
-        }
+        *({n: jnp.asarray(v) for n, v in arrays[f"run/{part}"].items()} for part in BY_SITE)
     )
     keys = jax.random.wrap_key_data(jnp.asarray(lanes["keys"]), impl=header["keys"])
     return Run(kind(**{name: settings[name] for name in named}), start, keys, reached)

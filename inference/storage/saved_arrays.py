@@ -33,7 +33,7 @@ def check_arrays(
     latent = _forms(sites.latent)
     params = _forms(sites.params)
     free = _unconstrained(program, shapes, _forms(sites.inferred.latent), params)
-    result = _group(refuse, arrays, "result", {"trunk", "score"}, {"losses"})
+    result = _group(refuse, arrays, "result", {"trunk", "score"}, {"losses", "drawn"})
     trunk, score = result["trunk"], result["score"]
     _check(refuse, "result/trunk", trunk, "iu", 2)
     _check(refuse, "result/score", score, "f", 1)
@@ -49,6 +49,9 @@ def check_arrays(
     _check_sites(refuse, arrays, "members/params", members, params)
     _check_sites(refuse, arrays, "members/position", members, free)
     _check_sites(refuse, arrays, "members/scales", members, free)
+    drawn = result.get("drawn", np.ones(members, bool))
+    if drawn.shape != members or drawn.dtype.kind != "b":
+        raise refuse(f"`result/drawn` of flags {members}", _form(drawn))
     _check_sites(refuse, arrays, "modes", _leading(arrays, "modes"), free)
     for name, value in _group(refuse, arrays, "stats", set(), None).items():
         whole = value.shape if name == "lp" else value.shape[:2]

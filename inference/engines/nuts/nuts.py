@@ -23,8 +23,9 @@ class NUTS(AbstractChainEngine):
 
     Params are held at the values that `init` gives them. Each of its best `num_trunks` members
     gives one set of params, a trunk, on which `num_chains` chains run; a program without params
-    has one trunk. Chains start at the members of `init`. Where `init` is an SVI fit they start at
-    a draw of its guide, and the guide's scales are the first metric.
+    has one trunk. Chains start at the members of `init`, which of a fit by chains are their last
+    draws. Where `init` is an SVI fit they start at a draw of its guide. The scales that either
+    knows are the first metric.
 
     The defaults are short (benchmarks/BELIEVABLE.md says what they are good for). Ask for more
     draws if you will report individual parameters.
@@ -41,7 +42,7 @@ class NUTS(AbstractChainEngine):
         metric: The form of the metric that the warm-up estimates, `"diagonal"` or `"dense"`; or
             `"site"`, one scale for each site from the curvature at the start, as `MCLMC` has it,
             which is not estimated.
-        guide_weight: Where `init` is an SVI fit, how many draws its scales count for when a window
+        guide_weight: Where `init` knows scales, how many draws they count for when a window
             of the warm-up estimates the metric; 0 forgets them after the first window. A guide is
             too narrow where values correlate, and many draws for it make short trajectories.
         integrate: The scale of Gaussian noise that is integrated out, and drawn given all else:

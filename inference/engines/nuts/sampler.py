@@ -55,16 +55,17 @@ class Sampler(AbstractPhase):
     integrated: str | None = eqx.field(static=True)
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> Chain:
-        """Start a chain at its lane's position, or at a draw of the guide that `init` fitted."""
+        """Start a chain at its lane's position, or about it where that is the mean of a guide."""
         import blackjax
 
         whole = Place(program, data, lane.params, {}, lane.position)
         place = whole._replace(position=without(lane.position, self.integrated))
         flat, spread = place.flat, None
-        if lane.scales:  # the guide's, which are the first metric too
+        if lane.scales:  # of a guide or of other chains: they are the first metric too
             spread, _ = ravel_pytree(without(lane.scales, self.integrated))
             spread = jnp.where(spread > 0, spread, 1.0)  # a chain that stood still knows of none
-            flat = flat + spread * jax.random.normal(key, flat.shape, flat.dtype)
+            about = flat + spread * jax.random.normal(key, flat.shape, flat.dtype)
+            flat = about if lane.drawn is None else jnp.where(lane.drawn, flat, about)
         if self.metric == "site":
             scales = site_scales(whole, key)
             spread, _ = ravel_pytree(without(scales, self.integrated))

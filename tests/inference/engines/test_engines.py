@@ -15,6 +15,7 @@ from numpyro.distributions import constraints
 from numpyro.infer import autoguide, init_to_value
 
 from bayesfield.inference import (
+    MCLMC,
     NUTS,
     SVI,
     EnsembleMAP,
@@ -24,7 +25,9 @@ from bayesfield.inference import (
     diagnose,
     fit_posterior,
 )
+from bayesfield.inference.engines.drive import Stopwatch
 from bayesfield.inference.program.binding import bind
+from bayesfield.inference.start import place, read_init
 
 # Few steps, so that restarts still differ and chains still are where they started.
 pytestmark = [
@@ -86,7 +89,7 @@ def test_svi_draws_from_its_best_restarts_in_equal_shares(restarts):
     np.testing.assert_array_equal(restarts.trunk, [[0] * 5 + [1] * 5])
     best = restarts.members.start.params["intercept"][:2]
     np.testing.assert_array_equal(restarts.params["intercept"], best)
-    centre, scale = (part["slope"] for part in restarts.members.start[1:])
+    centre, scale = (part["slope"] for part in restarts.members.start[1:3])
     shares = restarts.draws["slope"].reshape(2, 5)
     assert np.all(np.abs(shares - centre[:2, None]) < 4.5 * scale[:2, None])
 
@@ -305,6 +308,50 @@ def test_svi_goes_on_from_where_the_init_is(restarts):
     np.testing.assert_allclose(again.params["intercept"], start.params["intercept"][:1], atol=1e-4)
     centre = again.members.start.position["slope"]
     np.testing.assert_allclose(centre, start.position["slope"][:1], atol=1e-4)
+
+
+def begun(engine, init):
+    """Where each chain is before its first step."""
+    bound = init.bound
+    start = place(bound, engine, read_init(bound, init, engine), KEY, Stopwatch.started().clock)
+    (phase,) = engine.phases(bound.program)
+    keys = jr.split(KEY, engine.num_lanes(bound.sites))
+    begin = jax.vmap(lambda lane, key: phase.init(bound.program, bound.data, lane, key))
+    return begin(start, keys)
+
+
+def test_chains_from_chains_begin_at_their_last_draws_and_keep_their_scales():
+    engine = NUTS(num_chains=2, num_warmup=50, num_samples=20, max_tree_depth=3)
+    first = fit_posterior(line, DATA, engine, key=KEY)
+    start = first.members.start
+    last = {name: np.sort(value[:, -1]) for name, value in first.draws.items()}
+    np.testing.assert_allclose(np.sort(start.position["slope"]), last["slope"])
+    np.testing.assert_allclose(np.sort(np.exp(start.position["sigma"])), last["sigma"], rtol=1e-6)
+    at = np.stack([start.position[name] for name in ("sigma", "slope")], 1)
+    assert all(np.all(scale > 0) for scale in start.scales.values())
+    state = begun(engine, first)
+    np.testing.assert_array_equal(state.hmc.position, at)
+    scales = np.stack([start.scales[name] for name in ("sigma", "slope")], 1)
+    np.testing.assert_allclose(state.inverse_mass_matrix, scales**2, rtol=1e-5)
+    unadjusted = MCLMC(num_chains=2, integrate=False)
+    np.testing.assert_array_equal(begun(unadjusted, first).dynamics.position, at)
+    # the mean of a guide is no draw: chains spread about it
+    guide = fit_posterior(line, DATA, SVI(num_steps=20, num_samples=4), key=KEY)
+    assert guide.members.start.drawn is None
+    spread = begun(engine, guide).hmc.position
+    assert len(np.unique(spread, axis=0)) == 2
+    centre = [guide.members.start.position[name][0] for name in ("sigma", "slope")]
+    assert np.all(np.abs(spread - np.array(centre)) > 0)
+
+
+def test_chains_of_one_trunk_begin_at_different_draws_on_it(chains):
+    start = chains.members.start
+    found = begun(dataclasses.replace(SHORT, num_chains=3), chains)
+    own = start.params["intercept"] == start.params["intercept"][0]
+    assert own.sum() == 2
+    one, other = start.position["slope"][own]
+    np.testing.assert_array_equal(found.hmc.position[:, 0], [one, other, one])
+    np.testing.assert_array_equal(found.params["intercept"], start.params["intercept"][[0, 0, 0]])
 
 
 @pytest.mark.parametrize("metric", ["diagonal", "dense"])

@@ -92,6 +92,14 @@ def test_what_was_signed_anew_as_it_is_loads(file, tmp_path):
     Posterior.load(altered(file, tmp_path, lambda *_: None), vector, DATA)
 
 
+def test_chains_of_an_older_file_hand_on_draws_which_it_does_not_say(file, tmp_path):
+    older = altered(file, tmp_path, without("result", "drawn"))
+    for path in (file, older):
+        start = Posterior.load(path, vector).members.start
+        assert start.scales
+        np.testing.assert_array_equal(start.drawn, [True, True])
+
+
 def of(group, name, make):
     def change(header, arrays):
         del header
@@ -145,6 +153,8 @@ ARRAYS = {
         lambda h, arrays: arrays["members/scales"].update(scale=np.zeros(2)),
         r"`members/scales/scale` of float32 \(2,\); got float64",
     ),
+    "drawn": (of("result", "drawn", led), r"`result/drawn` of flags \(2,\); got bool \(1,\)"),
+    "drawn floats": (of("result", "drawn", np.float32), r"`result/drawn` of flags \(2,\)"),
     "modes": (
         lambda h, arrays: arrays["modes"].update(scale=np.zeros((1, 3), np.float32)),
         r"`modes/scale` of float32 \(1,\); got float32 \(1, 3\)",
