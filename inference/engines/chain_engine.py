@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import importlib
 from typing import Any
 
 import equinox as eqx
@@ -172,11 +173,19 @@ class AbstractChainEngine(AbstractEngine):
         )
 
 
+def blackjax_part(name: str) -> Any:
+    """Return a module of BlackJAX, which is loaded when it is first needed.
+
+    That is inside a trace, where its modules would keep what they compute for good as tracers.
+    """
+    with jax.ensure_compile_time_eval():
+        return importlib.import_module(name)
+
+
 def moments_of() -> tuple:
     """Return `(init, update, final)` of the running moments of each value."""
-    from blackjax.adaptation.mass_matrix import welford_algorithm
-
-    return welford_algorithm(is_diagonal_matrix=True)
+    mass_matrix = blackjax_part("blackjax.adaptation.mass_matrix")
+    return mass_matrix.welford_algorithm(is_diagonal_matrix=True)
 
 
 @eqx.filter_jit

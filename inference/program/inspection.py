@@ -110,7 +110,7 @@ def inspect_program(
     order: list[str] = []
     unset: set[str] = set()
     unmarked: set[str] = set()
-    more: list[Any] = []
+    sizes: list[int] = []
 
     def run(data: Any, leaves: Any, key: Any) -> list[Any]:
         tagger = _Tag(fixed)
@@ -119,7 +119,8 @@ def inspect_program(
                 model(leaves, data)()
             else:
                 handlers.substitute(model(leaves, data), data=values)()
-        more[:] = see(found)
+        more = see(found)
+        sizes.append(len(more))
         unmarked.update(
             n for n, m in found.items() if m["type"] == "sample" and n not in tagger.marked
         )
@@ -141,10 +142,8 @@ def inspect_program(
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     closed: Any = jax.make_jaxpr(run)(data, leaves, key)
-    number = len(more)
-    more.clear()
     if then is not None:
-        then(closed, number)
+        then(closed, sizes[-1])
     found, tagged = _followed(closed, data, paths)
     facts = dict(zip(places, found, strict=False))  # the others are not of the program
     facts |= {(label.removeprefix(TAG), "value"): flow for label, flow in tagged.items()}

@@ -21,7 +21,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ...program.program import Data, Program, Values
 from ...running.phase import AbstractPhase, Step, all_finite
-from ..chain_engine import moments_of
+from ..chain_engine import blackjax_part, moments_of
 from ..fitted import Start
 from ..noise_scale import completed, log_density, without
 from ..place import Place
@@ -59,8 +59,6 @@ class Motion(AbstractPhase):
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> Mover:
         """Start a chain at its lane's position, with the metric that it has there."""
-        from blackjax.mcmc import mclmc
-
         key_metric, key_velocity = jax.random.split(key)
         whole = Place(program, data, lane.params, {}, lane.position)
         place = whole._replace(position=without(lane.position, self.integrated))
@@ -68,6 +66,7 @@ class Motion(AbstractPhase):
         flat = _padded(place.flat, 0.0)
         scale = _padded(ravel_pytree(without(scales, self.integrated))[0], 1.0)
         step_size = FIRST * jnp.sqrt(jnp.asarray(flat.size, flat.dtype))
+        mclmc = blackjax_part("blackjax.mcmc.mclmc")
         return Mover(
             dynamics=mclmc.init(flat, self._density(place), key_velocity),
             params=lane.params,
@@ -118,9 +117,7 @@ class Motion(AbstractPhase):
 
     def _moves(self, density: Any, state: Mover, key: PRNGKeyArray) -> tuple[Any, Array, Array]:
         """Make the steps of a draw; one that fails is undone, turns back and goes by half."""
-        from blackjax.mcmc import mclmc
-
-        kernel = mclmc.build_kernel()
+        kernel = blackjax_part("blackjax.mcmc.mclmc").build_kernel()
         number = state.dynamics.position.size
         length = self.decoherence_length or number**0.5
         most = FAR_OFF * max(1.0, (number * self.energy_tolerance) ** 0.5)

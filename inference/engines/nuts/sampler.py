@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ...program.program import Data, Program, Values
 from ...running.phase import AbstractPhase, Step, all_finite
-from ..chain_engine import moments_of
+from ..chain_engine import blackjax_part, moments_of
 from ..fitted import Start
 from ..noise_scale import completed, log_density, without
 from ..place import Place
@@ -56,8 +56,6 @@ class Sampler(AbstractPhase):
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> Chain:
         """Start a chain at its lane's position, or about it where that is the mean of a guide."""
-        import blackjax
-
         whole = Place(program, data, lane.params, {}, lane.position)
         place = whole._replace(position=without(lane.position, self.integrated))
         flat, spread = place.flat, None
@@ -72,7 +70,7 @@ class Sampler(AbstractPhase):
         core, da_init, *_ = self._adaptation(spread, seeded=spread is not None)
         metric, one = core.init(flat.size), jnp.ones((), flat.dtype)
         return Chain(
-            hmc=blackjax.nuts.init(flat, self._density(place)),
+            hmc=blackjax_part("blackjax").nuts.init(flat, self._density(place)),
             params=lane.params,
             template=lane.position,
             scales=lane.scales,
@@ -84,12 +82,10 @@ class Sampler(AbstractPhase):
 
     def step(self, program: Program, data: Data, state: Chain, index: Array, key: PRNGKeyArray):
         """Take one trajectory, and adapt to it in the warm-up."""
-        import blackjax
-
         key_tree, key_noise = jax.random.split(key) if self.integrated else (key, key)
         kept = without(state.template, self.integrated)
         place = Place(program, data, state.params, {}, kept)
-        hmc, info = blackjax.nuts.build_kernel()(
+        hmc, info = blackjax_part("blackjax").nuts.build_kernel()(
             key_tree,
             state.hmc,
             self._density(place),
@@ -162,17 +158,16 @@ class Sampler(AbstractPhase):
         return lambda flat: log_density(place.moved(flat), self.integrated)
 
     def _adaptation(self, spread: Array | None, *, seeded: bool) -> tuple:
-        from blackjax.adaptation.metric_recipes import lookup_recipe
-        from blackjax.adaptation.step_size import dual_averaging_adaptation
-
+        recipes = blackjax_part("blackjax.adaptation.metric_recipes")
+        steps = blackjax_part("blackjax.adaptation.step_size")
         seed = None
         if spread is not None:
             seed = jnp.diag(spread**2) if self.metric == "dense" else spread**2
-        core = lookup_recipe(METRICS[self.metric]).build_core(
+        core = recipes.lookup_recipe(METRICS[self.metric]).build_core(
             initial_inverse_mass_matrix=seed,
             imm_shrinkage_to_previous=self.guide_weight if seeded else 0.0,
         )
-        return (core, *dual_averaging_adaptation(self.target_accept_prob))
+        return (core, *steps.dual_averaging_adaptation(self.target_accept_prob))
 
 
 def _schedule(num_warmup: int) -> Array:
@@ -183,9 +178,7 @@ def _schedule(num_warmup: int) -> Array:
     size again. Here the first part is 15 % of the warm-up and the last a third of it, up to Stan's
     lengths.
     """
-    from blackjax.adaptation.window_adaptation import build_schedule
-
-    stages = build_schedule(
+    stages = blackjax_part("blackjax.adaptation.window_adaptation").build_schedule(
         num_warmup,
         initial_buffer_size=min(75, 15 * num_warmup // 100),
         final_buffer_size=min(50, num_warmup // 3),
