@@ -44,7 +44,7 @@ def save(
         "modes": fitted.modes or {},
         **{f"members/{part}": getattr(start, part) for part in BY_SITE},
         "result": {"trunk": fitted.trunk, "score": fitted.members.score}
-        | ({} if start.drawn is None else {"drawn": start.drawn})
+        | ({} if start.drawn is None else {"drawn": np.asarray(start.drawn)})
         | ({} if fitted.losses is None else {"losses": fitted.losses}),
     }
     end = None

@@ -62,7 +62,7 @@ def restored(header: dict[str, Any], arrays: archive.Arrays) -> Run:
         [[] for _ in range(header["phase"] + 1)],
     )
     start = Start(
-        **{part: {n: jnp.asarray(v) for n, v in arrays[f"run/{part}"].items()} for part in BY_SITE}
+        *({n: jnp.asarray(v) for n, v in arrays[f"run/{part}"].items()} for part in BY_SITE)
     )
     keys = jax.random.wrap_key_data(jnp.asarray(lanes["keys"]), impl=header["keys"])
     return Run(kind(**{name: settings[name] for name in named}), start, keys, reached)
