@@ -20,9 +20,10 @@ from .program.bound import BoundProgram
 from .program.described import Keyed, described
 from .program.digests import digest
 from .program.new_rows import check_rows
-from .program.program import TRACING, Program
+from .program.program import Program
 from .program.sites import Data, Sites, Values
 from .program.supports import check_init
+from .program.tracing import TRACING
 from .running.clock import Clock
 from .running.phase import all_finite
 

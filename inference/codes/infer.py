@@ -11,7 +11,7 @@ from ..posterior.findings import ConvergenceWarning, ordered, text_of
 from ..posterior.new_codes import code_findings
 from ..posterior.posterior import Posterior
 from ..program.arguments import check_not_traced, check_posterior
-from ..program.program import tracing
+from ..program.tracing import tracing
 from .names import NEW, UNNAMED, Named, named, names_before
 from .prepared import CALL, Prepared, prepared
 from .search import Asked, search

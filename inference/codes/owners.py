@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ..program.differentiate import moved
-from ..program.program import TRACING, Program
+from ..program.program import Program
 from ..program.sites import Data, Values
+from ..program.tracing import TRACING
 from .density import Target
 from .layout import Layout
 

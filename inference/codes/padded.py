@@ -23,9 +23,10 @@ from bayesfield.private import needed_for
 from ..program.bound import BoundProgram
 from ..program.dataflow import CALLS
 from ..program.digests import to_numpy
-from ..program.program import TRACING, Program
+from ..program.program import Program
 from ..program.sites import Data, Sites, Values
 from ..program.trace import trace_program
+from ..program.tracing import TRACING
 from .density import Target
 from .layout import Layout
 

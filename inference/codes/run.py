@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from ..program.program import TRACING, Program
+from ..program.program import Program
 from ..program.sites import Data, Values
+from ..program.tracing import TRACING
 from ..running.clock import Clock
 from .climb import Seen, climbed, exact, starts_from, tried
 from .density import Target

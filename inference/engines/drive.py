@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ..program.bound import BoundProgram
-from ..program.program import TRACING
+from ..program.tracing import TRACING
 from ..running import loop
 from ..running.checkpoint import Checkpoint, Reached
 from ..running.clock import Clock

@@ -6,7 +6,7 @@ from bayesfield.checks import check_names
 
 from ..posterior.convergence import examine
 from ..program.arguments import check_data_mapping, check_not_traced, check_posterior
-from ..program.program import tracing
+from ..program.tracing import tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -14,8 +14,8 @@ from ..predicting.labels import Labelled, axis_names, dotless, end_to_end
 from ..predicting.redraw import predictions_in
 from ..predicting.replays import Replay, observations, replay
 from ..program.arguments import check_not_traced, check_posterior
-from ..program.program import tracing
 from ..program.sites import Site
+from ..program.tracing import tracing
 from .joint_scores import score_tasks, tasks_along
 from .score_table import assemble, summarise, summarise_tasks
 from .scoring_rules import log_score, score_values

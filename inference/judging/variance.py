@@ -14,7 +14,7 @@ from ..predicting.labels import dotless, end_to_end, told_apart
 from ..predicting.redraw import predictions_in
 from ..predicting.run import run_program
 from ..program.arguments import check_not_traced, check_posterior
-from ..program.program import tracing
+from ..program.tracing import tracing
 
 if TYPE_CHECKING:
     import xarray as xr

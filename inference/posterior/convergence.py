@@ -15,7 +15,7 @@ from ..engines.fitted import Fitted
 from ..predicting.labels import dotless
 from ..predicting.replays import means_at, scattered
 from ..program.bound import BoundProgram
-from ..program.program import tracing
+from ..program.tracing import tracing
 from ..running.safely import Hold, after_the_draws
 from .approximations import approximation_findings
 from .chains import chain_findings

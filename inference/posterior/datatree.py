@@ -17,8 +17,8 @@ from ..predicting.replays import observations, replay
 from ..predicting.run import run_program
 from ..program.arguments import check_not_traced
 from ..program.bound import BoundProgram
-from ..program.program import tracing
 from ..program.sites import Site
+from ..program.tracing import tracing
 from .bands import check_coords
 from .member_names import member_names, plate_of
 from .ready import Ready, on_new_data, on_own_data

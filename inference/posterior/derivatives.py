@@ -11,7 +11,7 @@ from bayesfield.checks import check_names, check_one_of, check_size, described
 
 from ..predicting.derivatives import derivatives_of_means
 from ..program.arguments import check_data_mapping, check_not_traced, check_posterior
-from ..program.program import tracing
+from ..program.tracing import tracing
 from .bands import assembled, check_quantiles
 from .member_names import with_names
 from .ranges import outside_of_fit

@@ -14,8 +14,9 @@ from ..engines.drive import Run
 from ..engines.fitted import Fitted, Members
 from ..engines.laplace.linear import predictive
 from ..program.bound import BoundProgram
-from ..program.program import Program, tracing
+from ..program.program import Program
 from ..program.sites import Data, Sites, Values
+from ..program.tracing import tracing
 from ..storage.as_fitted import check_as_fitted
 from ..storage.files import load, save
 from ..storage.records import Records, checked
@@ -44,10 +45,9 @@ class Posterior:
         losses: `(member, step)`; None if the engine has none.
         members: Restarts, members or chains, the best first, from which another fit can start.
         settings: Engine, resolved settings, versions, seconds, whether it was cut short.
-        modes: Where a linearised posterior (Laplace) is expanded, unconstrained, `(start, *shape)`;
-            each draw about the mode of its own start, `stats["start"]`. Empty for other engines.
+        modes: Laplace's modes, unconstrained, `(start, *shape)`; draws' are in `stats["start"]`.
         record: Shapes and digest of the data, by which it is saved again if `data` is None.
-        run: The last states of the chains, for `extend`; None if there are none.
+        run: The last states of the chains, for `extend`, or None.
         records: What `save` was given to keep with it, by name, such as a `Table`'s record.
     """
 

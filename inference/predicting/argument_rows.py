@@ -15,8 +15,9 @@ from numpyro import handlers
 
 from ..program.aspects import any_value
 from ..program.differentiate import moved
-from ..program.program import TRACING, Program
+from ..program.program import Program
 from ..program.sites import Data, Values
+from ..program.tracing import TRACING
 from ..program.wrappers import innermost
 from .draws import Draws, at_draws
 from .moments import location

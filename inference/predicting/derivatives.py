@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Array
 
 from ..program.differentiate import pushed
-from ..program.program import TRACING, Program
+from ..program.program import Program
 from ..program.sites import Data, Sites, Values
+from ..program.tracing import TRACING
 from .argument_rows import check_own_rows, means_of_rows
 from .draws import Draws, at_draws, batch_size_for
 from .labels import Labelled, axis_names

@@ -10,7 +10,7 @@ from bayesfield.checks import check_key, check_size
 
 from ..program.arguments import check_not_traced
 from ..program.binding import bind
-from ..program.program import tracing
+from ..program.tracing import tracing
 from .draws import Draws
 from .labels import check_clashes, labelled
 from .run import run_program

@@ -12,8 +12,9 @@ from jaxtyping import Array, PRNGKeyArray
 
 from bayesfield.private import mask_of
 
-from ..program.program import TRACING, Program
+from ..program.program import Program
 from ..program.sites import Data, Sites, Values
+from ..program.tracing import TRACING
 from ..program.wrappers import WRAPPERS
 from .draws import Draws, at_draws, batch_size_for
 from .moments import knows_mean, location

@@ -7,8 +7,9 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from ..program.program import TRACING, Program
+from ..program.program import Program
 from ..program.sites import Data, Site, Sites, Values
+from ..program.tracing import TRACING
 from ..program.wrappers import innermost
 from .draws import Draws, at_draws, batch_size_for
 from .labels import SUMMARIES, Labelled, axis_names, dotless, end_to_end

@@ -4,9 +4,7 @@ Everything here is a pure function of `(program, data, ...)` that may be traced 
 with hidden state are built inside a trace and dropped with it.
 """
 
-import functools
 import inspect
-import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -23,21 +21,7 @@ from numpyro.primitives import Messenger
 from .proper import Proper
 from .sites import Data, Site, Sites, Values
 
-__all__ = ["TRACING", "Code", "Data", "Program", "Site", "Sites", "Values"]
-
-# NumPyro has one stack of handlers for all threads: hold this lock to run or compile a program.
-TRACING = threading.RLock()
-
-
-def tracing[**P, T](function: Callable[P, T]) -> Callable[P, T]:
-    """Let one thread at a time run a function that traces programs."""
-
-    @functools.wraps(function)
-    def alone(*args: P.args, **kwargs: P.kwargs) -> T:
-        with TRACING:
-            return function(*args, **kwargs)
-
-    return alone
+__all__ = ["Code", "Data", "Program", "Site", "Sites", "Values"]
 
 
 class Code:

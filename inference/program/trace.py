@@ -15,12 +15,13 @@ from .inspection import Inspection, inspect_program
 from .known import now
 from .marks import mark_check
 from .overflow import overflow_check
-from .program import TRACING, Code, Program
+from .program import Code, Program
 from .proper import Proper
 from .roles_of_sites import sorted_out
 from .sites import Data, Sites
 from .statements import Statement, statement
 from .supports import check_supports, without_tracers
+from .tracing import TRACING
 
 OWN = str(Path(__file__).parent)
 READ = (  # what JAX raises where Python reads the value of an array

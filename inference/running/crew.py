@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..program.described import spelt
-from ..program.program import TRACING, Data, Program
+from ..program.program import Data, Program
 from ..program.sizes import largest_array
+from ..program.tracing import TRACING
 from .clock import Clock
 from .phase import AbstractPhase
 

@@ -15,7 +15,7 @@ from ..engines.fitted import Fitted, Members, Start
 from ..program.binding import bind_shapes
 from ..program.bound import BoundProgram
 from ..program.fingerprint import describe_sites, fingerprint, unchanged
-from ..program.program import tracing
+from ..program.tracing import tracing
 from . import archive
 from .damage import check_is, damaged, refused
 from .data_record import check_data, check_working, record_of, shapes_of

@@ -18,8 +18,9 @@ from jaxtyping import Array
 from numpyro.infer import init_to_sample
 
 from ...program.differentiate import pushed
-from ...program.program import TRACING, Data, Program, Sites, Values
+from ...program.program import Data, Program, Sites, Values
 from ...program.sizes import largest_array
+from ...program.tracing import TRACING
 from .curvature import Output, is_observed, outputs_of, read
 
 ENTRIES = 2**20  # of a block of rows of the Jacobian

@@ -22,7 +22,8 @@ from numpyro.primitives import Messenger
 
 from bayesfield.checks import listed
 
-from ...program.program import TRACING, Data, Program, Sites
+from ...program.program import Data, Program, Sites
+from ...program.tracing import TRACING
 
 # Attributes of an AutoGuide that a run changes, by what they are in a guide that has not run.
 MEMORY = ("prototype_trace", "_batch_shape", "_event_shape")  # None
