@@ -4,6 +4,7 @@ import dataclasses
 
 import jax.random as jr
 import numpy as np
+import pytest
 
 from bayesfield.inference import EnsembleMAP, Members, Posterior, Start
 from bayesfield.inference.fit import fit_unjudged
@@ -12,6 +13,10 @@ from bayesfield.inference.program.described import described
 from bayesfield.inference.program.roles_of_sites import check_fittable, with_outputs
 
 TINY = EnsembleMAP(num_members=2, num_steps=1)
+# A climb of a few steps has not arrived and says so, where what is tested is something else.
+unfinished = pytest.mark.filterwarnings(
+    "ignore:The climb ended:bayesfield.inference.ConvergenceWarning"
+)
 
 
 def posterior_of(model, data, draws, *, params=None, trunk=None, allow_nan=(), outputs=None):

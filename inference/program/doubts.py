@@ -77,7 +77,7 @@ def handed_on(
         bad = [np.broadcast_to(doubt.bad, shape) for doubt in doubts]
     else:
         raise doubts[0].error
-    joined = np.logical_or.reduce(bad)
+    joined = np.asarray(np.logical_or.reduce(bad))
     return Doubt(joined, doubts[0].error) if joined.any() else None
 
 

@@ -123,7 +123,7 @@ class _Check(NamedTuple):
         if not doubts:
             return None
         out: Any = eqn.outvars[0].aval
-        bad = np.logical_or.reduce([doubt.bad for doubt in doubts])
+        bad = np.asarray(np.logical_or.reduce([doubt.bad for doubt in doubts]))
         return Doubt(spread(bad, out.shape, how.offsets), doubts[0].error)
 
     def put(self, eqn: JaxprEqn, index: Known | None) -> None:
@@ -143,7 +143,7 @@ class _Check(NamedTuple):
         self, index: Known, use: Use, size: int, width: int = 1, *, beyond: bool = True
     ) -> Doubt | None:
         """Return which indices are negative or, if `beyond`, beyond their axis, and the error."""
-        outside = (index.value < 0) | (index.value > size - width)
+        outside = np.asarray((index.value < 0) | (index.value > size - width))
         if not index.argument:
             # where wide slices of its own end is for the program to say
             if not beyond or width > 1 or not outside.any():
@@ -151,7 +151,7 @@ class _Check(NamedTuple):
             worst = int(index.value[outside].flat[0])
             return Doubt(outside, IndexError(of_the_program(self.call, worst, size)))
         wrapped = np.zeros(index.value.shape, bool) if index.wrapped is None else index.wrapped
-        bad = (wrapped | outside if beyond else wrapped) & (index.place != PROGRAM)
+        bad = np.asarray((wrapped | outside if beyond else wrapped) & (index.place != PROGRAM))
         if not bad.any():
             return None
         first = tuple(int(i) for i in np.argwhere(bad)[0])

@@ -65,12 +65,18 @@ class Later:
                 continue
             waiting.pop()
             if not last.done:
-                parts = [part.found for part in last.inputs]
-                with np.errstate(all="ignore"):
-                    known = all(part is not None for part in parts)
-                    found = last.rule(last.params, *parts) if known else None
-                last.found, last.done, last.inputs = found, True, ()
+                last.found, last.done, last.inputs = last._computed(), True, ()
         return self.found
+
+    def _computed(self) -> Any:
+        parts = [part.found for part in self.inputs]
+        if any(part is None for part in parts):
+            return None
+        try:
+            with np.errstate(all="ignore"):
+                return self.rule(self.params, *parts)
+        except Exception:  # what NumPy cannot compute, the greatest of no entries say, is not known
+            return None
 
 
 def _nothing(*_: Any) -> None:

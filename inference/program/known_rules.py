@@ -82,7 +82,7 @@ def _extreme(function: Callable) -> Callable:
     )
 
 
-def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _divide(a: Any, b: Any) -> Any:
     if not np.issubdtype(a.dtype, np.integer):
         return np.divide(a, b)
     whole = np.floor_divide(a, b)  # JAX divides towards zero
@@ -93,16 +93,20 @@ def _round(params: dict, part: Known) -> Known:
     a = part.value
     away = params["rounding_method"] == RoundingMethod.AWAY_FROM_ZERO
     value = np.copysign(np.floor(np.abs(a) + 0.5), a) if away else np.round(a)
-    return part._replace(value=value.astype(a.dtype), wrapped=None, before=None)
+    return _now(part, value.astype(a.dtype))
 
 
 def _power(params: dict, part: Known) -> Known:
     value = np.power(part.value, params["y"])
-    return part._replace(value=value.astype(part.value.dtype), wrapped=None, before=None)
+    return _now(part, value.astype(part.value.dtype))
+
+
+def _now(part: Known, value: Any) -> Known:
+    return part._replace(value=np.asarray(value), wrapped=None, before=None)
 
 
 def _converted(params: dict, part: Known) -> Known:
-    return part._replace(value=part.value.astype(params["new_dtype"]))
+    return part._replace(value=np.asarray(part.value.astype(params["new_dtype"])))
 
 
 def _clamp(params: dict, low: Known, part: Known, high: Known) -> Known:
@@ -236,8 +240,8 @@ RULES: dict[str, Callable] = {
     "reduce_prod": _over_axes(np.prod),
     "reduce_max": _over_axes(np.max),
     "reduce_min": _over_axes(np.min),
-    "reduce_and": _over_axes(np.all),
-    "reduce_or": _over_axes(np.any),
+    "reduce_and": _over_axes(np.bitwise_and.reduce),
+    "reduce_or": _over_axes(np.bitwise_or.reduce),
     "argmax": _extreme(np.argmax),
     "argmin": _extreme(np.argmin),
     "cumsum": _along(np.add),

@@ -5,6 +5,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from at_draws import unfinished
 
 from bayesfield.inference import (
     NUTS,
@@ -16,9 +17,6 @@ from bayesfield.inference import (
     score_by_refits,
 )
 from bayesfield.inference.judging import refits
-
-# Fits of a few steps, which have not arrived and say so: what is tested is something else.
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 
 TASKS = np.repeat(["a", "b", "c"], 6)
 X = np.tile(np.linspace(-1, 1, 6), 3)
@@ -96,6 +94,7 @@ def test_fits_that_should_not_be_believed_are_named_in_one_warning():
     assert len(caught) == 1
 
 
+@unfinished
 def test_diagnose_notes_that_the_params_have_seen_every_row():
     def program(x, y=None):
         slope = numpyro.param("slope", np.float32(0.5))

@@ -7,7 +7,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 import xarray as xr
-from at_draws import TINY, at_draws
+from at_draws import TINY, at_draws, unfinished
 from inference_cases import PROGRAMS, SEEN, X
 from numpyro import handlers
 from scipy import stats
@@ -15,9 +15,6 @@ from scipy.special import logsumexp
 
 from bayesfield.inference import fit_posterior, score
 from bayesfield.inference.judging.scoring_rules import crps, score_values
-
-# Fits of a few steps, which have not arrived and say so: what is tested is something else.
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 
 SCORES = ("rmse", "mae", "nll", "crps", "interval_score", "coverage")
 
@@ -299,6 +296,7 @@ def test_two_observed_sites_stand_side_by_side():
     assert list(found[[*SCORES[:4]]].to_dataframe().index) == ["y", "count"]
 
 
+@unfinished
 def test_plates_within_plates_and_labels_of_the_outer_one():
     model, data = PROGRAMS["nested"]()
     posterior = fit_posterior(model, data, TINY, key=jr.key(0))
@@ -393,6 +391,7 @@ def test_laws_whose_quantiles_numpyro_does_not_know(law, exact):
 # Missing values
 
 
+@unfinished
 @pytest.mark.parametrize("fitted_with_mask", [False, True])
 def test_masked_and_missing_values_are_left_out(fitted_with_mask):
     model, data = PROGRAMS["masked"]()
@@ -416,6 +415,7 @@ def test_masked_and_missing_values_are_left_out(fitted_with_mask):
         np.testing.assert_array_equal(np.isnan(found["y_pit"]), ~seen)
 
 
+@unfinished
 def test_rows_that_the_fit_did_not_see_are_scored_as_held_out_rows():
     model, data = PROGRAMS["masked"]()
     posterior = fit_posterior(model, data, TINY, key=jr.key(0))
@@ -515,6 +515,7 @@ def test_what_is_wrong_is_named(known, change, kind, text):
         score(known, given.pop("data"), **given)
 
 
+@unfinished
 def test_a_plate_of_latent_sites_that_changed_is_refused():
     model, data = PROGRAMS["nested"]()
     posterior = fit_posterior(model, data, TINY, key=jr.key(0))

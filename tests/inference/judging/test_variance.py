@@ -6,17 +6,14 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from at_draws import TINY, posterior_of
+from at_draws import TINY, posterior_of, unfinished
 from inference_cases import PROGRAMS, X
 from numpyro.distributions.transforms import SoftplusTransform
 
-from bayesfield.inference import SVI, EnsembleMAP, fit_posterior, variance_split
+from bayesfield.inference import SVI, ConvergenceWarning, EnsembleMAP, fit_posterior, variance_split
 from bayesfield.inference.posterior.trunks import split_by_trunk
 from bayesfield.inference.predicting.run import location, variance
 
-pytestmark = pytest.mark.filterwarnings(  # a short guide is as good as any here
-    "ignore::bayesfield.inference.ConvergenceWarning"
-)
 GRID = np.linspace(-2, 2, 5)
 
 
@@ -67,7 +64,8 @@ def test_within_and_between_are_the_variance_over_all_draws(sizes):
 def trunks():
     model, data = PROGRAMS["field"]()
     engine = SVI(num_steps=50, num_restarts=4, num_trunks=3, num_samples=300)
-    return fit_posterior(model, data, engine, key=jr.key(0)), data
+    with pytest.warns(ConvergenceWarning):  # a short guide is as good as any here
+        return fit_posterior(model, data, engine, key=jr.key(0)), data
 
 
 def test_the_sum_is_the_variance_of_the_predictions(trunks):
@@ -93,6 +91,7 @@ def test_the_sum_is_the_variance_of_the_predictions(trunks):
     assert (np.abs(draws["y"].var(("chain", "draw")) - split["y_total"]) < error).all()
 
 
+@unfinished
 def test_members_of_an_ensemble_are_trunks_where_there_are_params():
     for name, source in {"with_params": "between", "line": "within"}.items():
         model, data = PROGRAMS[name]()
@@ -146,6 +145,7 @@ def test_sites_of_every_kind():
     np.testing.assert_allclose(split["wild"].sel(source="within"), a.var(), rtol=1e-4)
 
 
+@unfinished
 @pytest.mark.parametrize("grid", [{"x": GRID}, "as fitted"])
 def test_a_site_with_a_mask_keeps_its_name(grid):
     model, data = PROGRAMS["masked"]()
@@ -174,6 +174,7 @@ def test_predict_knows_the_variance_of_a_site(trunks):
     np.testing.assert_allclose(got["y_variance"], np.broadcast_to(expected, (1, 300, 8)), rtol=1e-5)
 
 
+@unfinished
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_wrong_is_named():
     model, data = PROGRAMS["nested"]()
@@ -190,7 +191,7 @@ def test_what_is_wrong_is_named():
 
 def test_a_law_without_a_variance_is_named():
     law = dist.TransformedDistribution(dist.Normal(0, 1), SoftplusTransform())
-    with pytest.raises(NotImplementedError, match="no variance of a TransformedDistribution"):
+    with pytest.raises(NotImplementedError, match="No variance is known of a Transf"):
         variance(law.expand([3]).to_event(1))
 
 

@@ -8,15 +8,12 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 import xarray as xr
-from at_draws import TINY, at_draws
+from at_draws import TINY, at_draws, unfinished
 from scipy import stats
 
 from bayesfield.inference import diagnose, fit_posterior, sample_prior, score, variance_split
 from bayesfield.inference.predicting.replays import means_at
 from bayesfield.inference.program.binding import bind
-
-# Fits of a few steps, which have not arrived and say so: what is tested is something else.
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 
 S = 500
 X = np.linspace(-1, 1, 8)
@@ -130,6 +127,7 @@ def test_names_that_would_be_taken_for_each_other_are_refused(model, text, maske
         fit_posterior(model, data, TINY, key=jr.key(0))
 
 
+@unfinished
 def test_names_like_those_are_no_clash():
     model = named("s", "s_mean", deterministic=["mean", "y_means", "my_mean"])
     posterior = fit_posterior(model, DATA, TINY, key=jr.key(0))

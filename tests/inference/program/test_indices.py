@@ -134,6 +134,7 @@ RIGHT = {
     "long": (
         lambda g: jax.lax.fori_loop(0, 9999, lambda i, s: s + B[g[i] % 5], 0.0), np.arange(9999),
     ),
+    "greatest of none": (lambda g: B[g[:0].max(initial=0)], at(3)),
     "clipped switch": (lambda g: branch(jnp.clip(g[0], 0, 4)), at(9)),
 }  # fmt: skip
 

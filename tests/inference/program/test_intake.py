@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import xarray as xr
+from at_draws import unfinished
 from inference_cases import X, Y, line
 from numpyro import handlers
 
@@ -21,9 +22,6 @@ from bayesfield.checks import scales_of
 from bayesfield.inference import EnsembleMAP, fit_posterior
 from bayesfield.inference.program.binding import bind
 from bayesfield.inference.program.intake import take
-
-# Fits of a few steps, which have not arrived and say so: what is tested is something else.
-pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 
 KEY = jr.key(0)
 TINY = EnsembleMAP(num_members=1, num_steps=4)
@@ -130,6 +128,7 @@ def test_what_arrives_is_a_copy(size, dtype):
         assert np.asarray(found).all()
 
 
+@unfinished
 def test_a_posterior_keeps_the_data_of_its_fit():
     y = Y.astype("f4")
     posterior = fit_posterior(line, {"x": X, "y": y}, TINY, key=KEY)
@@ -349,6 +348,7 @@ def test_a_number_that_is_no_array_may_count_from_the_end_and_not_go_beyond_it()
             bind(model, {"g": bad})
 
 
+@unfinished
 def test_a_prediction_out_of_range_is_refused():
     def model(g, y=None):
         level = numpyro.sample("level", dist.Normal(0, 1).expand([3]).to_event(1))

@@ -6,14 +6,10 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from at_draws import unfinished
 from numpyro.infer.autoguide import AutoDelta
 
 from bayesfield.inference import NUTS, SVI, EnsembleMAP, Laplace, fit_posterior
-
-# Fits of a few steps, which have not arrived and say so: what is tested is something else.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning"),
-]
 
 KEY = jr.key(0)
 RNG = np.random.default_rng(0)
@@ -81,6 +77,7 @@ def masked(y, seen):
         numpyro.sample("y", dist.Normal(0, s), obs=y, obs_mask=seen)
 
 
+@unfinished  # one of the members, which is not looked at
 @pytest.mark.parametrize("engine", ["map", "delta"])
 def test_a_point_has_the_noise_of_the_rows_that_were_seen(engine):
     y, seen = 0.6 * RNG.normal(size=64), np.arange(64) % 4 == 0
