@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import itertools
 import json
 import math
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.integrate import solve_ivp
 from scipy.io import netcdf_file
 from scipy.optimize import approx_fprime
 from scipy.stats import multivariate_normal
@@ -77,7 +79,7 @@ def test_every_script_imports_and_has_a_main(script, name):
     example = script(name)
     with_settings = ("sinusoid_family", "el_nino", "own_model", "pacific_sst", "sleepstudy")
     others = ("compare_conditioners", "few_pixel_shapes", "stations", "travelling_wave")
-    if name in (*with_settings, *others):
+    if name in (*with_settings, "burgers", *others):
         assert dataclasses.is_dataclass(example.Settings())
         assert callable(example.main)
 
@@ -264,6 +266,82 @@ def test_compare_conditioners_writes_its_table_and_its_figure(script, tmp_path):
     assert min(sizes) >= 0.94 * 1000
     assert max(sizes) <= 1.06 * 1000
     assert (tmp_path / "compare_conditioners.png").exists()
+
+
+def by_spectra(nu, times, size):
+    """Integrate Burgers' equation from times[0] = 0: Fourier's derivatives, steps by SciPy."""
+    x = -1.0 + 2.0 * np.arange(size) / size
+    wave = 1j * np.pi * np.fft.rfftfreq(size, 1.0 / size)
+
+    def slope(_, u):
+        values = np.fft.rfft(u)
+        return nu * np.fft.irfft(wave**2 * values) - u * np.fft.irfft(wave * values)
+
+    found = [-np.sin(np.pi * x)]
+    for span in itertools.pairwise(times):  # its steps end there: it interpolates less well
+        done = solve_ivp(slope, span, found[-1], "DOP853", rtol=1e-10, atol=1e-12)
+        found.append(done.y[:, -1])
+    found = np.stack(found, axis=1)
+    u_x = np.fft.irfft(wave[:, None] * np.fft.rfft(found, axis=0), axis=0)
+    return x, found, u_x, np.stack([slope(0.0, u) for u in found.T], axis=1)
+
+
+@pytest.mark.parametrize(("nu", "size"), [(0.02, 256), (0.2, 64)])
+def test_the_solution_of_burgers_and_its_slopes_are_those_of_a_second_method(script, nu, size):
+    times = np.array([0.0, 0.1, 0.5, 1.0])
+    x, *found = by_spectra(nu, times, size)
+    exact = script("burgers_exact").burgers(x[:, None], times, nu)
+    for name, one, other in zip(("u", "u_x", "u_t"), exact, found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-7 * np.abs(other).max(), err_msg=name)
+
+
+def test_the_residual_of_burgers_is_that_of_a_field_with_known_slopes(script):
+    """Of u = x^3 (t + 2) + z, whose t is given as 2 t - 1."""
+    example = script("burgers")
+    points, z = jr.uniform(jr.key(0), (7, 2)), jr.uniform(jr.key(1), (7, 1))
+    x, t, nu = points[:, 0], (points[:, 1] + 1.0) / 2.0, np.linspace(0.1, 0.7, 7)
+
+    def field(points, z):
+        return points[:, :1] ** 3 * ((points[:, 1:] + 1.0) / 2.0 + 2.0) + z
+
+    u, u_x, u_xx = field(points, z)[:, 0], 3.0 * x**2 * (t + 2.0), 6.0 * x * (t + 2.0)
+    found = example.residual(field, points, z, nu)
+    np.testing.assert_allclose(found, x**3 + u * u_x - nu * u_xx, rtol=1e-4, atol=1e-4)
+
+
+def test_snapshots_are_interpolated_between_viscosities(script):
+    """Of two modes, one linear in the parameter and one a cube: two modes tell all."""
+    baselines, seen, at = script("snapshot_baselines"), np.linspace(0.0, 1.0, 6), np.array([0.25])
+    x = np.linspace(0.0, 1.0, 30)
+
+    def family(a):
+        return a[:, None] * x + a[:, None] ** 3 * x**2
+
+    np.testing.assert_allclose(baselines.pod(family(seen), seen, at, 2), family(at), atol=1e-12)
+    assert not np.allclose(baselines.pod(family(seen), seen, at, 1), family(at), atol=1e-3)
+    np.testing.assert_array_equal(baselines.nearest(family(seen), seen, at), family(seen[1:2]))
+
+
+@pytest.mark.slow
+def test_burgers_draws_its_figure_and_returns_its_table(script, tmp_path):
+    example = script("burgers")
+    small = {"num_members": 2, "num_steps": 20, "num_inside": 40}
+    table = example.main(example.Settings(**small, json=tmp_path / "table.json", out=tmp_path))
+    assert json.loads((tmp_path / "table.json").read_text()) == table
+    assert (tmp_path / "burgers.png").exists()
+    assert all(math.isfinite(value) for value in numbers(table))
+    assert {f"field, {name}" for name in example.FITS} < {*table}
+
+
+@pytest.mark.slow
+def test_burgers_is_known_between_viscosities(script, tmp_path):
+    example = script("burgers")
+    table = example.main(example.Settings(seed=3, out=tmp_path))
+    field, few, informed = (table[f"field, {name}"] for name in example.FITS)
+    assert field["u"] <= 0.006
+    assert max(field["u_x"], field["u_t"]) <= 0.04
+    assert min(field[f"{name} covered"] for name in example.NAMES) >= 0.8
+    assert all(informed[name] < 0.6 * few[name] for name in example.NAMES)
 
 
 @pytest.mark.slow
