@@ -13,7 +13,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_sample
 
 from ...program.differentiate import pushed
@@ -29,6 +30,7 @@ WORTH = 100_000  # entries of the whole Jacobian; a smaller one is made in no ti
 ROOM = 4  # a row that needs more room than so many of its Jacobian's has work shared with others
 DRAWS = 2  # of the prior, at which rows are run by themselves
 BYTES = 2**26  # of the largest array of rows that are run at a time
+OFF_ZERO = 0.1  # the sd of what a param that starts at zero is set to when rows are compared
 CLOSE = 1e-3  # of the spread over rows: as far as rounding may go in a network
 ROUNDING = 64  # units of the last place of a value: as far where rows are all the same
 # What a program may raise over the shapes of one row; a check of its own may be any of them
@@ -140,9 +142,20 @@ def _alone(program: Program, data: Data, hyper: tuple[str, ...], number: int) ->
 
 def _draw(program: Program, data: Data, hyper: tuple[str, ...], seed: int) -> Place:
     params, start = program.start(data, {}, init_to_sample, jax.random.key(seed))
+    params = _off_zero(program, data, params, jax.random.key(seed))
     held = {name: value for name, value in start.items() if name in hyper}
     free = {name: value for name, value in start.items() if name not in hyper}
     return Place(program, data, params, held, free)
+
+
+def _off_zero(program: Program, data: Data, params: Values, key: PRNGKeyArray) -> Values:
+    """Move what is zero in params: one may start there that switches on what rows share."""
+    free = program.free_params(data, params)
+    keys = jax.random.split(key, max(1, len(free)))
+    for (name, value), key_of in zip(free.items(), keys, strict=False):
+        steps = OFF_ZERO * jax.random.normal(key_of, jnp.shape(value), jnp.result_type(value))
+        free[name] = jnp.where(value == 0, steps, value)
+    return program.bound_params(data, free)
 
 
 def _batch(place: Place, number: int) -> int:

@@ -146,6 +146,15 @@ def far_off(x, y=None):
     waves(x, y, 101325.0)
 
 
+def gated(x, y=None):
+    """What the rows share is switched on by a param that starts at zero."""
+    gate = numpyro.param("gate", 0.0)
+    w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("y", dist.Normal(x @ w + gate * jnp.mean(x @ w), sigma), obs=y)
+
+
 def borrowed(x, prev, y=None):
     """A row alone has no other to borrow from: the index is clamped to its own."""
     waves(x[prev], y)
@@ -179,7 +188,7 @@ LINE = {"x": DATA["x"], "y": DATA["y"][:, 0]}
 
 NEED_OTHERS = [
     *(centred, counted, in_order, held_elsewhere, of_each_row),
-    *(centred_far_off, centred_beside_a_wide_site, refusing, refusing_values),
+    *(gated, centred_far_off, centred_beside_a_wide_site, refusing, refusing_values),
 ]
 
 
