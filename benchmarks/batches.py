@@ -1,8 +1,8 @@
 """Rows past memory: fits by `Batches`, and summaries of predictions into a zarr store.
 
 `batches.py fit` times steps on rows that are made on the fly against steps on the same batches from
-memory, in turn, and prints the peak memory at each number of rows. `batches.py predict` times
-`predict(..., to=...)`. Each case of memory runs in a process of its own.
+memory, in turn, and prints the peak memory at each number of rows, each in a process of its own.
+`batches.py predict` times `predict(..., to=...)`. What they printed: BATCHES.md.
 """
 
 import argparse
@@ -67,7 +67,7 @@ class Held:
 
 
 def fitted(source, number, steps, seed=0):
-    data = Batches(source, rows=number, batch_size=B)
+    data = Batches(source, rows=number, batch_size=B) if number else source
     engine = SVI("normal", num_steps=steps, num_samples=64)
     begin, cpu = time.perf_counter(), time.process_time()
     posterior = fit_posterior(MODEL, data, engine, key=jr.key(seed), progress=False)
@@ -94,16 +94,27 @@ def fit(steps, rounds):
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         _, _, seconds, memory = done.stdout.split()
         print(f"| {number:,} | {seconds} | {memory} |", flush=True)
-    number, held = 50_000_000, Held(2_000_000)
-    fitted(rows, number, steps)  # compiles
+    rates(steps, rounds)
+
+
+def rates(steps, rounds):
+    """The rate on the fly against from memory, and against steps on one batch that is not read."""
+    number, held, one = 50_000_000, Held(2_000_000), rows(0, B)
+    cases = {"made": (rows, number), "held": (held, number), "one": (one, 0)}
+    for source, size in cases.values():
+        fitted(source, size, 50)  # compiles
     ratios = []
-    print("\n| round | wall seconds, made on the fly | from memory | ratio of rates |")
+    print("\n| round | wall seconds, made on the fly | from memory | one batch, read once |")
     print("|---|---|---|---|")
     for at in range(rounds):
-        first, second = (fitted(s, number, steps, at) for s in (rows, held))
-        ratios.append(second["seconds"] / first["seconds"])
-        print(f"| {at} | {first['seconds']:.2f} | {second['seconds']:.2f} | {ratios[-1]:.2f} |")
-    print(f"\nmedian {np.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
+        taken = {n: fitted(*case, steps, at)["seconds"] for n, case in cases.items()}
+        ratios.append([taken["held"] / taken["made"], taken["one"] / taken["made"]])
+        print(f"| {at} | {taken['made']:.2f} | {taken['held']:.2f} | {taken['one']:.2f} |")
+    for name, found in zip(("from memory", "one batch"), np.array(ratios).T, strict=True):
+        print(
+            f"rate on the fly over that of {name}: median {np.median(found):.2f}, "
+            f"{found.min():.2f} to {found.max():.2f}"
+        )
 
 
 def predict(number, draws):
@@ -134,12 +145,12 @@ def predict(number, draws):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["fit", "one", "predict"])
+    parser.add_argument("what", choices=["fit", "one", "rates", "predict"])
     parser.add_argument("numbers", nargs="*", type=float)
     given = parser.parse_args()
     numbers = [int(n) for n in given.numbers]
     warnings.simplefilter("ignore", ConvergenceWarning)
-    {"fit": fit, "one": fit_once, "predict": predict}[given.what](*numbers)
+    {"fit": fit, "one": fit_once, "rates": rates, "predict": predict}[given.what](*numbers)
 
 
 if __name__ == "__main__":

@@ -151,8 +151,9 @@ class Batches:
 
     @functools.cached_property
     def rows_together(self) -> int:
-        """How many rows are read together, at most, or so many of a very large block."""
-        return min(BLOCK, int(np.diff(self.order((0,)).edges).max()))
+        """How many rows are mixed, at most, or so many of very large blocks."""
+        order = self.order((0,))
+        return min(MIXED, self.rows, order.num_blocks * int(np.diff(order.edges).max()))
 
     @functools.cached_property
     def first(self) -> Block:

@@ -10,7 +10,7 @@ from bayesfield.checks import warn
 from .ahead import Ahead
 from .batches import Batches
 from .converted import Row, converted
-from .order import permuted
+from .order import Stretch, permuted
 from .source import Block
 
 BYTES = 2**23  # of the batches of a chunk, of which a few copies are in memory
@@ -23,8 +23,8 @@ class Feed:
         batches: What is read.
         rows: What a row of each argument is.
         key: Fixes the order.
-        check: Refuses rows `begin` to `end` with values that the program cannot take. It is called
-            in the first pass.
+        check: Refuses rows with values that the program cannot take. It is called in the first
+            pass.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Feed:
         batches: Batches,
         rows: Mapping[str, Row],
         key: jax.Array,
-        check: Callable[[Block, int, int], None],
+        check: Callable[[Block, list[Stretch]], None],
     ):
         self._check = check
         self._batches, self._rows, self._reader = batches, dict(rows), batches.opened()
@@ -90,7 +90,10 @@ class Feed:
         size = self._batches.batch_size
         if self._at != begin * size:
             self._at = begin * size
-            self._stream, self._left = permuted(self._order, self._read, self._at), {}
+            self._stream, self._left = (
+                permuted(self._order, self._read, self._at, self._looked_at),
+                {},
+            )
         out = {
             name: np.zeros((length * size, *row.shape), row.dtype)
             for name, row in self._rows.items()
@@ -108,7 +111,8 @@ class Feed:
         return {n: value.reshape(length, size, *value.shape[1:]) for n, value in out.items()}
 
     def _read(self, begin: int, end: int) -> Block:
-        block = converted(self._reader.read(begin, end), self._rows, begin, end)
+        return converted(self._reader.read(begin, end), self._rows, begin, end)
+
+    def _looked_at(self, block: Block, stretches: list[Stretch]) -> None:
         if self._at < self._batches.rows:
-            self._check(block, begin, end)
-        return block
+            self._check(block, stretches)

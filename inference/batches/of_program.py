@@ -20,6 +20,7 @@ from ..program.sites import Data, Site, Sites
 from ..program.trace import ValueCheck, trace_program
 from ..program.tracing import TRACING
 from .batches import Batches
+from .order import Stretch
 from .source import Block
 
 CALL = "fit_posterior"
@@ -32,11 +33,11 @@ class OnBatches(NamedTuple):
 
     Attributes:
         run: The program, bound to a first batch, its observations weighed as those of all rows.
-        check: Refuses rows `begin` to `end` with values that the program cannot take.
+        check: Refuses rows with values that the program cannot take, given their stretches.
     """
 
     run: BoundProgram
-    check: Callable[[Block, int, int], None]
+    check: Callable[[Block, list[Stretch]], None]
 
 
 def on_batches(bound: BoundProgram, batches: Batches) -> OnBatches:
@@ -79,11 +80,12 @@ def on_batches(bound: BoundProgram, batches: Batches) -> OnBatches:
     return OnBatches(bound._replace(program=scaled), _checked(checks[-1], shared, size))
 
 
-def _checked(check: ValueCheck, shared: Data, size: int) -> Callable[[Block, int, int], None]:
-    """Return a check of any number of rows, by one on `size` of them."""
+def _checked(check: ValueCheck, shared: Data, size: int) -> Callable[[Block, list[Stretch]], None]:
+    """Return a check of rows, by one on `size` of them, that costs little while they are right."""
 
-    def checked(block: Block, begin: int, end: int) -> None:
-        for start in range(0, end - begin, size):
+    def wrong_in(block: Block) -> tuple[int, Exception] | None:
+        """Return where the first piece of the rows begins that is refused, and why."""
+        for start in range(0, len(next(iter(block.values()))), size):
             part = {name: value[start : start + size] for name, value in block.items()}
             more = size - len(next(iter(part.values())))
             if more:
@@ -91,10 +93,22 @@ def _checked(check: ValueCheck, shared: Data, size: int) -> Callable[[Block, int
             try:
                 check(shared | part)
             except (ValueError, IndexError) as error:
-                first = begin + start
-                raise type(error)(
-                    f"{error} Rows are counted from row {first} of `source` here."
-                ) from error
+                return start, error
+        return None
+
+    def checked(block: Block, stretches: list[Stretch]) -> None:
+        wrong, offset = wrong_in(block), 0
+        if wrong is None:
+            return
+        for begin, end in stretches:  # which of them it is, so that the row can be named
+            own = {name: v[offset : offset + end - begin] for name, v in block.items()}
+            offset += end - begin
+            again = wrong_in(own)
+            if again is not None:
+                start, error = again
+                where = f"Rows are counted from row {begin + start} of `source` here."
+                raise type(error)(f"{error} {where}") from None
+        raise wrong[1]
 
     return checked
 

@@ -40,8 +40,23 @@ class Order(NamedTuple):
         return np.random.default_rng([*self.seed, *place])
 
 
-def permuted(order: Order, read: Callable[[int, int], Block], position: int) -> Iterator[Block]:
-    """Yield the rows from a position on, a group of blocks at a time."""
+Stretch = tuple[int, int]  # rows that lie side by side, from the first to before the last
+
+
+def permuted(
+    order: Order,
+    read: Callable[[int, int], Block],
+    position: int,
+    check: Callable[[Block, list[Stretch]], None] | None = None,
+) -> Iterator[Block]:
+    """Yield the rows from a position on, a group of blocks at a time.
+
+    Args:
+        order: The order.
+        read: Returns the rows of a stretch.
+        position: How many rows were yielded before.
+        check: Looks at each group as it was read, with its stretches.
+    """
     number, offset = divmod(position, int(order.edges[-1]))
     while True:
         blocks = order.blocks(number)
@@ -51,16 +66,20 @@ def permuted(order: Order, read: Callable[[int, int], Block], position: int) -> 
             if offset >= size:
                 offset -= size
                 continue
-            parts = [read(begin, end) for begin, end in _stretches(order.edges, mine)]
+            stretches = _stretches(order.edges, mine)
+            parts = [read(begin, end) for begin, end in stretches]
+            whole = {name: _joined([part[name] for part in parts]) for name in parts[0]}
+            if check is not None:
+                check(whole, stretches)
             at = order.rows(number, group, size)[offset:]
-            yield {name: _joined([part[name] for part in parts])[at] for name in parts[0]}
+            yield {name: value[at] for name, value in whole.items()}
             offset = 0
         number += 1
 
 
-def _stretches(edges: np.ndarray, blocks: np.ndarray) -> list[tuple[int, int]]:
+def _stretches(edges: np.ndarray, blocks: np.ndarray) -> list[Stretch]:
     """Return the rows of ascending blocks, those of neighbours as one stretch."""
-    found: list[tuple[int, int]] = []
+    found: list[Stretch] = []
     for block in blocks:
         begin, end = int(edges[block]), int(edges[block + 1])
         if found and found[-1][1] == begin:
