@@ -61,8 +61,13 @@ def restored(header: dict[str, Any], arrays: archive.Arrays) -> Run:
         {int(lane): (where[0], where[1]) for lane, where in header["graves"].items()},
         [[] for _ in range(header["phase"] + 1)],
     )
-    start = Start(
-        *({n: jnp.asarray(v) for n, v in arrays[f"run/{part}"].items()} for part in BY_SITE)
+    params, position, scales = (
+        {n: jnp.asarray(v) for n, v in arrays[f"run/{part}"].items()} for part in BY_SITE
     )
     keys = jax.random.wrap_key_data(jnp.asarray(lanes["keys"]), impl=header["keys"])
-    return Run(kind(**{name: settings[name] for name in named}), start, keys, reached)
+    return Run(
+        kind(**{name: settings[name] for name in named}),
+        Start(params, position, scales),
+        keys,
+        reached,
+    )
