@@ -56,7 +56,32 @@ def covariance_of(curvature: Curvature | Summed) -> Covariance:
     scale = curvature.prior**-0.5
     if isinstance(curvature, Curvature) and len(curvature.whitened) < size:
         features = curvature.whitened * scale
-        lower = jnp.linalg.cholesky(jnp.eye(len(features)) + features @ features.T)
+        lower = _factor(features @ features.T, features.T)
         return Covariance(scale, solve(lower, features, lower=True))
-    lower = jnp.linalg.cholesky(jnp.eye(size) + curvature.gram(scale))
+    half = curvature.whitened * scale if isinstance(curvature, Curvature) else None
+    lower = _factor(curvature.gram(scale), half)
     return Covariance(None, solve(lower, jnp.diag(scale), lower=True))
+
+
+def _factor(gram: Array, half: Array | None) -> Array:
+    """Return the factor `L L^T = 1 + gram`, also where rounding hides the one.
+
+    Dense observations with almost no noise make a gram matrix whose rounding errors exceed one, so
+    that Cholesky's factor has no number. The orthogonal factor of `half`, whose products it is
+    made of, loses half as many digits and takes longer; where there is no half, as much as the
+    errors is added. The draws are made in double precision.
+    """
+    one = jnp.eye(len(gram))
+
+    def other(_: tuple[Array, Array]) -> tuple[Array, Array]:
+        if half is not None:
+            return jnp.array(True), jnp.linalg.qr(jnp.concatenate([half, one]), mode="r").T
+        error = jnp.finfo(gram.dtype).eps * jnp.max(jnp.sum(jnp.abs(gram), 1))
+        return jnp.array(True), jnp.linalg.cholesky(gram + (1 + error) * one)
+
+    def fails(tried: tuple[Array, Array]) -> Array:
+        return ~(tried[0] | jnp.isfinite(tried[1]).all())
+
+    # a loop and no branch: under `vmap` both branches would run in every lane
+    first = jnp.array(False), jnp.linalg.cholesky(gram + one)
+    return jax.lax.while_loop(fails, other, first)[1]

@@ -13,6 +13,8 @@ import scipy.optimize
 from inference_cases import PROGRAMS, SEEN, X, Y, line, with_params
 from jax.flatten_util import ravel_pytree
 from numpyro import handlers
+from scipy.optimize import minimize_scalar
+from scipy.stats import multivariate_normal
 
 import bayesfield as bf
 from bayesfield.inference import (
@@ -590,3 +592,24 @@ def test_a_flat_direction_is_named():
     engine = Laplace(num_starts=1, num_steps=10, num_updates=2)
     with pytest.raises(FloatingPointError, match=r"smallest eigenvalues.*stronger priors"):
         fit_posterior(flat, {"x": X, "y": Y}, engine, key=jr.key(0))
+
+
+def test_dense_observations_with_almost_no_noise():
+    """Their gram matrix has rounding errors above one in float32; sigma is by the exact evidence."""
+    x, rng = np.linspace(0.0, 1.0, 80), np.random.default_rng(0)
+    hills = np.exp(-0.5 * ((x[:, None] - np.linspace(-0.2, 1.2, 40)) / 0.2) ** 2)
+    y = hills @ rng.normal(size=40) + 1e-3 * rng.normal(size=80)
+
+    def model(hills, y=None):
+        weights = numpyro.sample("weights", dist.Normal(0, 1).expand([40]).to_event(1))
+        sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+        with numpyro.plate("rows", 80):
+            numpyro.sample("y", dist.Normal(hills @ weights, sigma), obs=y)
+
+    def minus_log_evidence(log):
+        return -multivariate_normal(cov=hills @ hills.T + np.exp(2 * log) * np.eye(80)).logpdf(y)
+
+    exact = np.exp(minimize_scalar(minus_log_evidence, bounds=(-9, 0), method="bounded").x)
+    engine = Laplace(num_starts=1, num_steps=400)
+    fitted = fit_posterior(model, {"hills": hills, "y": y}, engine, key=jr.key(0), progress=False)
+    np.testing.assert_allclose(fitted.draws["sigma"].mean(), exact, rtol=0.05)
