@@ -595,7 +595,7 @@ def test_a_flat_direction_is_named():
 
 
 def test_dense_observations_with_almost_no_noise():
-    """Their gram matrix has rounding errors above one in float32; sigma is by the exact evidence."""
+    """Their gram matrix has rounding errors above one in float32; the evidence is exact here."""
     x, rng = np.linspace(0.0, 1.0, 80), np.random.default_rng(0)
     hills = np.exp(-0.5 * ((x[:, None] - np.linspace(-0.2, 1.2, 40)) / 0.2) ** 2)
     y = hills @ rng.normal(size=40) + 1e-3 * rng.normal(size=80)
