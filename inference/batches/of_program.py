@@ -20,6 +20,7 @@ from ..program.sites import Data, Site, Sites
 from ..program.trace import ValueCheck, trace_program
 from ..program.tracing import TRACING
 from .batches import Batches
+from .checked import checked
 from .source import Block
 
 CALL = "fit_posterior"
@@ -76,27 +77,7 @@ def on_batches(bound: BoundProgram, batches: Batches) -> OnBatches:
         _Weighed(program.model, weighed, factor), f"{weighed} weighed {factor!r}", batched=True
     )
     shared = {name: value for name, value in data.items() if name not in names}
-    return OnBatches(bound._replace(program=scaled), _checked(checks[-1], shared, size))
-
-
-def _checked(check: ValueCheck, shared: Data, size: int) -> Callable[[Block, int, int], None]:
-    """Return a check of any number of rows, by one on `size` of them."""
-
-    def checked(block: Block, begin: int, end: int) -> None:
-        for start in range(0, end - begin, size):
-            part = {name: value[start : start + size] for name, value in block.items()}
-            more = size - len(next(iter(part.values())))
-            if more:
-                part = {n: np.concatenate([v, np.repeat(v[:1], more, 0)]) for n, v in part.items()}
-            try:
-                check(shared | part)
-            except (ValueError, IndexError) as error:
-                first = begin + start
-                raise type(error)(
-                    f"{error} Rows are counted from row {first} of `source` here."
-                ) from error
-
-    return checked
+    return OnBatches(bound._replace(program=scaled), checked(checks[-1], shared, size, "source"))
 
 
 class _Weighed(eqx.Module):

@@ -5,7 +5,7 @@ a key of its own number, so that the result does not depend on the blocks.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -17,21 +17,20 @@ from bayesfield.checks import check_path, check_size
 from ..batches.ahead import Ahead
 from ..batches.batches import Batches
 from ..batches.converted import Row, converted, rows_of
-from ..batches.source import AbstractSource, Arrays, Block
+from ..batches.source import Block
 from ..engines.fitted import Fitted
 from ..predicting.by_rows import run_rows
 from ..predicting.labels import Labelled, axis_names, dotless, told_apart
 from ..predicting.run import Asked, asked_of, run_program
 from ..predicting.summaries import check_summaries, summarised
-from ..program.arguments import check_data_mapping
 from ..program.bound import BoundProgram
-from ..program.described import described
 from ..program.digests import digest
 from ..program.fingerprint import program_digest
 from ..program.sites import Site
 from .band_store import SUMMARY, Bands, BandStore, InMemory
 from .bands import thinned
 from .ready import Ready, on_new_data
+from .row_blocks import Blocks, blocks_of, value_check
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,22 +43,6 @@ TOLD = 64  # rows on which is tried whether each is by itself as it is among oth
 CLOSE = 1e-3
 
 
-class Blocks(NamedTuple):
-    """The rows to predict, and how they are read.
-
-    Attributes:
-        source: Where they come from.
-        number: How many there are.
-        shared: The arguments that all rows have in common.
-        identity: What they are, in JSON's types.
-    """
-
-    source: AbstractSource
-    number: int
-    shared: dict[str, Any]
-    identity: Any
-
-
 class Job(NamedTuple):
     """What is run on each block.
 
@@ -70,6 +53,7 @@ class Job(NamedTuple):
         sites: The site that each name is of.
         wanted: The names that the user gets.
         rows: What a row of each argument is.
+        check: Refuses rows `begin` to `end` with values that the program cannot take.
     """
 
     ready: Ready
@@ -78,6 +62,7 @@ class Job(NamedTuple):
     sites: dict[str, Site]
     wanted: frozenset[str]
     rows: dict[str, Row]
+    check: Callable[[Block, int, int], None]
 
     def run(self, block: Block, numbers: np.ndarray, key: PRNGKeyArray) -> dict[str, np.ndarray]:
         """Return the draws of each row, `(draw, row, ...)`."""
@@ -106,10 +91,12 @@ def streamed(
         check_path(CALL, "to", to)
     if block_size is not None:
         check_size(CALL, "block_size", block_size)
-    blocks = _blocks(data)
+    blocks = blocks_of(data)
     job = _job(bound, fitted, blocks, sites, num_draws, key)
     size = min(ROWS, max(1, NUMBERS // job.ready.draws.trunk.size))
     size = min(size if block_size is None else block_size, blocks.number)
+    check = value_check(job.ready.program, job.ready.data, job.rows, blocks, size)
+    job = job._replace(check=check)
     first = job.run(_read(blocks, job, 0, size), np.arange(size), key)
     _check_alone(bound, fitted, blocks, job, first)
     variables = _variables(job, blocks.number, first, chosen)
@@ -136,27 +123,6 @@ def streamed(
     finally:
         store.close()
     return store.opened()
-
-
-def _blocks(data: Mapping[str, Any] | Batches) -> Blocks:
-    """Return how the rows are read; those of a dict are its longest arrays."""
-    if isinstance(data, Batches):
-        source, said = data.opened(), data.description()
-        named = {"kind": said["kind"], "source": said["source"], "rows": data.rows}
-        shared = dict(data.shared)
-        return Blocks(source, data.rows, shared, named | {"shared": described(shared)})
-    check_data_mapping(CALL, data)
-    sizes = {name: np.shape(value)[0] for name, value in data.items() if np.ndim(value)}
-    number = max(sizes.values(), default=0)
-    if not number:
-        raise ValueError(
-            f"`{CALL}` expected `data` with an axis of rows, to summarise them one by one; got "
-            f"{sorted(data)} without one. Leave `summaries` out."
-        )
-    rows = {name: np.asarray(data[name]) for name, size in sizes.items() if size == number}
-    shared = {name: value for name, value in data.items() if name not in rows}
-    identity = {"rows": digest(rows), "shared": described(shared)}
-    return Blocks(Arrays(rows), number, shared, identity)
 
 
 def _job(
@@ -189,6 +155,7 @@ def _job(
         {name: site for name, site, _ in asked},
         wanted,
         rows,
+        lambda block, begin, end: None,
     )
 
 
@@ -255,6 +222,7 @@ def _read(blocks: Blocks, job: Job, begin: int, size: int) -> Block:
     """Return the rows of a block; one that ends early has its last row repeated."""
     end = min(begin + size, blocks.number)
     block = converted(blocks.source.read(begin, end), job.rows, begin, end)
+    job.check(block, begin, end)
     more = size - (end - begin)
     if not more:
         return block

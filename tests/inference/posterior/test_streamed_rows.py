@@ -1,0 +1,42 @@
+"""What rows a stream of summaries takes: values as in memory, and in a store those that it holds."""
+
+import jax.random as jr
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from at_draws import posterior_of
+
+from bayesfield.inference import Batches
+
+KEY = jr.key(0)
+N, BLOCK = 90, 16
+GROUP = np.arange(N) % 3
+X = np.linspace(-1, 1, N).astype(np.float32)
+
+
+def model(group, x, y=None):
+    """A level for each group, and a slope."""
+    with numpyro.plate("groups", 3):
+        level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(level[group] + x, 0.5), obs=y)
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    level = np.random.default_rng(1).normal([-1, 0, 2], 0.1, (20, 3))
+    return posterior_of(model, {"group": GROUP, "x": X, "y": X}, {"level": level})
+
+
+def lazily(group=GROUP, x=X):
+    return Batches({"group": group, "x": x}, rows=N, batch_size=5)
+
+
+@pytest.mark.parametrize("index", [3, -1])
+@pytest.mark.parametrize("row", [5, 85])
+def test_an_index_out_of_range_is_refused_in_every_row(posterior, tmp_path, index, row):
+    group = np.where(np.arange(N) == row, index, GROUP)
+    for name, data in {"dict": {"group": group, "x": X}, "batches": lazily(group)}.items():
+        with pytest.raises(IndexError, match=rf"`predict` expected `group` .*got {index} in row"):
+            posterior.predict(data, key=KEY, to=tmp_path / name, block_size=BLOCK)
