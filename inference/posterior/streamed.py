@@ -116,10 +116,10 @@ def streamed(
         }
         store = BandStore(to, variables, labels, size, identity)
     try:
-        for block, draws in _predicted(job, blocks, size, key, first, store):
+        for block, rows, draws in _predicted(job, blocks, size, key, first, store):
             values = {dotless(n): v for n, v in draws.items() if dotless(n) in variables}
             values = {name: summarised(value, chosen) for name, value in values.items()}
-            store.write(block, block * size, values)
+            store.write(block, block * size, values, rows)
     finally:
         store.close()
     return store.opened()
@@ -236,14 +236,27 @@ def _predicted(
     key: PRNGKeyArray,
     first: dict[str, np.ndarray],
     store: BandStore | InMemory,
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield the draws of each block that the store does not have, the next one read meanwhile."""
-    todo = [n for n in range(-(-blocks.number // size)) if not store.has(n)]
+) -> Iterator[tuple[int, str, dict[str, np.ndarray]]]:
+    """Yield the draws of each block that the store does not have, the next one read meanwhile.
+
+    With them comes the digest of the rows. What the store has is read again where the rows are not
+    known before: a source with other values would else get the summaries of the old ones.
+    """
+    number = -(-blocks.number // size)
+    todo = [n for n in range(number) if not (blocks.digested and store.has(n))]
     ahead = [Ahead(_read, blocks, job, n * size, size) for n in todo[:1]]
     for block, then in zip(todo, [*todo[1:], None], strict=False):
         rows = ahead.pop().result()
         if then is not None:
             ahead = [Ahead(_read, blocks, job, then * size, size)]
-        begin = block * size
+        begin, told = block * size, digest(rows)
+        if store.has(block):
+            if not store.is_of(block, told):
+                raise ValueError(
+                    f"`{CALL}` expected `data` to give the rows that the store `to` has summaries "
+                    f"of; got others in rows {begin} to {min(begin + size, blocks.number)}. Name "
+                    "another store, or delete it."
+                )
+            continue
         draws = first if block == 0 else job.run(rows, np.arange(begin, begin + size), key)
-        yield block, {name: v[:, : blocks.number - begin] for name, v in draws.items()}
+        yield block, told, {name: v[:, : blocks.number - begin] for name, v in draws.items()}

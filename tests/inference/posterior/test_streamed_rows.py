@@ -1,4 +1,4 @@
-"""What rows a stream of summaries takes: values as in memory, and in a store those that it holds."""
+"""What rows a stream of summaries takes: values as in memory, in a store those that it has."""
 
 import jax.random as jr
 import numpy as np
@@ -40,3 +40,20 @@ def test_an_index_out_of_range_is_refused_in_every_row(posterior, tmp_path, inde
     for name, data in {"dict": {"group": group, "x": X}, "batches": lazily(group)}.items():
         with pytest.raises(IndexError, match=rf"`predict` expected `group` .*got {index} in row"):
             posterior.predict(data, key=KEY, to=tmp_path / name, block_size=BLOCK)
+
+
+@pytest.mark.parametrize("row", [5, 85])
+def test_a_store_of_other_rows_of_the_same_shape_is_refused(posterior, tmp_path, row):
+    other = np.where(np.arange(N) == row, 5.0, X).astype(np.float32)
+    to = tmp_path / "bands.zarr"
+    posterior.predict(lazily(), key=KEY, to=to, block_size=BLOCK)
+    again = posterior.predict(lazily(), key=KEY, to=to, block_size=BLOCK)
+    assert np.isfinite(again["y"].values).all()
+    with pytest.raises(ValueError, match=r"`predict` expected `data` .* got others in rows"):
+        posterior.predict(lazily(x=other), key=KEY, to=to, block_size=BLOCK)
+
+
+def test_a_file_is_no_store(posterior, tmp_path):
+    (tmp_path / "bands").write_text("other")
+    with pytest.raises(ValueError, match=r"`predict` expected `to` .* which holds something else"):
+        posterior.predict(lazily(), key=KEY, to=tmp_path / "bands", block_size=BLOCK)
