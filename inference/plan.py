@@ -13,7 +13,7 @@ from .auto import choose
 from .batches.batches import Batches
 from .batches.converted import rows_of
 from .batches.feed import Feed
-from .batches.of_program import OnBatches, on_batches
+from .batches.of_program import OnBatches, bound_to_first, on_batches
 from .engines.engine import AbstractEngine, check_subsampling
 from .engines.svi.svi import SVI
 from .predicting.labels import check_clashes
@@ -80,8 +80,9 @@ def planned(
     batches = data if isinstance(data, Batches) else None
     if batches is not None:
         engine = (SVI() if engine is None else engine).for_batches()
-        data = batches.at_first
-    bound = bind(model, cast(Mapping[str, Any], data), allow_nan=allow_nan)
+        bound = bound_to_first(model, batches, allow_nan)
+    else:
+        bound = bind(model, cast(Mapping[str, Any], data), allow_nan=allow_nan)
     bound = bound._replace(sites=with_outputs(bound.sites, outputs))
     sites = bound.sites.inferred
     check_fittable(bound.sites)

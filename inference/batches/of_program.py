@@ -5,27 +5,24 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array
-from numpyro.infer import init_to_sample
 from numpyro.primitives import Messenger
 
 from bayesfield.checks import listed
 
+from ..program.binding import bind
 from ..program.bound import BoundProgram
 from ..program.inspection import DATA, Inspection
 from ..program.program import Program
 from ..program.sites import Data, Site, Sites
 from ..program.trace import ValueCheck, trace_program
-from ..program.tracing import TRACING
 from .batches import Batches
+from .checked import checked_together
+from .independent import check_independent, halves, other_priors
 from .order import Stretch
 from .source import Block
 
 CALL = "fit_posterior"
-TOLD = 64  # rows on which is tried whether they are independent of each other
-CLOSE = 1e-3
+ANY = "Let it read the number off its arguments: `numpyro.plate('rows', x.shape[0])`."
 
 
 class OnBatches(NamedTuple):
@@ -38,6 +35,25 @@ class OnBatches(NamedTuple):
 
     run: BoundProgram
     check: Callable[[Block, list[Stretch]], None]
+
+
+def bound_to_first(
+    model: Callable[..., Any], batches: Batches, allow_nan: tuple[str, ...]
+) -> BoundProgram:
+    """Return a program, bound to a first batch.
+
+    Raises:
+        TypeError: The program does not run on as many rows; besides, as `bind`.
+    """
+    try:
+        return bind(model, batches.at_first, allow_nan=allow_nan)
+    except (TypeError, ValueError) as error:
+        if str(error).startswith("`"):  # it is said what is wrong with the data
+            raise
+        raise TypeError(
+            f"`{CALL}` expected a program that runs on any number of rows, as `Batches` gives it a "
+            f"part of them; got one that does not run on {batches.batch_size}: {error}. {ANY}"
+        ) from error
 
 
 def on_batches(bound: BoundProgram, batches: Batches) -> OnBatches:
@@ -71,46 +87,15 @@ def on_batches(bound: BoundProgram, batches: Batches) -> OnBatches:
             "program whose observations depend on none of them. Give `source` the argument that "
             "the program passes as `obs`."
         )
-    _check_independent(bound, names, weighed)
+    parts = halves(bound, names, (*sorted(site.name for site in sites.latent), *weighed))
+    _check_priors(other_priors(parts, [site.name for site in sites.latent]))
+    check_independent(parts, weighed)
     factor = batches.rows / batches.batch_size
     scaled = program.derived(
         _Weighed(program.model, weighed, factor), f"{weighed} weighed {factor!r}", batched=True
     )
     shared = {name: value for name, value in data.items() if name not in names}
-    return OnBatches(bound._replace(program=scaled), _checked(checks[-1], shared, size))
-
-
-def _checked(check: ValueCheck, shared: Data, size: int) -> Callable[[Block, list[Stretch]], None]:
-    """Return a check of rows, by one on `size` of them, that costs little while they are right."""
-
-    def wrong_in(block: Block) -> tuple[int, Exception] | None:
-        """Return where the first piece of the rows begins that is refused, and why."""
-        for start in range(0, len(next(iter(block.values()))), size):
-            part = {name: value[start : start + size] for name, value in block.items()}
-            more = size - len(next(iter(part.values())))
-            if more:
-                part = {n: np.concatenate([v, np.repeat(v[:1], more, 0)]) for n, v in part.items()}
-            try:
-                check(shared | part)
-            except (ValueError, IndexError) as error:
-                return start, error
-        return None
-
-    def checked(block: Block, stretches: list[Stretch]) -> None:
-        wrong, offset = wrong_in(block), 0
-        if wrong is None:
-            return
-        for begin, end in stretches:  # which of them it is, so that the row can be named
-            own = {name: v[offset : offset + end - begin] for name, v in block.items()}
-            offset += end - begin
-            again = wrong_in(own)
-            if again is not None:
-                start, error = again
-                where = f"Rows are counted from row {begin + start} of `source` here."
-                raise type(error)(f"{error} {where}") from None
-        raise wrong[1]
-
-    return checked
+    return OnBatches(bound._replace(program=scaled), checked_together(checks[-1], shared, size))
 
 
 class _Weighed(eqx.Module):
@@ -151,8 +136,7 @@ def _on_others(
         raise TypeError(
             f"`{CALL}` expected a program that runs on any number of rows, as `Batches` gives it a "
             f"part of them; got one that runs on {len(data[min(names)])} and not on {size}: "
-            f"{error}. Let it read the number off its arguments: `numpyro.plate('rows', "
-            "x.shape[0])`."
+            f"{error}. {ANY}"
         ) from error
     return sites, seen
 
@@ -207,44 +191,3 @@ def _check_priors(fed: set[str]) -> None:
             f"{listed([f'`{name}`' for name in sorted(fed)])}, whose distribution depends on the "
             "rows. Compute what it takes from all rows beforehand, and give it in `shared`."
         )
-
-
-def _check_independent(
-    bound: BoundProgram, names: frozenset[str], weighed: tuple[str, ...]
-) -> None:
-    """Refuse a program whose rows have another density together than one by one.
-
-    What is compared is the density of some rows with those of their halves, at a draw of the prior.
-    """
-    rows = len(next(iter(bound.data[name] for name in names)))
-    if rows < 2:
-        return
-    with TRACING:
-        told = _halves(bound.program, bound.data, tuple(sorted(names)), weighed, min(rows, TOLD))
-    for name, (whole, first, second) in zip(weighed, np.asarray(told, float), strict=True):
-        size = abs(first) + abs(second) + 1
-        if np.isfinite([whole, first, second]).all() and abs(whole - first - second) > CLOSE * size:
-            raise ValueError(
-                f"`{CALL}` expected rows that are independent of each other given the latent sites,"
-                f" as each step of `Batches` sees a part of them; got `{name}`, whose log density "
-                f"is {whole:.6g} for some rows and {first + second:.6g} for its two halves "
-                "together. A covariance between rows, or a mean over them, needs all rows at every "
-                "step: fit from arrays, or compute the mean beforehand and give it in `shared`."
-            )
-
-
-@eqx.filter_jit
-def _halves(
-    program: Program, data: Data, names: tuple[str, ...], weighed: tuple[str, ...], number: int
-) -> Array:
-    """Return the log densities of rows, and of each half of them, `(site, 3)`."""
-    params, position = program.start(data, {}, init_to_sample, jax.random.key(0))
-    values = params | program.constrain(data, params, position)
-
-    def told(begin: int, end: int) -> list[Array]:
-        part = {name: value[begin:end] if name in names else value for name, value in data.items()}
-        trace = program.trace(part, values, jax.random.key(0))
-        return [jnp.sum(trace[n]["fn"].log_prob(trace[n]["value"])) for n in weighed]
-
-    half = number // 2
-    return jnp.array([told(0, number), told(0, half), told(half, number)]).T

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SUMMARY = "summary"
-PROGRESS, DONE = "progress", "done"
+PROGRESS, DONE, ROWS = "progress", "done", "rows"
 CALL = "predict"
 
 
@@ -54,9 +54,14 @@ class InMemory:
         del block
         return False
 
-    def write(self, block: int, begin: int, values: Mapping[str, np.ndarray]) -> None:
+    def is_of(self, block: int, rows: str) -> bool:
+        """Whether a block is of the rows with a digest."""
+        del block, rows
+        return False
+
+    def write(self, block: int, begin: int, values: Mapping[str, np.ndarray], rows: str) -> None:
         """Put a block of rows, `(summary, row, ...)`, in its place."""
-        del block
+        del block, rows
         for name, value in values.items():
             self._arrays[name][:, begin : begin + value.shape[1]] = value
 
@@ -86,7 +91,7 @@ class BandStore:
 
     Raises:
         ImportError: zarr is not installed.
-        ValueError: The folder holds something else, or another call writes to it.
+        ValueError: `path` holds something else, or another call writes to it.
     """
 
     def __init__(
@@ -100,7 +105,7 @@ class BandStore:
         self.path, self._lock = Path(path), None
         zarr = _zarr()
         said = {"bayesfield": json.dumps(dict(identity), sort_keys=True)}
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             # one file, written whole or not at all
             zarr.create_group(self.path, attributes=said)
         self._group = self._checked(zarr, identity)
@@ -108,6 +113,7 @@ class BandStore:
         number = -(-rows // block_size)
         progress = self._group.require_group(PROGRESS)
         self._done = _array(progress, DONE, (number,), (1,), np.dtype("uint8"), 0, ("block",))
+        self._rows = _array(progress, ROWS, (number,), (1,), np.dtype("uint64"), 0, ("block",))
         self._lock = self._locked()
         at = np.array(labels)
         _array(self._group, SUMMARY, at.shape, at.shape, at.dtype, "", (SUMMARY,))[:] = at
@@ -129,8 +135,13 @@ class BandStore:
         """Whether a block was written to its end."""
         return bool(self._flags[block])
 
-    def write(self, block: int, begin: int, values: Mapping[str, np.ndarray]) -> None:
-        """Write a block of rows, `(summary, row, ...)`, and then set its flag."""
+    def is_of(self, block: int, rows: str) -> bool:
+        """Whether a block that was written is of the rows with a digest."""
+        return int(self._rows[block]) == _number(rows)
+
+    def write(self, block: int, begin: int, values: Mapping[str, np.ndarray], rows: str) -> None:
+        """Write a block of rows, `(summary, row, ...)`, and their digest, then set its flag."""
+        self._rows[block] = _number(rows)
         for name, value in values.items():
             self._arrays[name][:, begin : begin + value.shape[1]] = value
         self._done[block] = 1
@@ -153,7 +164,14 @@ class BandStore:
         try:
             group = zarr.open_group(self.path, mode="r+")
             saved = json.loads(group.attrs["bayesfield"])
-        except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError) as error:
+        except (
+            FileExistsError,
+            FileNotFoundError,
+            NotADirectoryError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise ValueError(
                 f"`{CALL}` expected `to` to be a new folder, or a store that the same call has "
                 f"begun; got {self.path}, which holds something else. Name another."
@@ -176,6 +194,10 @@ class BandStore:
                 f"`{CALL}` expected `to` to be a store that no other call writes to; got "
                 f"{self.path}, which process {error or 'unknown'} is writing. Wait for it to end."
             ) from None
+
+
+def _number(rows: str) -> int:
+    return int(rows[:16], 16)
 
 
 def _zarr() -> Any:

@@ -6,15 +6,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from bayesfield.checks import described
+from bayesfield.checks import described, listed
 
 from ..engines.fitted import Members, best_first
+from ..program.digests import digest
+from ..program.fingerprint import fingerprint, unchanged
 from ..program.sites import Values
-from ..storage.data_record import record_of
+from ..storage.data_record import record_of, shapes_of
 from .posterior import Posterior
 
 
-def combine(posteriors: Iterable[Any]) -> Posterior:
+def combine(posteriors: Any) -> Posterior:
     """Put fits of the same program and data together: fits by other keys, on other machines.
 
     Chains stand beside chains, and are judged together. Independent draws and modes follow each
@@ -23,8 +25,8 @@ def combine(posteriors: Iterable[Any]) -> Posterior:
     starts for another. `extend` needs the single fits.
 
     Args:
-        posteriors: Two or more, as `fit_posterior` or `Posterior.load` returned them, all by one
-            engine with the same settings.
+        posteriors: A list of two or more, as `fit_posterior` or `Posterior.load` returned them, all
+            by one engine with the same settings.
 
     Returns:
         A posterior with all of their draws. Its settings are those of the first, with the seconds
@@ -32,8 +34,8 @@ def combine(posteriors: Iterable[Any]) -> Posterior:
 
     Raises:
         TypeError: Something is not a Posterior.
-        ValueError: They are fewer than two, of different programs, data, engines or settings; or
-            their chains have different lengths.
+        ValueError: They are fewer than two, of different programs, data, engines or settings; their
+            chains have different lengths; or two have the same draws.
 
     Examples:
         >>> import jax.random as jr
@@ -49,6 +51,11 @@ def combine(posteriors: Iterable[Any]) -> Posterior:
         >>> combine(parts).num_chains
         2
     """
+    if not isinstance(posteriors, Iterable):
+        raise TypeError(
+            f"`combine` expected `posteriors` to be several, as a list; got {described(posteriors)}"
+            ". Write `combine([one, other])`."
+        )
     posteriors = [*posteriors]
     for number, posterior in enumerate(posteriors):
         if not isinstance(posterior, Posterior):
@@ -115,6 +122,34 @@ def _check_alike(first: Posterior, other: Posterior, number: int) -> None:
             "`combine` expected `posteriors` to be fits of one program to one data set by one "
             f"engine, settings included; got another {differ[0]} at {number}."
         )
+    arrays = _other_arrays(first, other)
+    if arrays:
+        raise ValueError(
+            "`combine` expected `posteriors` to be fits of one program; got one with other values "
+            f"of the arrays {listed(arrays, 4)} at {number}. They are held fixed, and draws mean "
+            "something only with their own: make the network once, by one key, for all of the fits."
+        )
+    if first.draws and digest(first.draws) == digest(other.draws):
+        raise ValueError(
+            "`combine` expected `posteriors` to be fits by other keys; got the same draws at 0 and "
+            f"at {number}, which would count as twice as many. Fit again with another `key`."
+        )
+
+
+def _other_arrays(first: Posterior, other: Posterior) -> list[str]:
+    """Return the fixed arrays of the program, starting values apart, in which two fits differ."""
+    pairs = zip(first.program.leaves, other.program.leaves, strict=True)
+    if all(digest(one) == digest(two) for one, two in pairs):
+        return []
+    one, two = _fixed_arrays(first), _fixed_arrays(other)
+    return [path for path in one if one[path] != two[path]]
+
+
+def _fixed_arrays(posterior: Posterior) -> dict[str, Any]:
+    record, program = _record(posterior), posterior.program
+    with jax.enable_x64(record["precision"] == "float64"):  # the fit's
+        seen = unchanged("combine", program, shapes_of(record)[0])
+        return fingerprint(program, seen)["leaves"]
 
 
 def _record(posterior: Posterior) -> Any:

@@ -5,7 +5,7 @@ a key of its own number, so that the result does not depend on the blocks.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -17,21 +17,20 @@ from bayesfield.checks import check_path, check_size
 from ..batches.ahead import Ahead
 from ..batches.batches import Batches
 from ..batches.converted import Row, converted, rows_of
-from ..batches.source import AbstractSource, Arrays, Block
+from ..batches.source import Block
 from ..engines.fitted import Fitted
 from ..predicting.by_rows import run_rows
 from ..predicting.labels import Labelled, axis_names, dotless, told_apart
 from ..predicting.run import Asked, asked_of, run_program
 from ..predicting.summaries import check_summaries, summarised
-from ..program.arguments import check_data_mapping
 from ..program.bound import BoundProgram
-from ..program.described import described
 from ..program.digests import digest
 from ..program.fingerprint import program_digest
 from ..program.sites import Site
 from .band_store import SUMMARY, Bands, BandStore, InMemory
 from .bands import thinned
 from .ready import Ready, on_new_data
+from .row_blocks import Blocks, blocks_of, value_check
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,22 +43,6 @@ TOLD = 64  # rows on which is tried whether each is by itself as it is among oth
 CLOSE = 1e-3
 
 
-class Blocks(NamedTuple):
-    """The rows to predict, and how they are read.
-
-    Attributes:
-        source: Where they come from.
-        number: How many there are.
-        shared: The arguments that all rows have in common.
-        identity: What they are, in JSON's types.
-    """
-
-    source: AbstractSource
-    number: int
-    shared: dict[str, Any]
-    identity: Any
-
-
 class Job(NamedTuple):
     """What is run on each block.
 
@@ -70,6 +53,7 @@ class Job(NamedTuple):
         sites: The site that each name is of.
         wanted: The names that the user gets.
         rows: What a row of each argument is.
+        check: Refuses rows `begin` to `end` with values that the program cannot take.
     """
 
     ready: Ready
@@ -78,6 +62,7 @@ class Job(NamedTuple):
     sites: dict[str, Site]
     wanted: frozenset[str]
     rows: dict[str, Row]
+    check: Callable[[Block, int, int], None]
 
     def run(self, block: Block, numbers: np.ndarray, key: PRNGKeyArray) -> dict[str, np.ndarray]:
         """Return the draws of each row, `(draw, row, ...)`."""
@@ -106,10 +91,12 @@ def streamed(
         check_path(CALL, "to", to)
     if block_size is not None:
         check_size(CALL, "block_size", block_size)
-    blocks = _blocks(data)
+    blocks = blocks_of(data)
     job = _job(bound, fitted, blocks, sites, num_draws, key)
     size = min(ROWS, max(1, NUMBERS // job.ready.draws.trunk.size))
     size = min(size if block_size is None else block_size, blocks.number)
+    check = value_check(job.ready.program, job.ready.data, job.rows, blocks, size)
+    job = job._replace(check=check)
     first = job.run(_read(blocks, job, 0, size), np.arange(size), key)
     _check_alone(bound, fitted, blocks, job, first)
     variables = _variables(job, blocks.number, first, chosen)
@@ -129,34 +116,13 @@ def streamed(
         }
         store = BandStore(to, variables, labels, size, identity)
     try:
-        for block, draws in _predicted(job, blocks, size, key, first, store):
+        for block, rows, draws in _predicted(job, blocks, size, key, first, store):
             values = {dotless(n): v for n, v in draws.items() if dotless(n) in variables}
             values = {name: summarised(value, chosen) for name, value in values.items()}
-            store.write(block, block * size, values)
+            store.write(block, block * size, values, rows)
     finally:
         store.close()
     return store.opened()
-
-
-def _blocks(data: Mapping[str, Any] | Batches) -> Blocks:
-    """Return how the rows are read; those of a dict are its longest arrays."""
-    if isinstance(data, Batches):
-        source, said = data.opened(), data.description()
-        named = {"kind": said["kind"], "source": said["source"], "rows": data.rows}
-        shared = dict(data.shared)
-        return Blocks(source, data.rows, shared, named | {"shared": described(shared)})
-    check_data_mapping(CALL, data)
-    sizes = {name: np.shape(value)[0] for name, value in data.items() if np.ndim(value)}
-    number = max(sizes.values(), default=0)
-    if not number:
-        raise ValueError(
-            f"`{CALL}` expected `data` with an axis of rows, to summarise them one by one; got "
-            f"{sorted(data)} without one. Leave `summaries` out."
-        )
-    rows = {name: np.asarray(data[name]) for name, size in sizes.items() if size == number}
-    shared = {name: value for name, value in data.items() if name not in rows}
-    identity = {"rows": digest(rows), "shared": described(shared)}
-    return Blocks(Arrays(rows), number, shared, identity)
 
 
 def _job(
@@ -189,6 +155,7 @@ def _job(
         {name: site for name, site, _ in asked},
         wanted,
         rows,
+        lambda block, begin, end: None,
     )
 
 
@@ -255,6 +222,7 @@ def _read(blocks: Blocks, job: Job, begin: int, size: int) -> Block:
     """Return the rows of a block; one that ends early has its last row repeated."""
     end = min(begin + size, blocks.number)
     block = converted(blocks.source.read(begin, end), job.rows, begin, end)
+    job.check(block, begin, end)
     more = size - (end - begin)
     if not more:
         return block
@@ -268,14 +236,27 @@ def _predicted(
     key: PRNGKeyArray,
     first: dict[str, np.ndarray],
     store: BandStore | InMemory,
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield the draws of each block that the store does not have, the next one read meanwhile."""
-    todo = [n for n in range(-(-blocks.number // size)) if not store.has(n)]
+) -> Iterator[tuple[int, str, dict[str, np.ndarray]]]:
+    """Yield the draws of each block that the store does not have, the next one read meanwhile.
+
+    With them comes the digest of the rows. What the store has is read again where the rows are not
+    known before: a source with other values would else get the summaries of the old ones.
+    """
+    number = -(-blocks.number // size)
+    todo = [n for n in range(number) if not (blocks.digested and store.has(n))]
     ahead = [Ahead(_read, blocks, job, n * size, size) for n in todo[:1]]
     for block, then in zip(todo, [*todo[1:], None], strict=False):
         rows = ahead.pop().result()
         if then is not None:
             ahead = [Ahead(_read, blocks, job, then * size, size)]
-        begin = block * size
+        begin, told = block * size, digest(rows)
+        if store.has(block):
+            if not store.is_of(block, told):
+                raise ValueError(
+                    f"`{CALL}` expected `data` to give the rows that the store `to` has summaries "
+                    f"of; got others in rows {begin} to {min(begin + size, blocks.number)}. Name "
+                    "another store, or delete it."
+                )
+            continue
         draws = first if block == 0 else job.run(rows, np.arange(begin, begin + size), key)
-        yield block, {name: v[:, : blocks.number - begin] for name, v in draws.items()}
+        yield block, told, {name: v[:, : blocks.number - begin] for name, v in draws.items()}

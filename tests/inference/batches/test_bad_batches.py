@@ -70,6 +70,25 @@ def correlated(x, y=None):
     numpyro.sample("y", dist.MultivariateNormal(0.0, covariance), obs=y)
 
 
+def summed_up(x, y=None):
+    """The effect is small beside the noise, so that the density tells little of it."""
+    slope = numpyro.sample("slope", dist.Normal(0, 0.01))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * jnp.cumsum(x), 5.0), obs=y)
+
+
+def prior_of_their_number(x, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 10 / x.shape[0]))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * x, 1.0), obs=y)
+
+
+def of_all_rows(x, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("rows", N):
+        numpyro.sample("y", dist.Normal(slope * x, 1.0), obs=y)
+
+
 def fixed_size(x, y=None):
     slope = numpyro.sample("slope", dist.Normal(0, 1))
     with numpyro.plate("rows", B):
@@ -94,6 +113,9 @@ PROGRAMS = {
     prior_of_rows: (ValueError, r"priors that are the same.*`slope`.*give it in `shared`"),
     centred: (ValueError, r"rows that are independent.*got `y`"),
     correlated: (ValueError, r"rows that are independent.*got `y`"),
+    summed_up: (ValueError, r"rows that are independent.*got `y`, whose distribution at a row"),
+    prior_of_their_number: (ValueError, r"priors that are the same.*`slope`"),
+    of_all_rows: (TypeError, r"runs on any number of rows.*does not run on 8.*read the number off"),
     fixed_size: (TypeError, r"runs on 8 and not on 64.*read the number off"),
     subsampled: (ValueError, r"plates \['rows'\], which subsample"),
     unobserved: (ValueError, r"depend on none of them.*passes as `obs`"),
@@ -105,6 +127,11 @@ def test_a_program_that_batches_cannot_fit_is_refused(model):
     error, message = PROGRAMS[model]
     with pytest.raises(error, match=message):
         fit(model)
+
+
+def test_rows_that_depend_on_each_other_are_refused_one_by_one_too():
+    with pytest.raises(ValueError, match=r"rows that are independent"):
+        fit_posterior(correlated, Batches(ROWS, rows=N, batch_size=1), CLIMB, key=jr.key(0))
 
 
 @pytest.mark.parametrize("engine", [NUTS(), Laplace(), SVI("linearised")])

@@ -1,5 +1,8 @@
 """Fits put together: as if they had been one."""
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro
@@ -75,3 +78,38 @@ def test_what_is_not_alike_is_refused():
         combine([one, two, other])
     with pytest.raises(ValueError, match="got another settings at 1"):
         combine([one, longer])
+
+
+class Wave(eqx.Module):
+    """A program with an array that is held fixed, and one that is where a param starts."""
+
+    frequency: jax.Array
+    start: jax.Array
+
+    def __call__(self, x, y=None):
+        phase = numpyro.param("phase", self.start)
+        height = numpyro.sample("height", dist.Normal(0.0, 2.0))
+        with numpyro.plate("rows", x.shape[0]):
+            mean = height * jnp.sin(self.frequency * x + phase)
+            numpyro.sample("y", dist.Normal(mean, 0.3), obs=y)
+
+
+def wave(number, frequency, start):
+    program = Wave(jnp.array(frequency), jnp.array(start))
+    init = {"phase": 0.1}
+    return fit_posterior(program, DATA, CHAIN, init=init, key=jr.key(number), progress=False)
+
+
+def test_fixed_arrays_with_other_values_are_another_program():
+    first = wave(0, 2.0, 0.1)
+    with pytest.raises(ValueError, match=r"other values of the arrays .*frequency.* at 1"):
+        combine([first, wave(1, 3.0, 0.1)])
+    assert combine([first, wave(1, 2.0, 0.5)]).num_chains == 2  # it starts elsewhere, no more
+
+
+def test_the_same_fit_does_not_count_twice():
+    first = wave(0, 2.0, 0.1)
+    with pytest.raises(ValueError, match="got the same draws at 0 and at 1"):
+        combine([first, first])
+    with pytest.raises(TypeError, match="`combine` expected `posteriors` to be several"):
+        combine(first)

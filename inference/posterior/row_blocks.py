@@ -1,0 +1,83 @@
+"""The rows to predict a block at a time: where they come from, and a check of their values."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ..batches.batches import Batches
+from ..batches.checked import checked
+from ..batches.converted import Row
+from ..batches.source import AbstractSource, Arrays, Block
+from ..program.arguments import check_data_mapping
+from ..program.described import described
+from ..program.digests import digest
+from ..program.program import Program
+from ..program.sites import Data
+from ..program.trace import ValueCheck, trace_program
+
+CALL = "predict"
+AT_ONCE = 4096  # rows whose values are checked together
+
+
+class Blocks(NamedTuple):
+    """The rows to predict, and how they are read.
+
+    Attributes:
+        source: Where they come from.
+        number: How many there are.
+        shared: The arguments that all rows have in common.
+        identity: What they are, in JSON's types.
+        name: The argument that they are of, for errors.
+        digested: Whether `identity` tells the values of all rows.
+    """
+
+    source: AbstractSource
+    number: int
+    shared: dict[str, Any]
+    identity: Any
+    name: str
+    digested: bool
+
+
+def blocks_of(data: Mapping[str, Any] | Batches) -> Blocks:
+    """Return how the rows are read; those of a dict are its longest arrays."""
+    if isinstance(data, Batches):
+        source, said = data.opened(), data.description()
+        named = {"kind": said["kind"], "source": said["source"], "rows": data.rows}
+        shared = dict(data.shared)
+        identity = named | {"shared": described(shared)}
+        return Blocks(source, data.rows, shared, identity, "source", digested=False)
+    check_data_mapping(CALL, data)
+    sizes = {name: np.shape(value)[0] for name, value in data.items() if np.ndim(value)}
+    number = max(sizes.values(), default=0)
+    if not number:
+        raise ValueError(
+            f"`{CALL}` expected `data` with an axis of rows, to summarise them one by one; got "
+            f"{sorted(data)} without one. Leave `summaries` out."
+        )
+    rows = {name: np.asarray(data[name]) for name, size in sizes.items() if size == number}
+    shared = {name: value for name, value in data.items() if name not in rows}
+    identity = {"rows": digest(rows), "shared": described(shared)}
+    return Blocks(Arrays(rows), number, shared, identity, "data", digested=True)
+
+
+def value_check(
+    program: Program, data: Data, rows: Mapping[str, Row], blocks: Blocks, size: int
+) -> Callable[[Block, int, int], None]:
+    """Return a check that rows `begin` to `end` have values that the program can take.
+
+    Args:
+        program: The program, bound to one row.
+        data: Its arrays.
+        rows: What a row of each argument is.
+        blocks: The rows.
+        size: How many a block has.
+    """
+    size = min(size, AT_ONCE)
+    shapes = {n: jax.ShapeDtypeStruct((size, *row.shape), row.dtype) for n, row in rows.items()}
+    checks: list[ValueCheck] = []
+    trace_program(program.model, program.static, data | shapes, call=CALL, checks=checks)
+    shared = {name: value for name, value in data.items() if name not in rows}
+    return checked(checks[-1], shared, size, blocks.name)

@@ -1,0 +1,59 @@
+"""What rows a stream of summaries takes: values as in memory, in a store those that it has."""
+
+import jax.random as jr
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from at_draws import posterior_of
+
+from bayesfield.inference import Batches
+
+KEY = jr.key(0)
+N, BLOCK = 90, 16
+GROUP = np.arange(N) % 3
+X = np.linspace(-1, 1, N).astype(np.float32)
+
+
+def model(group, x, y=None):
+    """A level for each group, and a slope."""
+    with numpyro.plate("groups", 3):
+        level = numpyro.sample("level", dist.Normal(0, 1))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(level[group] + x, 0.5), obs=y)
+
+
+@pytest.fixture(scope="module")
+def posterior():
+    level = np.random.default_rng(1).normal([-1, 0, 2], 0.1, (20, 3))
+    return posterior_of(model, {"group": GROUP, "x": X, "y": X}, {"level": level})
+
+
+def lazily(group=GROUP, x=X):
+    return Batches({"group": group, "x": x}, rows=N, batch_size=5)
+
+
+@pytest.mark.parametrize("index", [3, -1])
+@pytest.mark.parametrize("row", [5, 85])
+def test_an_index_out_of_range_is_refused_in_every_row(posterior, tmp_path, index, row):
+    group = np.where(np.arange(N) == row, index, GROUP)
+    for name, data in {"dict": {"group": group, "x": X}, "batches": lazily(group)}.items():
+        with pytest.raises(IndexError, match=rf"`predict` expected `group` .*got {index} in row"):
+            posterior.predict(data, key=KEY, to=tmp_path / name, block_size=BLOCK)
+
+
+@pytest.mark.parametrize("row", [5, 85])
+def test_a_store_of_other_rows_of_the_same_shape_is_refused(posterior, tmp_path, row):
+    other = np.where(np.arange(N) == row, 5.0, X).astype(np.float32)
+    to = tmp_path / "bands.zarr"
+    posterior.predict(lazily(), key=KEY, to=to, block_size=BLOCK)
+    again = posterior.predict(lazily(), key=KEY, to=to, block_size=BLOCK)
+    assert np.isfinite(again["y"].values).all()
+    with pytest.raises(ValueError, match=r"`predict` expected `data` .* got others in rows"):
+        posterior.predict(lazily(x=other), key=KEY, to=to, block_size=BLOCK)
+
+
+def test_a_file_is_no_store(posterior, tmp_path):
+    (tmp_path / "bands").write_text("other")
+    with pytest.raises(ValueError, match=r"`predict` expected `to` .* which holds something else"):
+        posterior.predict(lazily(), key=KEY, to=tmp_path / "bands", block_size=BLOCK)
