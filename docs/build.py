@@ -17,13 +17,12 @@ import sys
 from pathlib import Path
 
 from site_parts.check_links import broken_links
-from site_parts.example_pages import as_gallery_page
+from site_parts.example_pages import as_gallery_page, is_script
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "docs"
 PAGES, SCRIPTS, SITE = BUILD / "source", BUILD / "examples", BUILD / "html"
 OF_THE_ROOT = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
-NO_SCRIPTS = ("engines.py", "gappy_baselines.py")  # they are imported by the others
 
 
 def lay_out(*, full=False):
@@ -42,7 +41,7 @@ def lay_out(*, full=False):
     shutil.copy(ROOT / "docs" / "gallery.rst", SCRIPTS / "GALLERY_HEADER.rst")
     for path in (ROOT / "examples").glob("*.py"):
         text = path.read_text()
-        page = text if path.name in NO_SCRIPTS else as_gallery_page(text, full=full)
+        page = as_gallery_page(text, full=full) if is_script(text) else text
         (SCRIPTS / path.name).write_text(page)
 
 

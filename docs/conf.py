@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from site_parts import docstrings, links, mathml, pictures
+from site_parts.example_pages import is_script
 
 import bayesfield.inference
 
@@ -15,6 +16,9 @@ project = "bayesfield"
 author = "the authors of bayesfield"
 copyright = author
 version = release = bayesfield.__version__
+
+EXAMPLES = (Path(__file__).parent.parent / "examples").glob("*.py")
+IMPORTED = [path.stem for path in EXAMPLES if not is_script(path.read_text())]
 
 FULL = os.environ.get("BAYESFIELD_DOCS") == "full"
 if not FULL:  # a few steps have not arrived, as each page says
@@ -55,7 +59,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",  # as build.py laid them out
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",
-    "ignore_pattern": r"(engines|gappy_baselines)\.py$",
+    "ignore_pattern": rf"[/\\]({'|'.join(IMPORTED)})\.py$",
     "image_scrapers": (pictures.of_a_script,),
     "reset_argv": pictures.full_settings if FULL else pictures.small_settings,
     "reset_modules": (),

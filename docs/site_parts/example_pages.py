@@ -14,6 +14,11 @@ SMALL = """
 """
 
 
+def is_script(text):
+    """Whether a file of the examples is to be run; the others are what scripts import."""
+    return '\nif __name__ == "__main__":' in text
+
+
 def as_gallery_page(text, *, full):
     """Return a script whose docstring has a title and is RST; its code stays as it is."""
     statement = ast.parse(text).body[0]

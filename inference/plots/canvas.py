@@ -100,6 +100,15 @@ def legend(axes: Any) -> None:
 
     Args:
         axes: The axes of one figure, as the plots return them.
+
+    Examples:
+        >>> import matplotlib.pyplot as plt
+        >>> from bayesfield.inference import plots
+        >>> axes = plt.subplots(1, 2, layout="constrained")[1]
+        >>> lines = [axis.plot([0.0, 1.0], label="truth") for axis in axes]
+        >>> plots.legend(axes)
+        >>> [text.get_text() for text in axes[0].figure.legends[0].get_texts()]
+        ['truth']
     """
     axes = np.asarray(axes, dtype=object).ravel()
     entries: dict[str, Any] = {}
