@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -112,7 +113,7 @@ def told_of(keys: Array) -> tuple[np.ndarray, str]:
 
 def key_of(told: tuple[np.ndarray, str]) -> Array:
     """Return the keys that `told_of` was given."""
-    return jax.random.wrap_key_data(told[0], impl=told[1])
+    return jax.random.wrap_key_data(jnp.asarray(told[0]), impl=told[1])
 
 
 def _work(sent: bytes) -> Any:
