@@ -91,7 +91,7 @@ def streamed(
         check_path(CALL, "to", to)
     if block_size is not None:
         check_size(CALL, "block_size", block_size)
-    blocks = blocks_of(data)
+    blocks = blocks_of(data, bound)
     job = _job(bound, fitted, blocks, sites, num_draws, key)
     size = min(ROWS, max(1, NUMBERS // job.ready.draws.trunk.size))
     size = min(size if block_size is None else block_size, blocks.number)

@@ -57,3 +57,22 @@ def test_a_file_is_no_store(posterior, tmp_path):
     (tmp_path / "bands").write_text("other")
     with pytest.raises(ValueError, match=r"`predict` expected `to` .* which holds something else"):
         posterior.predict(lazily(), key=KEY, to=tmp_path / "bands", block_size=BLOCK)
+
+
+def weighted(group, weight, x, y=None):
+    """A level for each of the groups that are given."""
+    with numpyro.plate("groups", weight.shape[0]):
+        level = numpyro.sample("level", dist.Normal(weight, 1))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(level[group] + x, 0.5), obs=y)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_members_that_are_as_many_as_rows_are_not_taken_for_rows(number):
+    weight = np.linspace(0, 1, 3)
+    level = np.random.default_rng(1).normal([-1, 0, 2], 0.1, (20, 3))
+    data = {"group": GROUP, "weight": weight, "x": X}
+    posterior = posterior_of(weighted, {**data, "y": X}, {"level": level})
+    few = {"group": GROUP[:number], "weight": weight, "x": X[:number]}
+    bands = posterior.predict(few, key=KEY, summaries=("mean",))["y_mean"]
+    np.testing.assert_allclose(bands[0], level.mean(0)[:number] + X[:number], rtol=1e-5)
