@@ -149,13 +149,7 @@ def run_elsewhere(
 
 def _of_lane(start: Start, lane: int) -> Start:
     """Return the start of one lane, in arrays that any process can hold."""
-
-    def own(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        return {name: np.asarray(value)[lane : lane + 1] for name, value in values.items()}
-
-    return start._replace(
-        params=own(start.params), position=own(start.position), scales=own(start.scales)
-    )
+    return jax.tree.map(lambda value: np.asarray(value)[lane : lane + 1], start)
 
 
 def _gathered(futures: list, hold: Hold) -> tuple[dict[int, Reached], dict[int, BaseException]]:
