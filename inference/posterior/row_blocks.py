@@ -11,6 +11,7 @@ from ..batches.checked import checked
 from ..batches.converted import Row
 from ..batches.source import AbstractSource, Arrays, Block
 from ..program.arguments import check_data_mapping
+from ..program.bound import BoundProgram
 from ..program.described import described
 from ..program.digests import digest
 from ..program.program import Program
@@ -41,8 +42,8 @@ class Blocks(NamedTuple):
     digested: bool
 
 
-def blocks_of(data: Mapping[str, Any] | Batches) -> Blocks:
-    """Return how the rows are read; those of a dict are its longest arrays."""
+def blocks_of(data: Mapping[str, Any] | Batches, fit: BoundProgram) -> Blocks:
+    """Return how the rows are read; those of a dict are of what had rows in the fit."""
     if isinstance(data, Batches):
         source, said = data.opened(), data.description()
         named = {"kind": said["kind"], "source": said["source"], "rows": data.rows}
@@ -51,16 +52,35 @@ def blocks_of(data: Mapping[str, Any] | Batches) -> Blocks:
         return Blocks(source, data.rows, shared, identity, "source", digested=False)
     check_data_mapping(CALL, data)
     sizes = {name: np.shape(value)[0] for name, value in data.items() if np.ndim(value)}
-    number = max(sizes.values(), default=0)
+    own = _with_rows(sizes, fit)
+    number = sizes[own[0]] if own else 0
     if not number:
         raise ValueError(
             f"`{CALL}` expected `data` with an axis of rows, to summarise them one by one; got "
             f"{sorted(data)} without one. Leave `summaries` out."
         )
-    rows = {name: np.asarray(data[name]) for name, size in sizes.items() if size == number}
+    rows = {name: np.asarray(data[name]) for name in own}
     shared = {name: value for name, value in data.items() if name not in rows}
     identity = {"rows": digest(rows), "shared": described(shared)}
     return Blocks(Arrays(rows), number, shared, identity, "data", digested=True)
+
+
+def _with_rows(sizes: Mapping[str, int], fit: BoundProgram) -> list[str]:
+    """Return the arguments that have rows: those that had in the fit, or else the longest arrays.
+
+    Args:
+        sizes: The lengths of the arrays.
+        fit: The program and data of the fit, which tell members of a plate from as many rows.
+    """
+    lengths = {site.shape[0] for site in fit.sites.observed if site.shape}
+    before = {n: v.shape[:1] for n, v in (fit.data or {}).items() if hasattr(v, "shape")}
+    had = [n for n in sizes if before.get(n) and before[n][0] in lengths]
+    now = {sizes[name] for name in had}
+    if len(now) == 1:
+        (number,) = now
+        return [n for n, size in sizes.items() if n in had or (n not in before and size == number)]
+    number = max(sizes.values(), default=0)
+    return [name for name, size in sizes.items() if size == number]
 
 
 def value_check(

@@ -40,6 +40,7 @@ DEFAULT = ("mean", "sd", 0.05, 0.5, 0.95)
 ROWS = 16_384  # of a block at most
 NUMBERS = 2**24  # draws that a block makes at most, of each site
 TOLD = 64  # rows on which is tried whether each is by itself as it is among others
+STRETCHES = 8  # of neighbouring rows among them
 CLOSE = 1e-3
 
 
@@ -91,14 +92,14 @@ def streamed(
         check_path(CALL, "to", to)
     if block_size is not None:
         check_size(CALL, "block_size", block_size)
-    blocks = blocks_of(data)
+    blocks = blocks_of(data, bound)
     job = _job(bound, fitted, blocks, sites, num_draws, key)
     size = min(ROWS, max(1, NUMBERS // job.ready.draws.trunk.size))
     size = min(size if block_size is None else block_size, blocks.number)
     check = value_check(job.ready.program, job.ready.data, job.rows, blocks, size)
     job = job._replace(check=check)
     first = job.run(_read(blocks, job, 0, size), np.arange(size), key)
-    _check_alone(bound, fitted, blocks, job, first)
+    _check_alone(bound, fitted, blocks, job, *_tried(blocks, job, size, key, first))
     variables = _variables(job, blocks.number, first, chosen)
     labels = [str(one) for one in chosen]
     if to is None:
@@ -159,12 +160,38 @@ def _job(
     )
 
 
+def _tried(
+    blocks: Blocks, job: Job, size: int, key: PRNGKeyArray, first: Mapping[str, np.ndarray]
+) -> tuple[Block, dict[str, np.ndarray]]:
+    """Return rows from the first to the last, if they can be read, and what each is by itself.
+
+    A table is often sorted, and its first rows may be of one day.
+    """
+    if blocks.number <= size or blocks.source.goes_one_way:
+        at = np.unique(np.linspace(0, min(size, blocks.number) - 1, TOLD).round().astype(int))
+        block = _read(blocks, job, 0, size)
+        return {n: v[at] for n, v in block.items()}, {n: v[0, at] for n, v in first.items()}
+    each = max(1, min(TOLD, size) // STRETCHES)
+    begins = np.linspace(0, blocks.number - each, min(TOLD, size) // each).astype(int)
+    parts = [_read(blocks, job, int(begin), each) for begin in begins]
+    numbers = np.concatenate([np.arange(begin, begin + each) for begin in begins])
+    block = {name: np.concatenate([part[name] for part in parts]) for name in job.rows}
+    more = (0, size - len(numbers))  # as long as the blocks, so that nothing is compiled anew
+    longer = {n: np.pad(v, [more, *[(0, 0)] * (v.ndim - 1)], "edge") for n, v in block.items()}
+    found = job.run(longer, np.pad(numbers, more, "edge"), key)
+    return block, {name: value[0, : len(numbers)] for name, value in found.items()}
+
+
 def _check_alone(
-    bound: BoundProgram, fitted: Fitted, blocks: Blocks, job: Job, first: Mapping[str, np.ndarray]
+    bound: BoundProgram,
+    fitted: Fitted,
+    blocks: Blocks,
+    job: Job,
+    row: Block,
+    found: Mapping[str, np.ndarray],
 ) -> None:
     """Refuse what is not of rows, and rows that are not by themselves as they are among others."""
-    number = min(TOLD, blocks.number)
-    row = blocks.source.read(0, number)
+    number = len(next(iter(row.values())))
     program, data, sites, _ = on_new_data(bound, fitted, CALL, {**row, **blocks.shared})
     known = {site.name: site.shape for site in (*sites.latent, *sites.observed)}
     known |= {site.name: site.shape for site in sites.deterministic}
@@ -176,15 +203,14 @@ def _check_alone(
                 f"{known.get(site.name)} for {number}. Leave `summaries` out; or where an argument "
                 "is the same for all rows, give `Batches(source, rows=..., shared=...)`."
             )
-    told = [name for name, _, summary in job.asked if summary is not None and name in first]
+    told = [name for name, _, summary in job.asked if summary is not None and name in found]
     one = job.ready.draws
     one = one._replace(
         latent={name: value[:1, :1] for name, value in one.latent.items()}, trunk=one.trunk[:1, :1]
     )
     among = run_program(program, data, sites, one, told, jax.random.key(0), redrawn=sites.outputs)
     for name in told:
-        alone = first[name][0, :number]  # all of a smaller block
-        together = among[name].value[0, 0][: len(alone)]
+        alone, together = found[name], among[name].value[0, 0]
         spread = np.abs(together).max(initial=0.0) + np.finfo(np.float32).tiny
         if not np.allclose(alone, together, atol=CLOSE * spread, rtol=CLOSE, equal_nan=True):
             raise ValueError(

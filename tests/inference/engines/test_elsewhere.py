@@ -88,6 +88,15 @@ def test_lanes_of_every_engine(engine):
         np.testing.assert_allclose(fits[1].draws[name], value, rtol=2e-4, atol=2e-4)
 
 
+def test_chains_apart_start_at_the_chains_of_another_fit():
+    first = fit_posterior(line, DATA, SHORT, key=jr.key(0), progress=False)
+    again = {"init": first, "key": jr.key(1), "progress": False}
+    together = fit_posterior(line, DATA, SHORT, **again)
+    with ThreadPoolExecutor(1) as executor:
+        apart = fit_posterior(line, DATA, SHORT, **again, executor=executor)
+    np.testing.assert_allclose(apart.draws["slope"], together.draws["slope"], rtol=1e-4)
+
+
 def test_a_lost_lane_costs_itself_alone_and_the_same_call_runs_it(here, tmp_path):
     def fit(pool):
         return fit_posterior(

@@ -109,8 +109,7 @@ def test_batches_are_read_a_block_at_a_time(posterior, in_memory, tmp_path):
         return rows_of(begin, end)
 
     assert_same(streamed(posterior, tmp_path / "bands.zarr", lazily(rows)), in_memory)
-    assert max(asked) == N  # of the rows that are tried together
-    assert asked[2:].count(N) <= 1
+    assert max(asked) == BLOCK
     assert_same(posterior.predict(lazily(), key=KEY), in_memory)
 
 
@@ -167,7 +166,7 @@ def test_an_interrupt_ends_the_wait_for_rows_at_once(posterior, in_memory, tmp_p
 
     def rows(begin, end):
         asked.append(begin)
-        if begin == 3 * BLOCK and len(asked) < 10:
+        if begin == 3 * BLOCK and not over.is_set():
             threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
             over.wait(60)
             raise RuntimeError("the thread that still reads ends here")
@@ -183,7 +182,6 @@ def test_an_interrupt_ends_the_wait_for_rows_at_once(posterior, in_memory, tmp_p
         over.set()
         signal.signal(signal.SIGINT, before)
     assert time.perf_counter() - start < 30
-    asked += [-1] * 10
     assert_same(streamed(posterior, path, lazily(rows)), in_memory)
     assert asked[-(NUM_BLOCKS - 3) :] == [BLOCK * n for n in range(3, NUM_BLOCKS)]
 

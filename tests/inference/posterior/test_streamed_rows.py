@@ -1,5 +1,6 @@
 """What rows a stream of summaries takes: values as in memory, in a store those that it has."""
 
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro
@@ -57,3 +58,37 @@ def test_a_file_is_no_store(posterior, tmp_path):
     (tmp_path / "bands").write_text("other")
     with pytest.raises(ValueError, match=r"`predict` expected `to` .* which holds something else"):
         posterior.predict(lazily(), key=KEY, to=tmp_path / "bands", block_size=BLOCK)
+
+
+def weighted(group, weight, x, y=None):
+    """A level for each of the groups that are given."""
+    with numpyro.plate("groups", weight.shape[0]):
+        level = numpyro.sample("level", dist.Normal(weight, 1))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(level[group] + x, 0.5), obs=y)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_members_that_are_as_many_as_rows_are_not_taken_for_rows(number):
+    weight = np.linspace(0, 1, 3)
+    level = np.random.default_rng(1).normal([-1, 0, 2], 0.1, (20, 3))
+    data = {"group": GROUP, "weight": weight, "x": X}
+    posterior = posterior_of(weighted, {**data, "y": X}, {"level": level})
+    few = {"group": GROUP[:number], "weight": weight, "x": X[:number]}
+    bands = posterior.predict(few, key=KEY, summaries=("mean",))["y_mean"]
+    np.testing.assert_allclose(bands[0], level.mean(0)[:number] + X[:number], rtol=1e-5)
+
+
+def since_the_first(day, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0, 1))
+    with numpyro.plate("rows", day.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * (day - jnp.min(day)), 0.5), obs=y)
+
+
+@pytest.mark.parametrize("size", [None, 64, 10])
+def test_rows_that_depend_on_each_other_are_found_in_a_sorted_table(size):
+    day = np.repeat([0.0, 1.0, 2.0], [200, 100, 50])
+    slope = np.random.default_rng(1).normal(1, 0.1, 20)
+    posterior = posterior_of(since_the_first, {"day": day, "y": day}, {"slope": slope})
+    with pytest.raises(ValueError, match="`y_mean`, which depends on the other rows"):
+        posterior.predict({"day": day}, key=KEY, summaries=("mean",), block_size=size)
