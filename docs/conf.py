@@ -59,7 +59,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",  # as build.py laid them out
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",
-    "ignore_pattern": rf"[/\\]({'|'.join(IMPORTED)})\.py$",
+    "ignore_pattern": rf"\b({'|'.join(IMPORTED)})\.py$",
     "image_scrapers": (pictures.of_a_script,),
     "reset_argv": pictures.full_settings if FULL else pictures.small_settings,
     "reset_modules": (),

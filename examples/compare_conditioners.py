@@ -322,5 +322,6 @@ if __name__ == "__main__":
     parser.add_argument("--json", type=Path, help="where to write the table")
     parser.add_argument("--smoke", action="store_true", help="small settings: does it run?")
     args = vars(parser.parse_args())
-    small = {"num_starts": 1, "num_steps": 5, "num_samples": 20} if args.pop("smoke") else {}
+    small = {"num_contexts": 8, "num_starts": 1, "num_steps": 5, "num_samples": 20}
+    small = small if args.pop("smoke") else {}
     main(Settings(**args | {"seeds": tuple(args["seeds"])}, **small))
