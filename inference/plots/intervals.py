@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LEVELS = (0.9,)
 QUANTILE = "quantile"
+SUMMARY = "summary"  # their axis where they were made by blocks of rows
 COLUMN = re.compile(r"(.+)_q(\d+(?:\.\d+)?)")  # `Table.frame` writes temperature_q5
 
 
@@ -92,9 +93,9 @@ def _dataset(call: str, predictions: Any) -> "xr.Dataset":
     import xarray as xr
 
     if isinstance(predictions, xr.DataArray):
-        return predictions.to_dataset(name=predictions.name or "y")
+        return _with_quantiles(predictions.to_dataset(name=predictions.name or "y"))
     if isinstance(predictions, xr.Dataset):
-        return predictions
+        return _with_quantiles(predictions)
     try:
         frame = nw.from_native(predictions, eager_only=True)
     except TypeError:
@@ -103,6 +104,15 @@ def _dataset(call: str, predictions: Any) -> "xr.Dataset":
             f"Dataset or a frame; got {described(predictions)}."
         ) from None
     return xr.Dataset({name: ("row", frame[name].to_numpy()) for name in frame.columns})
+
+
+def _with_quantiles(held: "xr.Dataset") -> "xr.Dataset":
+    """Return summaries as the quantiles that are among them."""
+    if SUMMARY not in held.coords:
+        return held
+    named = [name for name in held[SUMMARY].values.tolist() if name not in ("mean", "sd")]
+    found = held.sel({SUMMARY: named}).rename({SUMMARY: QUANTILE})
+    return found.assign_coords({QUANTILE: [float(name) for name in named]})
 
 
 def _chosen(call: str, stems: list[str], known: list[str], site: str | None) -> str:

@@ -243,6 +243,10 @@ def test_what_the_calls_return_is_what_is_drawn():
     predicted = posterior.predict(new, key=jr.key(1), quantiles=(0.05, 0.95))
     split = variance_split(posterior, new, key=jr.key(1))
     assert plots.bands(predicted, data["x"])[0].get_ylabel() == "y"
+    summed = posterior.predict(new, key=jr.key(1), summaries=("mean", "sd", 0.05, 0.5, 0.95))
+    by_quantiles = posterior.predict(new, key=jr.key(1), quantiles=(0.05, 0.5, 0.95))
+    one, other = (plots.bands(p[["y_mean"]], data["x"])[0] for p in (summed, by_quantiles))
+    np.testing.assert_allclose(ends(one, 0), ends(other, 0), rtol=1e-5)
     assert plots.variance(split, data["x"])[0].get_ylabel() == "variance of y"
     assert len(plots.calibration(score(posterior, data, key=jr.key(1)))) == 2
     assert len(plots.convergence(diagnose(posterior))) == 2
