@@ -70,6 +70,7 @@ def test_chains_apart_are_the_chains_of_one_fit(here):
     np.testing.assert_array_equal(longer.draws["slope"], whole.draws["slope"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "engine",
     [
@@ -124,6 +125,7 @@ def test_the_first_reason_is_raised_where_no_lane_comes_back():
         fit_posterior(line, DATA, SHORT, key=jr.key(0), progress=False, executor=Fails({0, 1, 2}))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fits should not be believed")
 def test_refits_and_simulations_are_those_of_this_process():
     halves = ["left"] * 6 + ["right"] * 6
