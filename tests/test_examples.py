@@ -374,14 +374,32 @@ def test_an_image_has_a_density_of_its_class(script):
     )
 
 
+def test_images_are_split_evenly_by_class(script):
+    example = script("class_images")
+    (images, labels), (new, new_labels) = example.load(example.Settings(per_class=20, num_test=50))
+    np.testing.assert_array_equal(np.bincount(labels), 20)
+    assert new.shape == (50, 64)
+    assert {*range(10)} == {*new_labels}
+    assert not {*map(bytes, images)} & {*map(bytes, new)}
+
+
+def test_the_style_of_an_image_is_that_of_the_joint_normal(script):
+    rng = np.random.default_rng(0)
+    mean, patterns, noise = rng.normal(size=5), rng.normal(size=(5, 2)), rng.uniform(0.1, 1, 5)
+    image, whole = rng.normal(size=5), patterns @ patterns.T + np.diag(noise)
+    style, spread = script("class_images").styles(mean, patterns, noise, image)
+    np.testing.assert_allclose(style, patterns.T @ np.linalg.solve(whole, image - mean))
+    left = np.eye(2) - patterns.T @ np.linalg.solve(whole, patterns)
+    np.testing.assert_allclose(spread, left, atol=1e-12)
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")  # five steps
 def test_class_images_writes_its_table_and_its_figures(script, tmp_path):
     example = script("class_images")
-    small = {"num_train": 100, "num_test": 6, "width": 8, "depth": 2, "num_steps": 5}
+    small = {"per_class": 10, "num_test": 20, "width": 8, "style": 3, "num_members": 2}
     at = {"json": tmp_path / "table.json", "out": tmp_path}
-    table = example.main(example.Settings(seed=10, pixels=16, **small, **at))
-    assert {*table} == {"field", "Gaussian", "PPCA", "nearest neighbour"}
+    table = example.main(example.Settings(seed=10, pixels=16, num_steps=5, **small, **at))
+    assert [*table] == [*example.FIELDS, "Gaussian", "PPCA", "nearest neighbour"]
     assert all(math.isfinite(value) for value in numbers(table))
     assert json.loads((tmp_path / "table.json").read_text()) == table
     figures = {path.name for path in tmp_path.glob("*.png")}
