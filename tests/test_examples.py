@@ -18,6 +18,7 @@ from scipy.integrate import solve_ivp
 from scipy.io import netcdf_file
 from scipy.optimize import approx_fprime
 from scipy.stats import multivariate_normal
+from sklearn.decomposition import PCA
 
 from bayesfield.inference import ConvergenceWarning, diagnose
 
@@ -78,7 +79,13 @@ def test_sinusoid_family_draws_its_figures_and_returns_its_table(script, tmp_pat
 def test_every_script_imports_and_has_a_main(script, name):
     example = script(name)
     with_settings = ("sinusoid_family", "el_nino", "own_model", "pacific_sst", "sleepstudy")
-    others = ("compare_conditioners", "few_pixel_shapes", "stations", "travelling_wave")
+    others = (
+        "class_images",
+        "compare_conditioners",
+        "few_pixel_shapes",
+        "stations",
+        "travelling_wave",
+    )
     if name in (*with_settings, "burgers", *others):
         assert dataclasses.is_dataclass(example.Settings())
         assert callable(example.main)
@@ -344,6 +351,59 @@ def test_burgers_is_known_between_viscosities(script, tmp_path):
     assert field["u_t"] <= table["nearest"]["u_t"]
     assert min(field[f"{name} covered"] for name in example.NAMES) >= 0.8
     assert all(informed[name] < 0.6 * few[name] for name in example.NAMES)
+
+
+def test_pca_of_a_class_is_that_of_scikit_learn(script):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(50, 6)) @ rng.normal(size=(6, 6))
+    own = np.cov(images.T, bias=True)
+    found = script("class_baselines").low_rank(own, 2)
+    theirs = PCA(2).fit(images).get_covariance() * 49 / 50  # it divides by one less
+    np.testing.assert_allclose(found, theirs)
+
+
+def test_an_image_has_a_density_of_its_class(script):
+    """Of two classes that lie apart each image is likelier in its own, and nearest to it."""
+    baselines, rng = script("class_baselines"), np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    images = rng.normal(size=(40, 3)) + 8.0 * labels[:, None]
+    found = baselines.by_class(baselines.shrunk, 0.5, images[:30], labels[:30], images[30:])
+    np.testing.assert_array_equal(found.argmax(1), labels[30:])
+    np.testing.assert_array_equal(
+        baselines.nearest(images[:30], labels[:30], images[30:]), labels[30:]
+    )
+
+
+def test_images_are_split_evenly_by_class(script):
+    example = script("class_images")
+    (images, labels), (new, new_labels) = example.load(example.Settings(per_class=20, num_test=50))
+    np.testing.assert_array_equal(np.bincount(labels), 20)
+    assert new.shape == (50, 64)
+    assert {*range(10)} == {*new_labels}
+    assert not {*map(bytes, images)} & {*map(bytes, new)}
+
+
+def test_the_style_of_an_image_is_that_of_the_joint_normal(script):
+    rng = np.random.default_rng(0)
+    mean, patterns, noise = rng.normal(size=5), rng.normal(size=(5, 2)), rng.uniform(0.1, 1, 5)
+    image, whole = rng.normal(size=5), patterns @ patterns.T + np.diag(noise)
+    style, spread = script("class_images").styles(mean, patterns, noise, image)
+    np.testing.assert_allclose(style, patterns.T @ np.linalg.solve(whole, image - mean))
+    left = np.eye(2) - patterns.T @ np.linalg.solve(whole, patterns)
+    np.testing.assert_allclose(spread, left, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_class_images_writes_its_table_and_its_figures(script, tmp_path):
+    example = script("class_images")
+    small = {"per_class": 10, "num_test": 20, "width": 8, "style": 3, "num_members": 2}
+    at = {"json": tmp_path / "table.json", "out": tmp_path}
+    table = example.main(example.Settings(seed=10, pixels=16, num_steps=5, **small, **at))
+    assert [*table] == [*example.FIELDS, "Gaussian", "PPCA", "nearest neighbour"]
+    assert all(math.isfinite(value) for value in numbers(table))
+    assert json.loads((tmp_path / "table.json").read_text()) == table
+    figures = {path.name for path in tmp_path.glob("*.png")}
+    assert figures == {"class_images_drawn.png", "class_images_new.png"}
 
 
 @pytest.mark.slow
