@@ -107,6 +107,11 @@ def conjugate():
     return fit_posterior(known_noise, DATA, ENGINE, key=jr.key(1))
 
 
+def test_errors_name_the_program_and_not_what_it_is_wrapped_in(conjugate):
+    with pytest.raises(TypeError, match=r"to hold arguments that `known_noise` takes.*got \['w'\]"):
+        conjugate.predict(DATA | {"w": 1.0}, key=jr.key(0))
+
+
 def test_the_mode_is_the_exact_mean_and_the_evidence_is_exact(conjugate):
     mean, cov = exact(0.7)
     mode = coefficients({n: v[0] for n, v in conjugate.members.start.position.items()})
