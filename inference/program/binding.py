@@ -16,7 +16,7 @@ from .arguments import check_array, check_data_mapping, check_model, check_not_t
 from .bound import BoundProgram
 from .inspection import Inspection
 from .intake import take
-from .program import Program, signature_of
+from .program import Program, name_of, signature_of
 from .sites import Data, Sites
 from .trace import trace_program
 
@@ -52,7 +52,7 @@ def bind(
     check_not_traced(call, data)
     missing = _check_names(call, model, data)
     if missing and not fill:
-        name = getattr(model, "__name__", type(model).__name__)
+        name = name_of(model)
         raise TypeError(
             f"`{call}` expected `data` to hold {missing}, which `{name}` requires; got "
             f"{sorted(data)}."
@@ -78,7 +78,7 @@ def bind(
     except (AttributeError, TypeError) as error:
         if not missing or "traced: they have shapes" in str(error):
             raise
-        name = getattr(model, "__name__", type(model).__name__)
+        name = name_of(model)
         raise TypeError(
             f"`{call}` expected `data` to hold {missing}, which `{name}` requires; got "
             f"{sorted(data)}, and without them it raises: {error}"
@@ -108,7 +108,7 @@ def bind_shapes(
     check_model("load", model)
     missing = _check_names("load", model, static)
     if missing:
-        name = getattr(model, "__name__", type(model).__name__)
+        name = name_of(model)
         raise TypeError(
             f"`load` expected `data` to hold {missing}, which `{name}` requires; got "
             f"{sorted(static)}."
@@ -140,7 +140,7 @@ def _check_names(call: str, model: Callable[..., Any], data: Mapping[str, Any]) 
     """Refuse arguments that the model does not take; return those that it misses."""
     kinds = inspect.Parameter
     parameters = signature_of(model).parameters
-    name = getattr(model, "__name__", type(model).__name__)
+    name = name_of(model)
     for parameter in parameters.values():
         if parameter.kind is kinds.VAR_POSITIONAL:
             raise TypeError(

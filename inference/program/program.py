@@ -252,6 +252,13 @@ class Program(eqx.Module):
         return lambda: model(**self.arguments(data))
 
 
+def name_of(model: Any) -> str:
+    """Return what a program is called: for one of the library's wrappers, what it wraps."""
+    inner = getattr(model, "model", None)
+    named = inner if callable(inner) and not hasattr(model, "__name__") else model
+    return getattr(named, "__name__", type(named).__name__)
+
+
 def signature_of(model: Callable[..., Any]) -> inspect.Signature:
     """Return a program's signature, which a handler used as a decorator hides."""
     while isinstance(model, Messenger):

@@ -84,10 +84,6 @@ class _Linear(eqx.Module):
     def __signature__(self) -> inspect.Signature:
         return signature_of(self.model)
 
-    @property
-    def __name__(self) -> str:
-        return getattr(self.model, "__name__", type(self.model).__name__)
-
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         with _Expansion(self, args, kwargs, _start()):
             return self.model(*args, **kwargs)
