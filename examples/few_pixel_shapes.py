@@ -105,7 +105,7 @@ class Patterns(bf.AbstractField):
 
     def evaluate(self, x, z):
         k = self.shared.shape[1]
-        kind = jax.nn.one_hot(x[2], len(self.mean), axis=0)
+        kind = jax.nn.one_hot(x[2].astype(int), len(self.mean), axis=0)
         features = self.trunk.evaluate(x[:2]) / len(self.shared) ** 0.5
         common = jnp.einsum("pk,p...->k...", self.shared, features)
         own = jnp.einsum("cpk,p...->ck...", self.own, features)

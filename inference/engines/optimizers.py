@@ -38,7 +38,7 @@ class CosineCycles(eqx.Module):
     peak: float = eqx.field(static=True)
     num_cycles: int = eqx.field(static=True)
 
-    def __call__(self, step: Array) -> Array:
+    def __call__(self, step: Array | int) -> Array:
         """Return the learning rate at `step`."""
         length = self.num_steps // self.num_cycles
         cycle = optax.cosine_onecycle_schedule(length, self.peak, final_div_factor=1e3)

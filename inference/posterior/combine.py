@@ -38,16 +38,16 @@ def combine(posteriors: Any) -> Posterior:
             chains have different lengths; or two have the same draws.
 
     Examples:
-        >>> import jax.random as jr
+        >>> import jax.numpy as jnp, jax.random as jr
         >>> import numpyro, numpyro.distributions as dist
         >>> from bayesfield.inference import NUTS, combine, fit_posterior
         >>> def model(y):
         ...     mean = numpyro.sample("mean", dist.Normal(0.0, 3.0))
         ...     with numpyro.plate("rows", 4):
         ...         numpyro.sample("y", dist.Normal(mean, 1.0), obs=y)
-        >>> data = {"y": [0.3, -0.2, 0.9, 0.4]}
-        >>> short = NUTS(num_chains=1)
-        >>> parts = [fit_posterior(model, data, short, key=jr.key(k)) for k in (0, 1)]
+        >>> data = {"y": jnp.array([0.3, -0.2, 0.9, 0.4])}
+        >>> one = NUTS(num_chains=1, num_samples=1000)
+        >>> parts = [fit_posterior(model, data, one, key=jr.key(k)) for k in (0, 1)]
         >>> combine(parts).num_chains
         2
     """
