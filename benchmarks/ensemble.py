@@ -33,16 +33,17 @@ def chunk_of(engine, n):
     x, z, y = rows(n)
     found = {}
 
-    def keep(self, begin, count):
+    def keep(self, begin, count, rows):
         found["advance"] = partial(ADVANCE, self)
-        return found["advance"](begin, count)
+        found["rows"] = rows
+        return found["advance"](begin, count, rows)
 
     crew.Crew.advance, loop.CHUNKS = keep, 1
     try:
         fit_posterior(program, {"x": x, "z": z, "y": y}, engine, key=jr.key(0), progress=False)
     finally:
         crew.Crew.advance, loop.CHUNKS = ADVANCE, CHUNKS
-    return lambda: found["advance"](0, STEPS)
+    return lambda: found["advance"](0, STEPS, found["rows"])
 
 
 def scan_by_hand(n, num_members):
