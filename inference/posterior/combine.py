@@ -12,7 +12,9 @@ from ..engines.fitted import Members, best_first
 from ..program.digests import digest
 from ..program.fingerprint import fingerprint, unchanged
 from ..program.sites import Values
+from ..running.safely import interrupts_held
 from ..storage.data_record import record_of, shapes_of
+from .convergence import with_verdict
 from .posterior import Posterior
 
 
@@ -102,6 +104,9 @@ def combine(posteriors: Any) -> Posterior:
         modes=modes,
         settings=_settings(posteriors),
     )
+    if first.data is not None:  # what was found wrong with one fit is not what is wrong with all
+        with interrupts_held() as hold:
+            together = with_verdict(hold, "combine", first.bound, together)
     return Posterior.of(first.bound, together, first.record, None, first.records)
 
 
@@ -112,6 +117,9 @@ def _check_alike(first: Posterior, other: Posterior, number: int) -> None:
         "data": [_record(p) for p in (first, other)],
         "engine": [p.settings["engine"] for p in (first, other)],
         "settings": [p.settings["settings"] for p in (first, other)],
+        "number of steps": [
+            None if p.losses is None else p.losses.shape[1] for p in (first, other)
+        ],
         "number of draws in a chain": [
             p.num_draws if p.settings["draws_are"] == "chains" else None for p in (first, other)
         ],
@@ -190,9 +198,16 @@ def _members(members: list[Members]) -> Members:
 def _settings(posteriors: list[Posterior]) -> dict[str, Any]:
     said = [posterior.settings for posterior in posteriors]
     seconds = {n: sum(s[n] for s in said) for n in said[0] if n.endswith("seconds")}
+    lanes = np.cumsum([0, *(0 if p.losses is None else len(p.losses) for p in posteriors)])
+    lost = {
+        str(int(lane) + int(before)): where
+        for s, before in zip(said, lanes, strict=False)
+        for lane, where in s.get("lost", {}).items()
+    }
     short = next((s["cut_short"] for s in said if s["cut_short"] is not None), None)
     report = dict(said[0].get("report") or {})
     for name, value in report.items():
         if isinstance(value, list) and name != "points":
             report[name] = [entry for s in said for entry in s["report"][name]]
-    return said[0] | seconds | {"cut_short": short, "report": report, "combined": len(said)}
+    own = {"cut_short": short, "lost": lost, "report": report, "combined": len(said)}
+    return {name: value for name, value in said[0].items() if name != "judged"} | seconds | own

@@ -39,6 +39,8 @@ def test_chains_stand_beside_chains_on_one_trunk():
     np.testing.assert_array_equal(both.draws["slope"][1], parts[1].draws["slope"][0])
     assert len(both.members.score) == 2
     assert both.settings["combined"] == 2
+    assert "There is one chain" in str(parts[0].settings["judged"])
+    assert "There is one chain" not in str(both.settings["judged"])
     assert np.isfinite(diagnose(both)["rhat"].values).all()
     with pytest.raises(ValueError, match="`extend` expected"):
         both.extend(2)
