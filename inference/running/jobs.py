@@ -59,11 +59,17 @@ def run_jobs[J, R](
     import cloudpickle
 
     double = jax.config.jax_enable_x64
-    futures = [executor.submit(_work, cloudpickle.dumps((function, job, double))) for job in jobs]
     back: dict[int, R] = {}
     lost: dict[int, BaseException] = {}
+    futures = {}
+    for number, job in enumerate(jobs):
+        sent = cloudpickle.dumps((function, job, double))
+        try:
+            futures[number] = executor.submit(_work, sent)
+        except Exception as error:  # a pool that a job has broken takes no more
+            lost[number] = error
     stopped: KeyboardInterrupt | None = None
-    for number, future in enumerate(futures):
+    for number, future in futures.items():
         if stopped is not None and not future.done():
             future.cancel()
             lost[number] = stopped
