@@ -18,6 +18,7 @@ from bayesfield.inference.batches.of_program import on_batches
 from bayesfield.inference.program.binding import bind
 from bayesfield.inference.running.lanes import Lanes
 
+# fits of a few steps have not arrived, and need not
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
 
 KEY = jr.key(0)
