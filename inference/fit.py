@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ from .posterior.posterior import Posterior
 from .program.arguments import check_not_traced
 from .program.described import described
 from .running.checkpoint import Checkpoint
+from .running.mesh import OnMesh, on_mesh
 from .running.progress import Progress, check_progress, is_shown, say, waiting
 from .running.safely import Hold, interrupts_held
 from .start import Init, check_engine, place, ran_first
@@ -47,6 +48,7 @@ def fit_posterior(
     checkpoint: str | os.PathLike | None = None,
     outputs: tuple[str, ...] | None = None,
     executor: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Posterior:
     """Fit a NumPyro program to data.
 
@@ -88,6 +90,12 @@ def fit_posterior(
             own lanes only, and is warned of; with `checkpoint=`, a folder that all processes can
             reach, the same call again runs those alone. The draws of NUTS are those of a fit in
             this process; others differ by rounding, as with another number of cores.
+        mesh: The devices to run on. Over its axis "lanes" chains, restarts, members or starts are
+            spread, over its axis "rows" the rows of the data: those arrays that have as many as
+            the observations. `jax.make_mesh((2, 2), ("lanes", "rows"))` is one of four devices.
+            Numbers need not come out even. The draws are those of a fit on one device but for
+            rounding, which also depends on the number of devices. Starts and results are made on
+            one device.
 
     Returns:
         The posterior. After an interrupt (Ctrl-C), the draws so far, marked as cut short.
@@ -125,6 +133,7 @@ def fit_posterior(
             checkpoint=checkpoint,
             outputs=outputs,
             executor=executor,
+            mesh=mesh,
         )
         with waiting(progress, "judging them"):
             fitted = with_verdict(hold, "fit_posterior", posterior.bound, posterior.fitted)
@@ -143,6 +152,7 @@ def fit_unjudged(
     checkpoint: str | os.PathLike | None = None,
     outputs: tuple[str, ...] | None = None,
     executor: Any = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Posterior:
     """Fit as `fit_posterior` does, without diagnosing the result.
 
@@ -164,13 +174,16 @@ def fit_unjudged(
         check_path(call, "checkpoint", checkpoint)
     if executor is not None:
         check_apart(executor, data)
+    on = on_mesh(call, mesh, executor)
     plan = planned(model, data, engine, init, allow_nan, outputs)
     if plan.chosen and is_shown(progress):
         say(plan.chosen)
+    if on is not None:
+        on = plan.split(call, on)
     keys = jax.random.split(key, 4)
     opened, identity = contextlib.nullcontext(), {}
     if checkpoint is not None:  # after every check, so that a refused fit writes nothing
-        identity = identity_of(plan, key, apart=executor is not None)
+        identity = identity_of(plan, key, apart=executor is not None, on=on)
         opened = Checkpoint(checkpoint, identity)
     with interrupts_held() as hold, opened as saved:
         begin = plan.init
@@ -185,6 +198,7 @@ def fit_unjudged(
                 checkpoint=None if checkpoint is None else Path(checkpoint) / "init",
                 outputs=outputs,
                 executor=executor,
+                mesh=mesh,
             )
             if start.cut_short or hold.take():
                 warn(
@@ -199,20 +213,21 @@ def fit_unjudged(
         if executor is not None:
             folder, saved = None if checkpoint is None else Path(checkpoint), None
             away = Elsewhere(executor, model, cast(Any, data), allow_nan, folder, identity)
-        return _run(plan, begin, told, keys, hold=hold, progress=progress, saved=saved, away=away)
+        how = Means(hold, progress, saved, away, on)
+        return _run(plan, begin, told, keys, how)
 
 
-def _run(
-    plan: Plan,
-    init: Init,
-    told: Any,
-    keys: Any,
-    *,
-    hold: Hold,
-    progress: Progress,
-    saved: Checkpoint | None,
-    away: Elsewhere | None,
-) -> Posterior:
+class Means(NamedTuple):
+    """Hold how a plan is carried out; see `drive`."""
+
+    hold: Hold
+    progress: Progress
+    saved: Checkpoint | None
+    away: Elsewhere | None
+    on: OnMesh | None
+
+
+def _run(plan: Plan, init: Init, told: Any, keys: Any, how: Means) -> Posterior:
     """Place the lanes, run the engine on them, and return the posterior."""
     engine, bound = plan.engine, plan.run
     _, key_start, key_run, key_result = keys
@@ -224,20 +239,21 @@ def _run(
         engine,
         start,
         jax.random.split(key_run, engine.num_lanes(bound.sites.inferred)),
-        hold=hold,
+        hold=how.hold,
         watch=watch,
-        progress=progress,
+        progress=how.progress,
         key=key_result,
-        checkpoint=saved,
+        checkpoint=how.saved,
         feed=feed,
-        elsewhere=away,
+        elsewhere=how.away,
+        on=how.on,
     )
     if feed is not None:
         feed.say_if_uncounted()
-    return hold.to_the_end(_posterior, plan, told, driven)
+    return how.hold.to_the_end(_posterior, plan, told, driven, how.on)
 
 
-def _posterior(plan: Plan, told: Any, driven: Driven) -> Posterior:
+def _posterior(plan: Plan, told: Any, driven: Driven, on: OnMesh | None) -> Posterior:
     """Make the posterior: the draws, and the settings that they were made with."""
     engine, fitted = plan.engine, driven.fitted
     settings = {
@@ -252,6 +268,7 @@ def _posterior(plan: Plan, told: Any, driven: Driven) -> Posterior:
         "report": fitted.report or {},
         "chosen": plan.chosen,
         **({} if plan.batches is None else {"batches": plan.batches.settings()}),
+        **({} if on is None else {"mesh": on.settings()}),
         **driven.taken,
     }
     fitted = fitted._replace(trunk=np.asarray(fitted.trunk), settings=settings)

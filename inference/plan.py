@@ -24,6 +24,7 @@ from .program.digests import digest
 from .program.fingerprint import program_digest
 from .program.roles_of_sites import check_fittable, with_outputs
 from .program.sites import FEW, Sites
+from .running.mesh import OnMesh
 from .running.same_fit import layout_of
 from .start import Init, read_init
 
@@ -59,6 +60,11 @@ class Plan(NamedTuple):
     def run(self) -> BoundProgram:
         """What the engine runs."""
         return self.bound if self.weighed is None else self.weighed.run
+
+    def split(self, call: str, on: OnMesh) -> OnMesh:
+        """Return the mesh with the number of rows that it splits, if it splits them."""
+        size = None if self.batches is None else self.batches.batch_size
+        return on.with_rows(call, self.bound.sites, self.bound.data, size)
 
     def feed(self, key: PRNGKeyArray) -> Feed | None:
         """Return the batches of rows of the steps, if the data are `Batches`."""
@@ -109,13 +115,14 @@ def _name_scales(bound: BoundProgram) -> None:
             warn(" ".join(found))
 
 
-def identity_of(plan: Plan, key: PRNGKeyArray, *, apart: bool) -> dict[str, Any]:
+def identity_of(plan: Plan, key: PRNGKeyArray, *, apart: bool, on: OnMesh | None) -> dict[str, Any]:
     """Describe a fit in JSON, so that the checkpoint of another fit is refused.
 
     Args:
         plan: What is fitted, and how.
         key: The fit's key.
         apart: Whether each lane runs by itself, which has a folder of its own then.
+        on: The devices of a mesh, where it runs on them.
     """
     program, data, sites = plan.bound
     batches = {} if plan.batches is None else {"batches": plan.batches.description()}
@@ -130,7 +137,7 @@ def identity_of(plan: Plan, key: PRNGKeyArray, *, apart: bool) -> dict[str, Any]
         "init": plan.init.identity,
         "key": digest(key),
         "program": program_digest(program),
-        "layout": layout_of(plan.engine, sites.inferred),
+        "layout": layout_of(plan.engine, sites.inferred, on),
         "versions": {name: version(name) for name in (*VERSIONS, "jaxlib")},
     }
 

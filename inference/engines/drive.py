@@ -12,6 +12,7 @@ from ..program.tracing import TRACING
 from ..running import loop
 from ..running.checkpoint import Checkpoint, Reached
 from ..running.clock import Clock
+from ..running.mesh import OnMesh
 from ..running.progress import Progress, waiting
 from ..running.safely import Hold
 from .elsewhere import Elsewhere, run_elsewhere
@@ -87,6 +88,7 @@ def drive(
     first: int = 0,
     feed: Feed | None = None,
     elsewhere: Elsewhere | None = None,
+    on: OnMesh | None = None,
 ) -> Driven:
     """Run an engine and make its draws; an interrupt after the last step waits for the draws.
 
@@ -104,6 +106,7 @@ def drive(
         first: The number of the first draw.
         feed: The batches of rows of its steps, in the place of those in the data.
         elsewhere: Other processes, where the lanes run in them.
+        on: The devices of a mesh, where the lanes run on them.
     """
     program, data, sites = bound
     if elsewhere is not None:
@@ -123,6 +126,7 @@ def drive(
         checkpoint=checkpoint,
         reached=reached,
         feed=feed,
+        on=on,
     )
 
     def made() -> Fitted:

@@ -34,12 +34,19 @@ class Bound:
         arrays, self._rest = eqx.partition((phase, program, data), eqx.is_array)
         # the leaves only: the structure holds the settings, which compare by identity
         self.arrays, self._structure = jax.tree.flatten(arrays)
+        self._first_of_data = len(self.arrays) - len(jax.tree.leaves(arrays[2]))
         self._key = (spelt(phase), program.code, jax.tree.structure(self._rest[2]))
         self._hash = hash(self._key[:2])
 
     def whole(self, arrays: PyTree) -> tuple[AbstractPhase, Program, Data]:
         """Put `arrays`, which may be traced, back in their places."""
         return eqx.combine(jax.tree.unflatten(self._structure, arrays), self._rest)
+
+    def rows(self, number: int) -> tuple[int, ...]:
+        """Return which of `arrays` are data of so many rows."""
+        first = self._first_of_data
+        of_data = enumerate(self.arrays[first:], first)
+        return tuple(i for i, array in of_data if array.shape[:1] == (number,))
 
     def __hash__(self) -> int:
         return self._hash
@@ -63,7 +70,7 @@ def _initial_states(bound: Bound, arrays: PyTree, lanes: PyTree, keys: Array) ->
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _chunk(
+def chunk(
     bound: Bound,
     length: int,
     batch_size: int | None,
@@ -166,7 +173,7 @@ class Crew:
 
         def compiled() -> Callable:
             with TRACING:
-                return _chunk.lower(bound, length, batch_size, *arguments).compile()
+                return chunk.lower(bound, length, batch_size, *arguments).compile()
 
         # compiled here: each thread would compile it again, and in JAX's default precision
         self._chunk = clock.call(compiled)

@@ -22,6 +22,8 @@ from .checkpoint import Checkpoint, Chunk, Reached
 from .clock import Clock
 from .crew import Bound, Crew, initial_states
 from .lanes import Lanes
+from .mesh import OnMesh
+from .mesh_crew import MeshCrew
 from .phase import AbstractPhase
 from .progress import Progress, shown
 from .safely import Hold, interrupts_held
@@ -109,6 +111,7 @@ class Means(NamedTuple):
     reached: Reached | None
     hold: Hold
     feed: Feed | None
+    on: OnMesh | None
 
 
 def run(
@@ -125,6 +128,7 @@ def run(
     checkpoint: Checkpoint | None = None,
     reached: Reached | None = None,
     feed: Feed | None = None,
+    on: OnMesh | None = None,
 ) -> Outcome:
     """Drive phases one after the other over lanes.
 
@@ -141,6 +145,7 @@ def run(
         checkpoint: Where each finished chunk is written, and what the run continues from.
         reached: What the run continues from instead.
         feed: The batches of rows of the steps, in the place of those in `data`.
+        on: The devices of a mesh to run on, in the place of threads.
 
     Raises:
         FloatingPointError: No lane is left.
@@ -151,7 +156,7 @@ def run(
     kept: dict[str, dict[str, np.ndarray]] = {}
     interrupted = None
     with interrupts_held() as hold:
-        means = Means(batch_size, progress, clock, checkpoint, reached, hold, feed)
+        means = Means(batch_size, progress, clock, checkpoint, reached, hold, feed, on)
         for number, phase in enumerate(phases):
             phase_keys = jax.vmap(lambda k, n=number: jax.random.fold_in(k, n))(keys)
             bound = Bound(phase.compiled(), program, data)
@@ -214,7 +219,8 @@ def _stages(
             if at.done < phase.num_steps:
                 carry = (states, jnp.asarray(at.lanes.alive), jnp.asarray(at.lanes.died))
                 shapes = {} if means.feed is None else means.feed.shapes(length)
-                crew = Crew(bound, length, means.batch_size, carry, keys, clock, shapes)
+                how = (bound, length, means.batch_size, carry, keys, clock, shapes)
+                crew = Crew(*how) if means.on is None else MeshCrew(means.on, *how)
         yield at
         while crew is not None and at.done < phase.num_steps:
             count = _count(phase, length, at.done)
@@ -261,7 +267,7 @@ def _length(phase: AbstractPhase, at: Stage, reached: Reached | None) -> int:
 def _advanced(
     phase: AbstractPhase,
     at: Stage,
-    crew: Crew,
+    crew: Crew | MeshCrew,
     new: dict[str, np.ndarray],
     count: int,
     means: Means,

@@ -7,28 +7,39 @@ import jax
 import jax.numpy as jnp
 
 from . import crew
+from .mesh import OnMesh
 
 PLURAL = ("batches", "data", "settings", "versions")
+MESH = "on a mesh"
 SHORT = 40  # longer values are left out of the message
 MANY = 6  # so many names are listed in the message
 TOLD = ("cores", "group")  # parts of the layout that the message shows, never compared
 
 
-def layout_of(engine: Any, sites: Any) -> dict[str, Any]:
+def layout_of(engine: Any, sites: Any, on: OnMesh | None = None) -> dict[str, Any]:
     """Describe what else the bits of draws depend on: backend, precision, lanes mapped together.
 
     How XLA rounds the numbers of a lane depends on how many lanes are mapped at once, and so on
     the number of groups, one for each core. A loop over lanes (`batch_size=1`) is compiled apart
     from its body, unless it has one turn only. An engine may say that its lanes do not depend on
     any of this, as NUTS does. Cores and groups are there for the message and are not compared.
+
+    XLA compiles for several devices by other passes than for one, so that on a mesh the draws of
+    every engine may differ by rounding. A fit there may go on on any other mesh, as after a loss
+    there are fewer devices.
     """
     lanes, batch_size = engine.num_lanes(sites), engine.lanes_at_once()
-    group = lanes // crew.num_groups(lanes, batch_size)
+    groups = crew.num_groups(lanes, batch_size) if on is None else on.over_lanes
+    group = -(-lanes // groups)
     together = "one alone" if group == 1 else "one by one" if batch_size == 1 else group
+    if engine.alike_in_groups():
+        together = "any"
+    if on is not None:
+        together = MESH
     return {
         "backend": jax.default_backend(),
         "precision": str(jnp.result_type(float)),
-        "together": "any" if engine.alike_in_groups() else together,
+        "together": together,
         "group": group,
         "cores": crew.num_cores(),
     }
@@ -89,7 +100,8 @@ def _layouts(saved: dict[str, Any], own: dict[str, Any]) -> str:
     before, now = saved.get("layout"), own.get("layout")
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return ""
-    if before.get("together") == now.get("together"):
+    together = {before.get("together"), now.get("together")}
+    if len(together) == 1 or MESH in together:
         return _details(_compared("layout", before), _compared("layout", now))
     was, has = (
         f"{layout.get('cores')} core{'s' * (layout.get('cores') != 1)}, in groups of "

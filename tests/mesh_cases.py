@@ -1,0 +1,68 @@
+"""Fits on several devices, for tests that run this file in a process that has them.
+
+`python mesh_cases.py four_devices FILE` fits on four devices of a CPU and writes draws to FILE.
+"""
+
+import sys
+import warnings
+
+import jax
+import jax.random as jr
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+
+from bayesfield.inference import NUTS, Batches, ConvergenceWarning, EnsembleMAP, fit_posterior
+
+ROWS, NOISE = 5, 0.5
+X = np.linspace(-1.0, 1.0, ROWS) + 0.5  # the last row says most
+DATA = {"x": X, "y": 1.5 * X + 0.3 * np.cos(7 * X)}
+KEY = jr.key(0)
+SHORT = NUTS(num_chains=3, num_warmup=8, num_samples=6, max_tree_depth=3)
+MEMBERS = EnsembleMAP(num_members=4, num_steps=30)
+LONG = NUTS(num_chains=4, num_warmup=100, num_samples=300, max_tree_depth=4)
+
+
+def line(x, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 2.0))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * x, NOISE), obs=y)
+
+
+def fitted(engine, data=DATA, **options):
+    with warnings.catch_warnings():  # chains of a few draws have not converged, and need not
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return fit_posterior(line, data, engine, key=KEY, progress=False, **options)
+
+
+def mesh_of(**sizes):
+    size = np.prod([*sizes.values()])
+    return jax.make_mesh((*sizes.values(),), (*sizes,), devices=jax.devices()[:size])
+
+
+def four_devices(file):
+    """Write the draws by name of what was fitted, and refusals that take several devices."""
+    draws = {
+        "short": fitted(SHORT, mesh=mesh_of(lanes=2)),  # three chains: one runs twice
+        "members": fitted(MEMBERS, mesh=mesh_of(lanes=2)),
+        "split": fitted(MEMBERS, mesh=mesh_of(rows=2)),  # five rows
+        "batches": fitted(
+            MEMBERS, Batches(DATA, rows=ROWS, batch_size=4), mesh=mesh_of(rows=2, lanes=2)
+        ),
+        "long": fitted(LONG, mesh=mesh_of(lanes=2, rows=2)),
+    }
+    found = {name: posterior.draws["slope"] for name, posterior in draws.items()}
+    refused = {
+        "batch": (Batches(DATA, rows=ROWS, batch_size=3), mesh_of(rows=2)),
+        "few": ({name: value[:3] for name, value in DATA.items()}, mesh_of(rows=4)),
+    }
+    for name, (data, mesh) in refused.items():
+        try:
+            fitted(MEMBERS, data, mesh=mesh)
+        except ValueError as error:
+            found[name] = np.array(str(error))
+    np.savez(file, **found)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
