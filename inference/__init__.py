@@ -12,6 +12,7 @@
 - `score`: predictions against data held out; `variance_split`: where their variance comes from.
 - `score_by_refits`: the same of tasks left out, by a fit without each.
 - `plots`: bands, calibration, the variance split and convergence drawn (the extra `plots`).
+- `join_processes`: the processes of a job, whose devices then make one mesh.
 - `cosine_cycles`: a learning rate for optimisers.
 
 The sources lie in the top-level folder `inference/`, and `bayesfield/inference` is a link to it.
@@ -48,6 +49,7 @@ from .predicting.prior import sample_prior
 from .program.program import Program, Site, Sites
 from .running.loop import Outcome
 from .running.phase import AbstractPhase, Step
+from .running.processes import join_processes
 
 __all__ = [
     "MCLMC",
@@ -77,6 +79,7 @@ __all__ = [
     "diagnose",
     "fit_posterior",
     "infer_codes",
+    "join_processes",
     "sample_prior",
     "sbc",
     "score",

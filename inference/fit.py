@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -31,6 +32,7 @@ from .running.checkpoint import Checkpoint
 from .running.mesh import OnMesh, on_mesh
 from .running.progress import Progress, check_progress, is_shown, say, waiting
 from .running.safely import Hold, interrupts_held
+from .running.together import SharedHold, by_first, check_alike, is_first
 from .start import Init, check_engine, place, ran_first
 
 ORDER = 2**32 - 1  # of what is drawn from the key of the run, the order of `Batches`: no lane's
@@ -95,7 +97,9 @@ def fit_posterior(
             the observations. `jax.make_mesh((2, 2), ("lanes", "rows"))` is one of four devices.
             Numbers need not come out even. The draws are those of a fit on one device but for
             rounding, which also depends on the number of devices. Starts and results are made on
-            one device.
+            one device. The devices may be those of all processes of a job (`join_processes`),
+            which make the same call: each gets the whole posterior, the first alone writes the
+            checkpoint, and a fit that lost a process goes on from there on any mesh.
 
     Returns:
         The posterior. After an interrupt (Ctrl-C), the draws so far, marked as cut short.
@@ -164,28 +168,26 @@ def fit_unjudged(
     engine = None if auto else check_engine(call, "backend", backend)
     key = check_key(call, key)
     progress = check_progress(call, progress)
-    if isinstance(allow_nan, str):
-        raise TypeError(
-            f"`{call}` expected `allow_nan` to be a tuple of names; got a string. Write "
-            f"`allow_nan=({allow_nan!r},)`."
-        )
     allow_nan = check_texts(call, "allow_nan", allow_nan)
     if checkpoint is not None:
         check_path(call, "checkpoint", checkpoint)
     if executor is not None:
         check_apart(executor, data)
     on = on_mesh(call, mesh, executor)
+    several = on is not None and on.several
+    progress = progress and (is_first() or not several)
     plan = planned(model, data, engine, init, allow_nan, outputs)
     if plan.chosen and is_shown(progress):
         say(plan.chosen)
-    if on is not None:
-        on = plan.split(call, on)
+    on = plan.split(call, on)
     keys = jax.random.split(key, 4)
     opened, identity = contextlib.nullcontext(), {}
-    if checkpoint is not None:  # after every check, so that a refused fit writes nothing
+    if several or checkpoint is not None:
         identity = identity_of(plan, key, apart=executor is not None, on=on)
-        opened = Checkpoint(checkpoint, identity)
-    with interrupts_held() as hold, opened as saved:
+        # after every check, so that a refused fit writes nothing
+        opened = _opened(call, checkpoint, identity, several=several)
+    with interrupts_held() as own, opened as saved:
+        hold = SharedHold(own) if several else own
         begin = plan.init
         if begin.first is not None:
             start = fit_unjudged(  # not diagnosed: it is only a start
@@ -215,6 +217,18 @@ def fit_unjudged(
             away = Elsewhere(executor, model, cast(Any, data), allow_nan, folder, identity)
         how = Means(hold, progress, saved, away, on)
         return _run(plan, begin, told, keys, how)
+
+
+def _opened(
+    call: str, checkpoint: Any, identity: dict[str, Any], *, several: bool
+) -> contextlib.AbstractContextManager:
+    """Open the checkpoint, if there is one; of several processes the first opens it."""
+    if several:
+        check_alike(call, identity)
+    if checkpoint is None:
+        return contextlib.nullcontext()
+    open_it = partial(Checkpoint, checkpoint, identity)
+    return open_it() if not several else by_first(open_it) or contextlib.nullcontext()
 
 
 class Means(NamedTuple):

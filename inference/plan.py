@@ -61,8 +61,10 @@ class Plan(NamedTuple):
         """What the engine runs."""
         return self.bound if self.weighed is None else self.weighed.run
 
-    def split(self, call: str, on: OnMesh) -> OnMesh:
+    def split(self, call: str, on: OnMesh | None) -> OnMesh | None:
         """Return the mesh with the number of rows that it splits, if it splits them."""
+        if on is None:
+            return None
         size = None if self.batches is None else self.batches.batch_size
         return on.with_rows(call, self.bound.sites, self.bound.data, size)
 

@@ -1,10 +1,15 @@
 """Fits on several devices, for tests that run this file in a process that has them.
 
 `python mesh_cases.py four_devices FILE` fits on four devices of a CPU and writes draws to FILE.
+`python mesh_cases.py process PORT NUMBER ID FOLDER` is one process of a job, with one device.
 """
 
+import os
+import signal
 import sys
+import time
 import warnings
+from pathlib import Path
 
 import jax
 import jax.random as jr
@@ -12,12 +17,19 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from bayesfield.inference import NUTS, Batches, ConvergenceWarning, EnsembleMAP, fit_posterior
+from bayesfield.inference import (
+    NUTS,
+    Batches,
+    ConvergenceWarning,
+    EnsembleMAP,
+    fit_posterior,
+    join_processes,
+)
+from bayesfield.inference.running.mesh_crew import MeshCrew
 
 ROWS, NOISE = 5, 0.5
 X = np.linspace(-1.0, 1.0, ROWS) + 0.5  # the last row says most
 DATA = {"x": X, "y": 1.5 * X + 0.3 * np.cos(7 * X)}
-KEY = jr.key(0)
 SHORT = NUTS(num_chains=3, num_warmup=8, num_samples=6, max_tree_depth=3)
 MEMBERS = EnsembleMAP(num_members=4, num_steps=30)
 LONG = NUTS(num_chains=4, num_warmup=100, num_samples=300, max_tree_depth=4)
@@ -32,7 +44,7 @@ def line(x, y=None):
 def fitted(engine, data=DATA, **options):
     with warnings.catch_warnings():  # chains of a few draws have not converged, and need not
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return fit_posterior(line, data, engine, key=KEY, progress=False, **options)
+        return fit_posterior(line, data, engine, key=jr.key(0), progress=False, **options)
 
 
 def mesh_of(**sizes):
@@ -62,6 +74,38 @@ def four_devices(file):
         except ValueError as error:
             found[name] = np.array(str(error))
     np.savez(file, **found)
+
+
+def process(port, number, own, folder):
+    """Fit with the other processes; write draws, and what was refused or cut short, to a file."""
+    join_processes(f"127.0.0.1:{port}", int(number), int(own))
+    lanes, rows = mesh_of(lanes=int(number)), mesh_of(rows=int(number))
+    advance = MeshCrew.advance
+
+    def slow(crew, begin, *args):
+        time.sleep(0.05)  # so that a chunk is long enough to be killed in
+        return advance(crew, begin, *args)
+
+    MeshCrew.advance = slow
+    found = {"short": fitted(SHORT, mesh=lanes, checkpoint=Path(folder) / "fit").draws["slope"]}
+    MeshCrew.advance = advance
+    found["split"] = fitted(MEMBERS, mesh=rows).draws["slope"]
+
+    def interrupted(crew, begin, *args):
+        if own == "1" and begin == SHORT.num_warmup:
+            os.kill(os.getpid(), signal.SIGINT)
+        return advance(crew, begin, *args)
+
+    MeshCrew.advance = interrupted
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found["cut_short"] = fitted(SHORT, mesh=lanes).draws["slope"]
+    MeshCrew.advance = advance
+    try:
+        fitted(SHORT, DATA | {"y": DATA["y"] + int(own)}, mesh=lanes)
+    except ValueError as error:
+        found["other"] = np.array(str(error))
+    np.savez(Path(folder) / f"{own}.npz", **found)
 
 
 if __name__ == "__main__":

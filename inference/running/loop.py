@@ -27,6 +27,7 @@ from .mesh_crew import MeshCrew
 from .phase import AbstractPhase
 from .progress import Progress, shown
 from .safely import Hold, interrupts_held
+from .together import SharedHold, by_first, told_by_first
 
 CHUNKS = 25
 
@@ -152,10 +153,13 @@ def run(
         KeyboardInterrupt: Interrupted before anything was kept.
         ValueError: The checkpoint is damaged.
     """
-    reached, at = _begin(Lanes.start(lanes, keys.shape[0], name), clock, checkpoint, reached)
+    several = on is not None and on.several
+    begin = Lanes.start(lanes, keys.shape[0], name)
+    reached, at = _begin(begin, clock, checkpoint, reached, several)
     kept: dict[str, dict[str, np.ndarray]] = {}
     interrupted = None
-    with interrupts_held() as hold:
+    with interrupts_held() as own:
+        hold = SharedHold(own) if several else own
         means = Means(batch_size, progress, clock, checkpoint, reached, hold, feed, on)
         for number, phase in enumerate(phases):
             phase_keys = jax.vmap(lambda k, n=number: jax.random.fold_in(k, n))(keys)
@@ -174,11 +178,16 @@ def run(
 
 
 def _begin(
-    lanes: Lanes, clock: Clock, checkpoint: Checkpoint | None, reached: Reached | None
+    lanes: Lanes,
+    clock: Clock,
+    checkpoint: Checkpoint | None,
+    reached: Reached | None,
+    several: bool,
 ) -> tuple[Reached | None, Stage]:
     """Return what the run continues from, or None, and its first stage."""
-    if reached is None and checkpoint is not None:
-        reached = checkpoint.read()
+    if reached is None:
+        read = (lambda: None) if checkpoint is None else checkpoint.read
+        reached = told_by_first(by_first(read)) if several else read()
         if reached is not None:
             clock.add(*reached.seconds)
     if reached is not None:
@@ -227,7 +236,7 @@ def _stages(
             with hold.let_through():  # a source may keep the fit waiting
                 rows = _rows(phase, means.feed, length, at.done)
             new = clock.call(crew.advance, at.done, count, rows)
-            if not hold.pending:
+            if not hold.has_come():
                 with hold.let_through():
                     bar.set_postfix_str(phase.status(new), refresh=False)
             at = _advanced(phase, at, crew, new, count, means)

@@ -43,6 +43,11 @@ class OnMesh(NamedTuple):
         """Over how many devices rows are spread."""
         return self.mesh.shape[ROWS]
 
+    @property
+    def several(self) -> bool:
+        """Whether the devices are those of several processes, which all make the same call."""
+        return len({device.process_index for device in self.mesh.devices.flat}) > 1
+
     def put(self, tree: PyTree, *axes: str | None) -> PyTree:
         """Put arrays on the devices, each of their axes over the named axis of the mesh."""
         sharding = NamedSharding(self.mesh, PartitionSpec(*axes))
@@ -95,7 +100,8 @@ class OnMesh(NamedTuple):
 
     def settings(self) -> dict[str, int]:
         """Describe the mesh in JSON's types."""
-        return {LANES: self.over_lanes, ROWS: self.over_rows}
+        processes = len({device.process_index for device in self.mesh.devices.flat})
+        return {LANES: self.over_lanes, ROWS: self.over_rows, "processes": processes}
 
 
 def on_mesh(call: str, mesh: Any, executor: Any) -> OnMesh | None:
@@ -103,8 +109,8 @@ def on_mesh(call: str, mesh: Any, executor: Any) -> OnMesh | None:
 
     Raises:
         TypeError: It is no mesh.
-        ValueError: It has other axes, or devices that this process cannot use; or an executor is
-            given too.
+        ValueError: It has other axes, or devices of some processes and not of others; or an
+            executor is given too.
     """
     if mesh is None:
         return None
@@ -115,8 +121,8 @@ def on_mesh(call: str, mesh: Any, executor: Any) -> OnMesh | None:
         )
     if executor is not None:
         raise ValueError(
-            f"`{call}` expected `mesh` or `executor`; got both. A mesh puts lanes on devices of "
-            "this process, an executor each into a process of its own: leave one of them out."
+            f"`{call}` expected `mesh` or `executor`; got both. A mesh puts lanes on the devices "
+            "that JAX knows, an executor each into another process: leave one of them out."
         )
     names = mesh.axis_names
     if not names or {*names} - {LANES, ROWS}:
@@ -130,10 +136,13 @@ def on_mesh(call: str, mesh: Any, executor: Any) -> OnMesh | None:
     if names == (ROWS, LANES):
         devices = devices.T
     shape = (mesh.shape.get(LANES, 1), mesh.shape.get(ROWS, 1))
-    own = jax.process_index()
-    if {device.process_index for device in devices.flat} != {own}:
+    own, number = jax.process_index(), jax.process_count()
+    owners = {device.process_index for device in devices.flat}
+    even = jax.device_count() == number * jax.local_device_count()
+    if owners != {own} and not (even and owners == {*range(number)}):
         raise ValueError(
-            f"`{call}` expected `mesh` to hold devices of this process; got those of others too. "
-            "Make it of `jax.local_devices()`."
+            f"`{call}` expected `mesh` to hold devices of this process alone, or of all {number} "
+            f"processes, each with as many devices; got those of the processes {sorted(owners)}. "
+            "Make it of `jax.local_devices()` or of `jax.devices()`."
         )
     return OnMesh(Mesh(devices.reshape(shape), (LANES, ROWS)))

@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 
 from ..program.digests import from_arrays, to_arrays
 from ..program.tracing import TRACING
+from . import together
 from .clock import Clock
 from .crew import Bound, chunk
 from .mesh import LANES, ROWS, OnMesh
@@ -40,7 +41,11 @@ class MeshCrew:
         self._on, self._number, self._first = on, len(keys), carry[0]
         places = -(-self._number // on.over_lanes) * on.over_lanes
         turns = jnp.arange(places) % self._number
-        placed = jax.tree.map(lambda a: a[turns], (carry, keys))
+        start = (carry, keys)
+        if on.several:  # lanes must start alike, on whatever each process has made its own
+            told = together.told_by_first(to_arrays(jax.tree.leaves(start)))
+            start = from_arrays(told, start)
+        placed = jax.tree.map(lambda a: a[turns], start)
         self._carry, self._keys = on.put(placed, LANES)
         self._whole: Any = carry
         split = bound.rows(on.rows)

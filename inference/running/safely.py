@@ -59,6 +59,10 @@ class Hold:
         if self._raised:
             raise KeyboardInterrupt
 
+    def has_come(self) -> bool:
+        """Whether an interrupt was delayed."""
+        return self.pending
+
     def take(self) -> bool:
         """Return whether an interrupt was delayed, and forget it: the caller deals with it."""
         pending, self.pending = self.pending, False

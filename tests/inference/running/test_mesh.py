@@ -1,8 +1,12 @@
 """Lanes and rows over the devices of a mesh: the fit is that of one device."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -11,7 +15,7 @@ import numpy as np
 import pytest
 from mesh_cases import DATA, LONG, MEMBERS, NOISE, SHORT, fitted, mesh_of
 
-from bayesfield.inference import Batches
+from bayesfield.inference import Batches, join_processes
 
 # chains of a few draws have not converged, and need not
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
@@ -23,7 +27,7 @@ def test_a_mesh_of_one_device_gives_the_fit_without_one(tmp_path):
     whole, mesh = fitted(SHORT), mesh_of(rows=1, lanes=1)
     on_mesh = fitted(SHORT, mesh=mesh, checkpoint=tmp_path / "fit")
     np.testing.assert_allclose(on_mesh.draws["slope"], whole.draws["slope"], rtol=1e-4)
-    assert on_mesh.settings["mesh"] == {"lanes": 1, "rows": 1}
+    assert on_mesh.settings["mesh"] == {"lanes": 1, "rows": 1, "processes": 1}
     again = fitted(SHORT, mesh=mesh, checkpoint=tmp_path / "fit")
     np.testing.assert_array_equal(again.draws["slope"], on_mesh.draws["slope"])
     longer = [posterior.extend(2, progress=False).draws["slope"] for posterior in (on_mesh, whole)]
@@ -48,8 +52,6 @@ def test_other_meshes_are_refused(mesh, error, said):
 
 
 def test_a_mesh_and_an_executor_are_refused():
-    from concurrent.futures import ThreadPoolExecutor
-
     with pytest.raises(ValueError, match="expected `mesh` or `executor`; got both"):
         fitted(SHORT, mesh=mesh_of(lanes=1), executor=ThreadPoolExecutor(1))
 
@@ -94,3 +96,78 @@ def test_four_devices_give_the_fits_of_one(tmp_path):
     assert "at most as many devices as there are rows of observations, 3; got 4" in str(
         found["few"]
     )
+
+
+def started(number, folder):
+    """Start the processes of a job on this host."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    run = [sys.executable, str(CASES), "process", port, str(number)]
+    one = os.environ | {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    return [subprocess.Popen([*run, str(own), str(folder)], env=one) for own in range(number)]
+
+
+def end(processes):
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_a_job_that_loses_a_process_goes_on_with_fewer(tmp_path):
+    four = started(4, tmp_path)
+    try:
+        chunks = tmp_path / "fit"
+        while len([*chunks.glob("0*.npz")]) < 3:
+            assert all(process.poll() is None for process in four)
+            time.sleep(0.01)
+        four[2].send_signal(signal.SIGKILL)
+        assert four[2].wait() == -signal.SIGKILL
+        before = {path: path.stat().st_mtime_ns for path in chunks.glob("0*.npz")}
+        assert not (tmp_path / "0.npz").exists()
+    finally:
+        end(four)  # as a scheduler ends a job that has lost a process
+    two = started(2, tmp_path)
+    try:
+        assert [process.wait(timeout=300) for process in two] == [0, 0]
+    finally:
+        end(two)
+    assert before == {path: path.stat().st_mtime_ns for path in before}  # nothing ran twice
+    found = []
+    for own in range(2):
+        with np.load(tmp_path / f"{own}.npz") as file:
+            found.append(dict(file))
+    for name in ("short", "split", "cut_short"):
+        np.testing.assert_array_equal(found[0][name], found[1][name])
+    whole = fitted(SHORT).draws["slope"]
+    np.testing.assert_allclose(found[0]["short"], whole, rtol=1e-4)
+    np.testing.assert_allclose(found[0]["split"], fitted(MEMBERS).draws["slope"], rtol=1e-4)
+    np.testing.assert_allclose(found[0]["cut_short"], whole[:, :1], rtol=1e-4)
+    assert r"the same data; got another one in process 1 (its data differ (y)" in str(
+        found[1]["other"]
+    )
+    assert "got another one in process 1. Each is given all" in str(found[0]["other"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("localhost:1", 2, 0), "which is (127.0.0.1|::1), the loopback interface: each host"),
+        (("127.0.1.1:1", 2, 1), "an address that other hosts reach, as there are 2 of them"),
+        (("node", 2, 0), "to be 'host:port', of process 0; got 'node'.*'node:12345'"),
+        (("node:1", 2, 2), "`process_id` to be less than `num_processes=2`; got 2"),
+    ],
+)
+def test_what_is_known_to_hang_is_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        join_processes(*given, num_hosts=2)
+
+
+@pytest.mark.parametrize(
+    "name", [("SLURM_JOB_NUM_NODES", "2"), ("KUBERNETES_SERVICE_HOST", "10.0.0.1")]
+)
+def test_the_scheduler_says_how_many_hosts_there_are(name, monkeypatch):
+    monkeypatch.setenv(*name)
+    with pytest.raises(ValueError, match="as there are 2 of them"):
+        join_processes("localhost:1", 2, 0)
