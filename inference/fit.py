@@ -175,7 +175,7 @@ def fit_unjudged(
         check_apart(executor, data)
     on = on_mesh(call, mesh, executor)
     several = on is not None and on.several
-    progress = progress and (is_first() or not several)
+    progress = False if several and not is_first() else progress
     plan = planned(model, data, engine, init, allow_nan, outputs)
     if plan.chosen and is_shown(progress):
         say(plan.chosen)
