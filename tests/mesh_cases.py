@@ -54,6 +54,13 @@ def mesh_of(**sizes):
 
 def four_devices(file):
     """Write the draws by name of what was fitted, and refusals that take several devices."""
+    texts, advance = [], MeshCrew.advance
+
+    def told(crew, begin, *args):
+        texts.extend([] if begin else [crew._chunk.as_text()])
+        return advance(crew, begin, *args)
+
+    MeshCrew.advance = told
     draws = {
         "short": fitted(SHORT, mesh=mesh_of(lanes=2)),  # three chains: one runs twice
         "members": fitted(MEMBERS, mesh=mesh_of(lanes=2)),
@@ -64,6 +71,8 @@ def four_devices(file):
         "long": fitted(LONG, mesh=mesh_of(lanes=2, rows=2)),
     }
     found = {name: posterior.draws["slope"] for name, posterior in draws.items()}
+    found["sums"] = ["all-reduce" in text for text in texts]
+    found["gathered"] = ["all-gather" in text.split("ENTRY")[0] for text in texts]
     refused = {
         "batch": (Batches(DATA, rows=ROWS, batch_size=3), mesh_of(rows=2)),
         "few": ({name: value[:3] for name, value in DATA.items()}, mesh_of(rows=4)),

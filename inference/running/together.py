@@ -20,6 +20,8 @@ from jax.experimental import multihost_utils as between
 from .safely import Hold
 from .same_fit import differences, plain
 
+BLOCK = 2**28  # bytes that are told at a time
+
 
 def is_first() -> bool:
     """Whether this is the process that writes files and shows progress."""
@@ -33,10 +35,17 @@ def any_of(flag: bool) -> bool:
 
 def told_by_first(value: Any) -> Any:
     """Return the value that the first process holds."""
-    sent = np.frombuffer(pickle.dumps(value if is_first() else None), np.uint8)
-    size = int(between.broadcast_one_to_all(np.array(len(sent), np.int32)))
-    room = np.zeros(size, np.uint8)
-    return pickle.loads(between.broadcast_one_to_all(sent if is_first() else room).tobytes())
+    sent = pickle.dumps(value) if is_first() else b""
+    number, rest = map(int, between.broadcast_one_to_all(np.array(divmod(len(sent), BLOCK), int)))
+    parts = []
+    for begin in range(0, number * BLOCK + rest, BLOCK):
+        # few sizes, as each is compiled; pickle ends by itself and reads nothing of the rest
+        size = BLOCK if begin < number * BLOCK else 1 << (rest - 1).bit_length()
+        part = np.zeros(size, np.uint8)
+        own = np.frombuffer(sent[begin : begin + BLOCK], np.uint8)
+        part[: len(own)] = own
+        parts.append(between.broadcast_one_to_all(part).tobytes())
+    return pickle.loads(b"".join(parts))
 
 
 def by_first[T](call: Callable[[], T]) -> T | None:

@@ -1,6 +1,7 @@
 """Lanes and rows over the devices of a mesh: the fit is that of one device."""
 
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from mesh_cases import DATA, LONG, MEMBERS, NOISE, SHORT, fitted, mesh_of
 
 from bayesfield.inference import Batches, join_processes
+from bayesfield.inference.running import together
 
 # chains of a few draws have not converged, and need not
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
@@ -85,6 +87,9 @@ def test_four_devices_give_the_fits_of_one(tmp_path):
         "batches": fitted(MEMBERS, batches),
     }.items():
         np.testing.assert_allclose(found[name], expected.draws["slope"], rtol=1e-4, err_msg=name)
+    # short, members, split, batches, long: rows alone are summed over devices, and stay there
+    assert found["sums"].tolist() == [False, False, True, True, True]
+    assert not found["gathered"].any()
     assert found["long"].shape == (4, LONG.num_samples)
     assert max(errors_off(found["long"], *exact(**DATA))) < 4
     # not so if the row that is repeated to make them even were seen twice
@@ -171,3 +176,12 @@ def test_the_scheduler_says_how_many_hosts_there_are(name, monkeypatch):
     monkeypatch.setenv(*name)
     with pytest.raises(ValueError, match="as there are 2 of them"):
         join_processes("localhost:1", 2, 0)
+
+
+def test_what_is_told_in_several_blocks_is_what_was_said(monkeypatch):
+    value = {"draws": np.arange(50), "why": ValueError("no")}
+    for size in (32, 64, len(pickle.dumps(value)), 2**10):
+        monkeypatch.setattr(together, "BLOCK", size)
+        told = together.told_by_first(value)
+        np.testing.assert_array_equal(told["draws"], value["draws"])
+        assert str(told["why"]) == "no"
