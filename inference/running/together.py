@@ -83,7 +83,7 @@ def check_alike(call: str, identity: dict[str, Any]) -> None:
 
 
 class SharedHold(Hold):
-    """Delay Ctrl-C until all processes take it, at one point.
+    """Delay Ctrl-C until all processes take it, at one point: they are asked once a chunk.
 
     Args:
         hold: The hold of this process.
@@ -94,18 +94,19 @@ class SharedHold(Hold):
         self._own = hold
 
     def has_come(self) -> bool:
-        """Whether an interrupt has come in any process."""
-        return any_of(self.pending or self._own.pending)
+        """Whether an interrupt has come in any process; this asks them."""
+        self.pending = any_of(self._own.take() or self.pending)
+        return self.pending
 
     def take(self) -> bool:
-        """Return whether an interrupt was delayed in any process, and forget it."""
-        own = self._own.take()
-        pending, self.pending = self.pending, False
-        return any_of(own or pending)
+        """Ask whether an interrupt has come in any process, and forget it."""
+        come, self.pending = self.has_come(), False
+        return come
 
     @contextlib.contextmanager
     def let_through(self) -> Iterator[None]:
-        """Raise an interrupt that has come in any process; one that comes later waits."""
-        if self.take():
+        """Raise the interrupt that all processes know of; one that comes later waits."""
+        come, self.pending = self.pending, False
+        if come:
             raise KeyboardInterrupt
         yield
