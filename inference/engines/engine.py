@@ -189,9 +189,10 @@ def check_held(who: str, sites: Sites, members: Members | None, counted: str, nu
             f"which {who} holds fixed; got none. Fit them first, `init=SVI(num_restarts=4)`; or "
             'give every leaf a prior, `with_prior(field, where="all")`.'
         )
-    found = 0 if members is None else len(members.score)
-    if found < number:
+    found = 0 if members is None else len(members.trunks)
+    if members is not None and found < number:
+        shared = ", as its chains share their params" * (found < len(members.score))
         raise ValueError(
             f"`fit_posterior` expected `init` to have at least `{counted}={number}` members; got "
-            f"{found}. Use `init=SVI(num_restarts={number})`."
+            f"{found}{shared}. Use `init=SVI(num_restarts={number})`."
         )

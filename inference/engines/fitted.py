@@ -50,6 +50,14 @@ class Members(NamedTuple):
     start: Start
     score: np.ndarray
 
+    @property
+    def trunks(self) -> np.ndarray:
+        """The best member with each value of the params; chains of one trunk share theirs."""
+        if self.start.drawn is None or not self.start.params:
+            return np.arange(len(self.score))
+        rows = [np.reshape(v, (len(self.score), -1)) for v in self.start.params.values()]
+        return np.sort(np.unique(np.concatenate(rows, 1), axis=0, return_index=True)[1])
+
 
 class Fitted(NamedTuple):
     """What an engine returns: draws, params, and what is known about them.
