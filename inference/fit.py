@@ -19,6 +19,8 @@ from bayesfield.checks import (
 )
 
 from .batches.batches import Batches
+from .batches.feed import Feed
+from .engines.arrival_on_batches import with_distance
 from .engines.drive import Driven, Stopwatch, drive
 from .engines.elsewhere import Elsewhere, check_apart
 from .engines.engine import AbstractEngine
@@ -29,7 +31,7 @@ from .program.arguments import check_not_traced
 from .program.described import described
 from .running.checkpoint import Checkpoint
 from .running.progress import Progress, check_progress, is_shown, say, waiting
-from .running.safely import Hold, interrupts_held
+from .running.safely import Hold, after_the_draws, interrupts_held
 from .start import Init, check_engine, place, ran_first
 
 ORDER = 2**32 - 1  # of what is drawn from the key of the run, the order of `Batches`: no lane's
@@ -234,7 +236,25 @@ def _run(
     )
     if feed is not None:
         feed.say_if_uncounted()
+        driven = _told_distance(plan, driven, feed, hold, progress)
     return hold.to_the_end(_posterior, plan, told, driven)
+
+
+def _told_distance(
+    plan: Plan, driven: Driven, feed: Feed, hold: Hold, progress: Progress
+) -> Driven:
+    """Add to a fit by batches how far from its goal it ended, from its rows read once more."""
+    ended = plan.engine.ended(driven.fitted)
+    if ended is None or driven.taken["cut_short"]:
+        return driven
+    found = [driven.fitted]
+
+    def judge() -> None:
+        found.append(with_distance(plan.run, driven.fitted, ended, feed))
+
+    with waiting(progress, "reading rows once more, to judge it"):
+        after_the_draws(hold, "fit_posterior", "how far it is from its goal is not known", judge)
+    return driven._replace(fitted=found[-1])
 
 
 def _posterior(plan: Plan, told: Any, driven: Driven) -> Posterior:

@@ -11,7 +11,7 @@ from bayesfield.checks import listed
 from ..program.program import Data, Program, Sites
 from ..running.loop import Outcome
 from ..running.phase import AbstractPhase
-from .fitted import Fitted, Members, Start
+from .fitted import Ended, Fitted, Members, Start
 
 
 class AbstractEngine(eqx.Module):
@@ -124,6 +124,11 @@ class AbstractEngine(eqx.Module):
             f"`EnsembleMAP`, as `data` is `Batches`; got {type(self).__name__}, which needs all of "
             "them at every step. Fit by one of these two, or from arrays."
         )
+
+    def ended(self, fitted: Fitted) -> Ended | None:
+        """Return where lanes ended on `Batches`, to be judged over all rows; None leaves it out."""
+        del fitted
+        return None
 
     def lanes_at_once(self) -> int | None:
         """Return how many lanes run in one batch; None for as many as fit in the CPU's cache."""

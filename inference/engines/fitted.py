@@ -124,6 +124,25 @@ class Fitted(NamedTuple):
         return self.settings or {}
 
 
+class Ended(NamedTuple):
+    """Where the lanes of a climb by `Batches` ended; the first axis of every array is the lane.
+
+    Attributes:
+        params: Constrained.
+        position: A mode, or the mean of a guide, unconstrained.
+        draws: Draws of the guide, constrained, `(lane, draw, *shape)`; None for a mode.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bayesfield.inference.engines.fitted import Ended
+        >>> ended = Ended({}, {"slope": np.array([1.9, 0.2])}, None)  # two modes
+    """
+
+    params: Values
+    position: Values
+    draws: Values | None
+
+
 def best_first(start: Start, score: Array | np.ndarray, alive: np.ndarray) -> Members:
     """Order members by score, leaving out those that became non-finite.
 

@@ -73,11 +73,13 @@ def _factor(gram: Array, half: Array | None) -> Array:
     """
     one = jnp.eye(len(gram))
 
-    def other(_: tuple[Array, Array]) -> tuple[Array, Array]:
+    def other(tried: tuple[Array, Array]) -> tuple[Array, Array]:
+        # XLA computes before a loop, and so always, what in it depends on none of its state
+        once = jnp.where(tried[0], 0.0, one)
         if half is not None:
-            return jnp.array(True), jnp.linalg.qr(jnp.concatenate([half, one]), mode="r").T
+            return jnp.array(True), jnp.linalg.qr(jnp.concatenate([half, once]), mode="r").T
         error = jnp.finfo(gram.dtype).eps * jnp.max(jnp.sum(jnp.abs(gram), 1))
-        return jnp.array(True), jnp.linalg.cholesky(gram + (1 + error) * one)
+        return jnp.array(True), jnp.linalg.cholesky(gram + (1 + error) * once)
 
     def fails(tried: tuple[Array, Array]) -> Array:
         return ~(tried[0] | jnp.isfinite(tried[1]).all())

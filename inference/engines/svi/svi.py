@@ -19,7 +19,7 @@ from ...program.program import Data, Program, Sites
 from ...running.loop import Outcome
 from ...running.phase import AbstractPhase
 from ..engine import AbstractEngine
-from ..fitted import Fitted, Members, Start, best_first
+from ..fitted import Ended, Fitted, Members, Start, best_first
 from ..laplace.climb import Alternation
 from ..laplace.climb import Climb as Settled
 from ..laplace.laplace import init_scalars_to_median
@@ -195,6 +195,15 @@ class SVI(AbstractEngine):
                 "`guide` out, or fit from arrays."
             )
         return dataclasses.replace(self, guide=CLIMBED) if self.guide is None else self
+
+    def ended(self, fitted: Fitted) -> Ended:
+        """Return the means of the restarts that give draws, the best first, and their draws."""
+        number = min(self.num_trunks, len(fitted.members.score))
+        params, position, *_ = jax.tree.map(lambda a: a[:number], fitted.members.start)
+        if is_point(self.guide):
+            return Ended(params, position, None)
+        shares = {n: v.reshape(number, -1, *v.shape[2:]) for n, v in fitted.draws.items()}
+        return Ended(params, position, shares)
 
     def lanes_at_once(self) -> int | None:
         """As `batch_size` says."""

@@ -110,11 +110,11 @@ def test_svi_by_batches_has_the_posterior_of_all_rows(posterior, exact):
     assert (np.abs(alone - mean) > sd).any()
 
 
-def test_an_ensemble_by_batches_is_near_the_mode_and_reports_no_distance(exact):
+def test_an_ensemble_by_batches_is_near_the_mode(exact):
     ensemble = fitted(EnsembleMAP(num_members=2, num_steps=2000))
     mean, sd = exact
     assert (np.abs(ensemble.draws["w"][0] - mean) < sd).all()
-    assert ensemble.settings["report"] == {}
+    assert max(ensemble.settings["report"]["distance"]) < 1
     residual = Y - X @ ensemble.draws["w"][0, 0]
     whole = dist.Normal(0, NOISE).log_prob(residual).sum() + dist.Normal(0, 1).log_prob(mean).sum()
     np.testing.assert_allclose(ensemble.stats["lp"][0], whole, rtol=0.05)
