@@ -231,9 +231,16 @@ def test_rows_are_made_by_themselves_where_the_jacobian_is_large(monkeypatch):
     assert by_rows.block_for(program, arrays, sites, ("sigma",)) == ROWS
 
 
-def test_the_orthogonal_factor_is_made_only_where_it_is_needed():
-    factor = jax.jit(lambda half: covariance._factor(half.T @ half, half))
-    text = factor.lower(jnp.ones((5, 3))).compile().as_text()
+@pytest.mark.parametrize(
+    "factor",
+    [
+        lambda half: covariance._factor(half.T @ half, half),
+        lambda half: covariance._of_few_rows(jnp.ones(5), half.T),
+    ],
+    ids=["many rows", "few rows"],
+)
+def test_the_orthogonal_factor_is_made_only_where_it_is_needed(factor):
+    text = jax.jit(factor).lower(jnp.ones((5, 3))).compile().as_text()
     always = text[text.index("ENTRY") :]  # and not what a loop runs
     assert "potrf" in always
     assert "geqrf" in text.replace(always, "")
