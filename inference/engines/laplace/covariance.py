@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .gauss_newton import Curvature, Summed
+from .leading import Leading
 
 LARGEST = 0.05  # rounding error beside one, from which on orthogonal factors are made
 
@@ -52,7 +53,7 @@ class Covariance(NamedTuple):
             return squares
         return self.scale**2 * (1 - squares + jnp.sum((self.half @ self.root) ** 2, 0))
 
-    def spreads(self, curvature: Curvature | Summed) -> list[Array]:
+    def spreads(self, curvature: Curvature | Summed | Leading) -> list[Array]:
         """Return `J_m C J_m^T` of each output, `(row, k, k)`."""
         parts = curvature.parts if isinstance(curvature, Curvature) else []
         if self.left is None or not parts or any(part.root.shape[-1] > 1 for part in parts):
@@ -76,7 +77,7 @@ class Covariance(NamedTuple):
         return left + jnp.einsum("rid,rjd->rij", kept, kept)
 
 
-def covariance_of(curvature: Curvature | Summed) -> Covariance:
+def covariance_of(curvature: Curvature | Summed | Leading) -> Covariance:
     """Return the inverse of the curvature, factored in the smaller of its two dimensions."""
     solve = jax.scipy.linalg.solve_triangular
     size = curvature.prior.shape[0]
@@ -87,6 +88,8 @@ def covariance_of(curvature: Curvature | Summed) -> Covariance:
         lower = jnp.linalg.cholesky(precision + jitter * jnp.eye(size))
         return Covariance(None, solve(lower, jnp.eye(size), lower=True))
     scale = curvature.prior**-0.5
+    if isinstance(curvature, Leading):
+        return _of_few_rows(scale, curvature.whitened * scale)
     if isinstance(curvature, Curvature) and len(curvature.whitened) < size:
         return _of_few_rows(scale, curvature.whitened * scale)
     half = curvature.whitened * scale if isinstance(curvature, Curvature) else None

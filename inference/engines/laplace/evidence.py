@@ -12,22 +12,27 @@ from ..place import Place
 from .covariance import covariance_of
 from .curvature import Output, outputs_of, prior_precision
 from .gauss_newton import curvature_at
+from .leading import leading_at
 
 NEWTON_STEPS = 6  # on the hyper sites, in each update
 SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # step lengths that are tried; the best is taken
 
 
-def evidence_update(place: Place, *, block: int | None = None) -> tuple[Place, Array]:
+def evidence_update(
+    place: Place, *, block: int | None = None, rank: int | None = None
+) -> tuple[Place, Array]:
     """Return the place after one update of position and hyper sites, and minus the log density.
 
     The position takes a Gauss-Newton step. The hyper sites then take Newton steps on MacKay's
-    objective, with the Jacobian of that step, of which a `block` of rows is made at a time.
+    objective, with the Jacobian of that step: a `block` of its rows is made at a time, and the
+    `rank` leading directions are kept.
     """
 
     def density(flat: Array) -> Array:
         return place.moved(flat).log_joint()
 
-    curvature = curvature_at(place, block=block)
+    leading = leading_at(place, block=block, rank=rank)
+    curvature = leading or curvature_at(place, block=block)
     covariance = covariance_of(curvature)
     step = covariance.apply(jax.grad(density)(place.flat))
     moved = place.moved(_best_along(density, place.flat, step))
