@@ -85,6 +85,7 @@ def _asked(fn: Any, marked: Any) -> Iterator[tuple[str, Any]]:
     asked: dict[str, Callable[[], Any]] = {
         "log_prob": lambda: fn.log_prob(marked),
         "sample": lambda: fn.sample(jax.random.key(0)),
+        "unconstrained": lambda: biject_to(fn.support).inv(marked),
         **{name: lambda name=name: getattr(fn, name) for name in TRIED},
     }
     for name, ask in asked.items():

@@ -91,6 +91,12 @@ def check_fittable(sites: Sites) -> None:
             f"{list(sites.discrete)}, and every engine here follows gradients. Sum them out of the "
             "program: a mixture instead of its indicator."
         )
+    fixed = [site.name for site in sites.latent if site.family == "Delta"]
+    if fixed:
+        raise ValueError(
+            "`fit_posterior` expected `model` to have latent sites that can take other values; got "
+            f"{fixed} under a `Delta`, which fixes them. Write `numpyro.deterministic` there."
+        )
     if not sites.latent and not sites.params:
         raise ValueError(
             "`fit_posterior` expected `model` to have a latent site or a param to fit; got one "

@@ -61,6 +61,11 @@ def discrete(y):
     numpyro.sample("y", dist.Normal(which, 1).expand([len(Y)]), obs=y)
 
 
+def pinned(y):
+    level = numpyro.sample("level", dist.Delta(2.0))
+    numpyro.sample("y", dist.Normal(level, 1).expand([len(Y)]), obs=y)
+
+
 def empty(y):
     numpyro.sample("y", dist.Normal(0, 1).expand([len(Y)]), obs=y)
 
@@ -140,6 +145,8 @@ REFUSED = {
                  r"expected `model` to be a NumPyro program.*got NoneType"),
     "discrete": (discrete, {"y": Y}, TINY, {}, ValueError,
                  r"discrete ones, \['which'\].*Sum them out"),
+    "pinned": (pinned, {"y": Y}, TINY, {}, ValueError,
+               r"sites that can take other values; got \['level'\].*`numpyro.deterministic`"),
     "nothing to fit": (empty, {"y": Y}, TINY, {}, ValueError,
                        r"a latent site or a param to fit; got one with neither"),
     "reads values": (reads_values, DATA, TINY, {}, TypeError,
