@@ -76,14 +76,24 @@ def bind(
     try:
         program, sites, _ = trace_program(own, static, arrays, call=call, valued=True)
     except (AttributeError, TypeError) as error:
-        if not missing or "traced: they have shapes" in str(error):
+        optional = [] if missing else _left_out(model, data, error)
+        if not missing + optional or "traced: they have shapes" in str(error):
             raise
         name = name_of(model)
+        reads = "requires" if missing else "reads without asking whether they are None"
         raise TypeError(
-            f"`{call}` expected `data` to hold {missing}, which `{name}` requires; got "
+            f"`{call}` expected `data` to hold {missing or optional}, which `{name}` {reads}; got "
             f"{sorted(data)}, and without them it raises: {error}"
         ) from error
     return BoundProgram(program, arrays, sites)
+
+
+def _left_out(model: Callable[..., Any], data: Mapping[str, Any], error: Exception) -> list[str]:
+    """Return the arguments that are None where the program failed on a None."""
+    if "NoneType" not in str(error):
+        return []
+    parameters = signature_of(model).parameters
+    return [n for n, p in parameters.items() if p.default is None and n not in data]
 
 
 def split_static(data: Mapping[str, Any]) -> tuple[Data, dict[str, Any]]:

@@ -230,6 +230,31 @@ def test_refusing_compiles_nothing():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.filterwarnings("ignore:subsample_size does not match")  # NumPyro's own, and goes on
+def test_a_batch_larger_than_its_plate_is_refused():
+    def model(y):
+        level = numpyro.sample("level", dist.Normal(0, 1))
+        with numpyro.plate("rows", len(Y), subsample_size=100):
+            numpyro.sample("y", dist.Normal(level, 1), obs=y)
+
+    match = r"plate `rows`, which has a size of \d+, to take.*`subsample_size=100`"
+    with pytest.raises(ValueError, match=match):
+        fit_posterior(model, {"y": Y}, TINY, key=KEY)
+
+
+def test_an_argument_that_may_be_none_and_is_read_all_the_same_is_named():
+    def model(x, y=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 1))
+        with numpyro.plate("rows", len(Y), subsample_size=4) as rows:
+            numpyro.sample("y", dist.Normal(slope * x[rows], 1), obs=y[rows])
+
+    posterior = fit_posterior(model, DATA, TINY, key=KEY)
+    with pytest.raises(
+        TypeError, match=r"`predict`.*hold \['y'\], which `model` reads without ask"
+    ):
+        posterior.predict({"x": X}, key=KEY)
+
+
 def test_a_key_must_be_given():
     with pytest.raises(TypeError, match="key"):
         fit_posterior(line, DATA, TINY)
