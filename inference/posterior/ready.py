@@ -96,7 +96,7 @@ def _bound(
     settings = {"allow_nan": (*data,), "fill": fill, "call": call}
     try:
         new = bind(model, data, **settings)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
         told = other_shapes(call, bound.data, data, error)
         if told is None:
             raise

@@ -50,8 +50,8 @@ def other_shapes(
         The error; None if `error` is one of ours, or no argument has another shape.
     """
     before = {n: v.shape for n, v in (fitted or {}).items() if isinstance(v, jax.Array)}
-    now = {n: np.shape(data[n]) for n in before if hasattr(data.get(n), "shape")}
-    changed = [f"`{n}` {now[n]} for {before[n]}" for n in now if now[n] != before[n]]
+    now = {n: _shape(data[n]) for n in before if data.get(n) is not None}
+    changed = [f"`{n}` {now[n]!r} for {before[n]}" for n in now if now[n] != before[n]]
     if str(error).startswith("`") or not changed:
         return None
     return ValueError(
@@ -59,6 +59,11 @@ def other_shapes(
         f"raises: {error} Whatever has a size of its own in the program, a plate or an array that "
         "it closes over, has to follow the data: `plate('rows', x.shape[0])`, or an argument."
     )
+
+
+def _shape(value: Any) -> Any:
+    """Return the shape of an array; of what is none, its value."""
+    return np.shape(value) if hasattr(value, "shape") or isinstance(value, float | list) else value
 
 
 def changed_rows(site: Site, now: Site) -> str:

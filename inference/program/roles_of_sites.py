@@ -1,5 +1,6 @@
 """Sorting the sites of a program by role: latent, observed, output, replicate, param."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -74,7 +75,8 @@ def with_outputs(sites: Sites, outputs: Any) -> Sites:
     if outputs is None:
         return sites
     observed = [site.name for site in sites.observed]
-    names = [outputs] if isinstance(outputs, str) else [*outputs]
+    several = isinstance(outputs, Iterable) and not isinstance(outputs, str)
+    names = [*dict.fromkeys(outputs)] if several else [outputs]
     unknown = [name for name in names if name not in observed]
     if unknown or not names:
         raise ValueError(

@@ -542,6 +542,10 @@ def test_rows_that_do_not_fit_what_the_program_closes_over_are_named():
     )
     with pytest.raises(ValueError, match=match):
         posterior.predict({"x": X[:3]}, key=jr.key(0))
+    with pytest.raises(
+        ValueError, match=r"(?s)`predict` expected `data`.*got `x` 'abc' for \(8,\)"
+    ):
+        posterior.predict({"x": "abc"}, key=jr.key(0))
 
 
 def test_params_are_not_repeated_for_every_draw():
