@@ -155,10 +155,11 @@ def keeps_arrays(call: str) -> str:
     return (
         f"`{call}` expected `model` to make its arrays anew each time that it runs; got one that "
         "keeps an array from one run to the next: in a function under `functools.cache`, in a "
-        "list, an attribute or a global that it writes to, or as sites under a `jax.jit` of its "
-        "own. JAX traces the program, so what was kept has no values. Keep arrays of NumPy there "
-        "(`np.linspace` and not `jnp.linspace`), or make them before the fit; and clear what was "
-        "kept (`cache_clear()`)."
+        "list, an attribute or a global that it writes to, or as sites under `jax.jit`, `jax.vmap` "
+        "or `jax.lax.scan`. JAX traces the program, so what was kept has no values. Keep arrays of "
+        "NumPy there (`np.linspace` and not `jnp.linspace`), or make them before the fit, and "
+        "clear what was kept (`cache_clear()`). Sites repeat in a `plate`, or in the `scan` of "
+        "`numpyro.contrib.control_flow`."
     )
 
 

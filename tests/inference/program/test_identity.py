@@ -255,6 +255,14 @@ def test_an_array_that_a_program_keeps_from_one_run_to_the_next_is_refused():
         sample_prior(model, {"x": X}, key=jr.key(0))
 
 
+def test_sites_under_a_transformation_of_jax_are_refused_in_a_sentence():
+    def model(x, y=None):
+        observe(jax.vmap(lambda row: numpyro.sample("s", dist.Normal(row, 1)))(x), y)
+
+    with pytest.raises(TypeError, match=r"`fit_posterior` expected.*sites under.*in a `plate`"):
+        bind(model, DATA)
+
+
 PAIRS = {
     "a static argument": (lambda x, p, y=None: observe(latent() * x**p, y), {"p": 3}, {"p": 7}),
     "a choice": (lambda x, k, y=None: observe(latent() * (x if k == "a" else 2 * x), y),
