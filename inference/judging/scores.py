@@ -173,9 +173,11 @@ def score(
 
     tables, pits = {}, {}
     key_sites = jax.random.split(key_rank, len(sites))
-    for site, key_site in zip(sites, key_sites, strict=True):
-        y, seen = observed[site.name]
+    for given, key_site in zip(sites, key_sites, strict=True):
+        site, (y, seen) = given, observed[given.name]
         drawn = _drawn(said, site, stems[site.name], seen)
+        if drawn is None:
+            y, seen, site = _as_one(y, seen, site, joint)
         of_values = _of_site(said, site, stems[site.name], (y, seen), drawn, chosen, key_site)
         name = dotless(stems[site.name])
         if "pit" in of_values:
@@ -183,16 +185,23 @@ def score(
             pit[seen] = of_values.pop("pit")
             pits[name] = Labelled(pit, axis_names(site, y.ndim), name)
         tables[name] = summarise(of_values, site, seen, row_task, len(tasks), len(chosen))
-        if joint is not None:
+        if joint is not None and drawn is not None:
             task = tasks_along("score", joint, name, axis_names(site, y.ndim), y.shape, row_task)
             of_tasks = score_tasks(y[seen].astype(float), drawn, task[seen], chosen)
             tables[name] |= summarise_tasks(of_tasks)
     return assemble(tables, pits, chosen, tasks, row_task)
 
 
-def _drawn(said: Replay, site: Site, stem: str, seen: np.ndarray) -> np.ndarray:
-    """Return the predictive draws of a site's seen values, `(S, n)`."""
-    drawn = end_to_end(np.asarray(said.drawn[site.name]))[:, seen]
+def _drawn(said: Replay, site: Site, stem: str, seen: np.ndarray) -> np.ndarray | None:
+    """Return the predictive draws of a site's seen values, `(S, n)`.
+
+    None where what is drawn is no value of the kind that is observed: a number, and not the
+    interval that it lies in.
+    """
+    drawn = end_to_end(np.asarray(said.drawn[site.name]))
+    if drawn.shape[1:] != seen.shape:
+        return None
+    drawn = drawn[:, seen]
     if np.isnan(drawn).any():
         raise ValueError(
             f"`score` expected predictions of `{stem}` to be numbers; got NaN. "
@@ -201,12 +210,25 @@ def _drawn(said: Replay, site: Site, stem: str, seen: np.ndarray) -> np.ndarray:
     return drawn
 
 
+def _as_one(
+    y: np.ndarray, seen: np.ndarray, site: Site, joint: str | None
+) -> tuple[np.ndarray, np.ndarray, Site]:
+    """Count each event of a site as one value: the two ends of an interval are no two values."""
+    if joint is not None:
+        raise ValueError(
+            f"`score` expected `joint` to be None where what is observed, of `{site.name}`, is no "
+            f"value that can be drawn, such as an interval; got {joint!r}."
+        )
+    events = tuple(range(y.ndim - site.event_dim, y.ndim))
+    return y.min(events), seen.all(events), site._replace(event_dim=0)
+
+
 def _of_site(
     said: Replay,
     site: Site,
     stem: str,
     observed: tuple[np.ndarray, np.ndarray],
-    drawn: np.ndarray,
+    drawn: np.ndarray | None,
     levels: np.ndarray,
     key: PRNGKeyArray,
 ) -> dict[str, np.ndarray]:
@@ -219,7 +241,7 @@ def _of_site(
             "for some. Look for values outside of the distribution's support."
         )
     of_values = {"nll": log_score(density, seen, site)[seen]}
-    if site.family.startswith("Categorical"):
+    if drawn is None or site.family.startswith("Categorical"):
         return of_values
     mean = drawn.mean(0, dtype=float)
     if site.name in said.mean:

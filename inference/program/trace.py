@@ -95,6 +95,8 @@ def trace_program(
         return used
 
     def then(closed: Any, number: int) -> None:
+        if any(isinstance(value, jax.core.Tracer) for value in closed.consts):
+            raise TypeError(keeps_arrays(call))
         check = ValueCheck(call, closed, number, tuple(sampled), tuple(places))
         if checks is not None:
             checks.append(check)
@@ -146,6 +148,19 @@ def _values_of(found: list[Statement], unset: tuple[str, ...]) -> dict[str, Any]
         for said in found
         if said.kind == "param" and said.name in unset
     }
+
+
+def keeps_arrays(call: str) -> str:
+    """Return the error for a program in whose trace an array of an earlier trace stands."""
+    return (
+        f"`{call}` expected `model` to make its arrays anew each time that it runs; got one that "
+        "keeps an array from one run to the next: in a function under `functools.cache`, in a "
+        "list, an attribute or a global that it writes to, or as sites under `jax.jit`, `jax.vmap` "
+        "or `jax.lax.scan`. JAX traces the program, so what was kept has no values. Keep arrays of "
+        "NumPy there (`np.linspace` and not `jnp.linspace`), or make them before the fit, and "
+        "clear what was kept (`cache_clear()`). Sites repeat in a `plate`, or in the `scan` of "
+        "`numpyro.contrib.control_flow`."
+    )
 
 
 def _reads_values(call: str, error: Exception) -> str:

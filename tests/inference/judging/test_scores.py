@@ -388,6 +388,25 @@ def test_laws_whose_quantiles_numpyro_does_not_know(law, exact):
     assert stats.kstest(found["y_pit"], "uniform").pvalue > 0.01
 
 
+def test_an_interval_that_is_observed_has_an_nll_and_nothing_else():
+    def model(num_rows, y=None):
+        mu = numpyro.sample("mu", dist.Normal(0, 1))
+        none = jnp.zeros(num_rows, bool)
+        with numpyro.plate("rows", num_rows):
+            law = dist.IntervalCensoredDistribution(dist.Normal(mu, 1.0), none, none)
+            numpyro.sample("y", law, obs=y)
+
+    y = np.stack([X, X + 1.0], -1)
+    data = {"num_rows": len(X), "y": y}
+    posterior = at_draws(model, data, mu=np.zeros(10))
+    found = score(posterior, data, key=jr.key(1))
+    exact = np.log(stats.norm.cdf(y[:, 1]) - stats.norm.cdf(y[:, 0]))
+    assert found["nll"].item() == pytest.approx(-exact.mean(), rel=1e-4)
+    assert np.isnan(found["crps"]).all()
+    with pytest.raises(ValueError, match=r"expected `joint` to be None.*of `y`"):
+        score(posterior, data, key=jr.key(1), joint="rows")
+
+
 # Missing values
 
 

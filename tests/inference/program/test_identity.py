@@ -5,6 +5,7 @@ itself staying the same object, as it does in a notebook.
 """
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -135,6 +136,37 @@ def a_density(x, y=None):
         numpyro.sample("y", Own(numpyro.sample("s", dist.Normal(0, 1)) * x), obs=y)
 
 
+class OwnSupport(dist.constraints.Constraint):
+    event_dim = 0
+
+    def __call__(self, x):
+        return x > 0
+
+    def tree_flatten(self):
+        return (), ((), {})
+
+
+class OwnBijection(dist.transforms.ParameterFreeTransform):
+    domain, codomain = dist.constraints.real, OwnSupport()
+
+    def __call__(self, x):
+        return jnp.exp(OUTSIDE["scale"] * x)
+
+    def _inverse(self, y):
+        return jnp.log(y) / OUTSIDE["scale"]
+
+    def log_abs_det_jacobian(self, x, y, intermediates=None):
+        return OUTSIDE["scale"] * x + jnp.log(OUTSIDE["scale"])
+
+
+dist.biject_to.register(OwnSupport, lambda _: OwnBijection())
+
+
+def a_bijection(x, y=None):
+    """The support of a site of the user's own, and how engines move in it."""
+    observe(numpyro.sample("s", dist.ImproperUniform(OwnSupport(), (), ())) * x, y)
+
+
 def a_derivative(x, y=None):
     observe(square(numpyro.sample("s", dist.Normal(0, 1))) * x, y)
 
@@ -187,7 +219,7 @@ def a_plate(x, y=None):
 READS = {
     f.__name__: f
     for f in (a_prior, a_density, a_derivative, a_reverse_rule, a_factor, a_start, a_constraint)
-} | {"a_scan": a_scan, "a_field": a_field, "a_plate": a_plate}
+} | {f.__name__: f for f in (a_bijection, a_scan, a_field, a_plate)}
 
 
 @pytest.mark.parametrize("name", READS)
@@ -207,6 +239,28 @@ def test_attributes_helpers_and_arrays_that_a_program_reads_are_a_part_of_it(mon
     monkeypatch.setitem(OUTSIDE, "array", X[::-1])
     after = [digest(model) for model in (an_attribute, a_helper, an_array)]
     assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+def test_an_array_that_a_program_keeps_from_one_run_to_the_next_is_refused():
+    @functools.cache
+    def grid(size):
+        return jnp.linspace(0.0, 1.0, size)
+
+    def model(x, y=None):
+        observe(latent() * grid(len(X)), y)
+
+    with pytest.raises(TypeError, match=r"`fit_posterior` expected.*keeps an array.*`cache_clear"):
+        fit_posterior(model, DATA, TINY, key=jr.key(0))
+    with pytest.raises(TypeError, match=r"`sample_prior` expected.*keeps an array"):
+        sample_prior(model, {"x": X}, key=jr.key(0))
+
+
+def test_sites_under_a_transformation_of_jax_are_refused_in_a_sentence():
+    def model(x, y=None):
+        observe(jax.vmap(lambda row: numpyro.sample("s", dist.Normal(row, 1)))(x), y)
+
+    with pytest.raises(TypeError, match=r"`fit_posterior` expected.*sites under.*in a `plate`"):
+        bind(model, DATA)
 
 
 PAIRS = {
