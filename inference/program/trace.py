@@ -9,13 +9,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from .code import Code
 from .following import follow
 from .indices import index_check
 from .inspection import Inspection, inspect_program
 from .known import now
 from .marks import mark_check
 from .overflow import overflow_check
-from .program import Code, Program
+from .program import Program
 from .proper import Proper
 from .roles_of_sites import sorted_out
 from .sites import Data, Sites

@@ -346,6 +346,7 @@ def masked_slope():
     return posterior.draws["slope"][..., None], y
 
 
+@pytest.mark.slow
 def test_rows_masked_by_obs_mask_count_as_if_they_were_left_out(masked_slope):
     draws, y = masked_slope
     mean, sd = slope_given(X[SEEN], Y[SEEN])

@@ -6,11 +6,7 @@ itself staying the same object, as it does in a notebook.
 
 import contextlib
 import functools
-import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -22,7 +18,7 @@ import numpyro.distributions as dist
 import optax
 import pytest
 from at_draws import at_draws
-from inference_cases import PROGRAMS, X, Y
+from inference_cases import X, Y
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.infer import init_to_value
@@ -321,30 +317,6 @@ def test_the_same_text_twice_is_one_program():
     fixed = handlers.condition(made(), {"s": 2.0})
     assert digest(fixed) == digest(handlers.condition(made(), {"s": 2.0}))
     assert digest(fixed) != digest(handlers.condition(made(), {"s": 3.0}))
-
-
-def test_a_digest_is_the_same_in_every_process():
-    """Strings hash otherwise in each, and a distribution's parameters are in a set of strings."""
-    names = [name for name in PROGRAMS if name != "eight_schools"]
-    script = (
-        "from inference_cases import PROGRAMS\n"
-        "from bayesfield.inference.program.binding import bind\n"
-        f"print(*(bind(*PROGRAMS[n]())[0].code.digest for n in {names}))"
-    )
-    tests = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")])
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(found) == 1
-    assert found.pop().split() == [digest(*PROGRAMS[name]()) for name in names]
 
 
 def exact(scale):
