@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import (
@@ -78,7 +79,8 @@ def infer_codes(
             gave it any, or else their numbers, from 0.
         new: What to do with a name that is not known: "infer" its code, or raise an "error".
         population: Whether every member takes the mean of the codes' prior at each draw, and
-            `data` and `names` say nothing of its code: a prediction without codes.
+            `data` and `names` say nothing of its code: a prediction without codes, for new names
+            and known ones alike.
         starts: Where climbs begin: at the fit's own "codes", the best for each member, with half
             as many draws from the prior; or at draws from the "prior" alone, which needs far more.
         num_starts: How many climbs begin so, for each member.
@@ -159,12 +161,14 @@ def infer_codes(
     who = named(
         CALL,
         plate,
-        None if population else names,
+        names,
         names_before(posterior.settings, plate) if known is None else known,
         num_members=ready.bound.sites.plates[plate][0],
         num_known=ready.num_known,
-        new=new,
+        new="infer" if population else new,
     )
+    if population:  # a name is a label then, and no more
+        who = who._replace(place=np.full_like(who.place, NEW))
     _check_known(plate, posterior, ready, who)
     asked = Asked(plate, population, starts, num_starts, num_generators, num_samples, reweight)
     where = Where(executor, None if checkpoint is None else opened(checkpoint))

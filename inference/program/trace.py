@@ -9,6 +9,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from bayesfield.checks import listed
+
 from .following import follow
 from .indices import index_check
 from .inspection import Inspection, inspect_program
@@ -30,6 +32,8 @@ READ = (  # what JAX raises where Python reads the value of an array
     jax.errors.TracerIntegerConversionError,
     jax.errors.NonConcreteBooleanIndexError,
 )
+
+INDEXED = "Indexer must have integer"  # how JAX begins where an index is a float
 
 
 class ValueCheck(NamedTuple):
@@ -123,6 +127,10 @@ def trace_program(
                 seen = traced(fixed=False)
             except READ as error:
                 raise TypeError(_reads_values(call, error)) from error
+        except TypeError as error:
+            if not str(error).startswith(INDEXED):
+                raise
+            raise TypeError(_indexed_by_floats(call, data)) from error
     sites, facts = sorted_out(found, seen)
     sites = sites._replace(labels=tuple(sorted(labels)))
     code = Code(
@@ -137,6 +145,19 @@ def trace_program(
         **facts,
     )
     return Program(leaves, code), sites, seen
+
+
+def _indexed_by_floats(call: str, data: Data) -> str:
+    floats = [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(data)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    return (
+        f"`{call}` expected members and other indices to be whole numbers; got a program that "
+        f"indexes by floats. Those among its arguments are {listed(floats)}: give the one that "
+        "numbers members as integers, `.astype(int)`."
+    )
 
 
 def _values_of(found: list[Statement], unset: tuple[str, ...]) -> dict[str, Any]:
