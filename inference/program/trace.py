@@ -121,16 +121,15 @@ def trace_program(
 
     with TRACING:
         try:
-            seen = traced(fixed=True)
-        except READ:
-            try:  # it may read a value that a handler has fixed
+            try:
+                seen = traced(fixed=True)
+            except READ:  # it may read a value that a handler has fixed
                 seen = traced(fixed=False)
-            except READ as error:
-                raise TypeError(_reads_values(call, error)) from error
-        except TypeError as error:
-            if not str(error).startswith(INDEXED):
+        except (*READ, TypeError) as error:
+            told = _told(call, data, error)
+            if told is None:
                 raise
-            raise TypeError(_indexed_by_floats(call, data)) from error
+            raise TypeError(told) from error
     sites, facts = sorted_out(found, seen)
     sites = sites._replace(labels=tuple(sorted(labels)))
     code = Code(
@@ -145,6 +144,13 @@ def trace_program(
         **facts,
     )
     return Program(leaves, code), sites, seen
+
+
+def _told(call: str, data: Data, error: Exception) -> str | None:
+    """Say what an error of JAX means to the user; None where it is not one that is known."""
+    if isinstance(error, READ):
+        return _reads_values(call, error)
+    return _indexed_by_floats(call, data) if str(error).startswith(INDEXED) else None
 
 
 def _indexed_by_floats(call: str, data: Data) -> str:
