@@ -85,10 +85,14 @@ def read(path: Path) -> Inferred | None:
             f"`{CALL}` expected `checkpoint` to hold whole files; got {path}, which is damaged "
             f"({error}). Delete it: its group then runs again."
         ) from error
-    values = {n.removeprefix(SITE): v for n, v in arrays.items() if n.startswith(SITE)}
-    told = {n.removeprefix(TOLD): v for n, v in arrays.items() if n.startswith(TOLD)}
-    nothing = dict.fromkeys(Weighted._fields)
-    return Inferred(values, arrays.get("origin"), Weighted(**nothing | told) if told else None)
+    values: dict[str, Any] = {
+        n.removeprefix(SITE): v for n, v in arrays.items() if n.startswith(SITE)
+    }
+    told: dict[str, Any] = {
+        n.removeprefix(TOLD): v for n, v in arrays.items() if n.startswith(TOLD)
+    }
+    every: dict[str, Any] = dict.fromkeys(Weighted._fields) | told
+    return Inferred(values, arrays.get("origin"), Weighted(**every) if told else None)
 
 
 def write(path: Path, found: Inferred) -> None:

@@ -118,7 +118,7 @@ def joined(parts: list[dict[str, Scored]]) -> dict[str, Scored]:
         of_values = {
             name: np.concatenate([one.of_values[name] for one in each]) for name in first.of_values
         }
-        y, seen = (np.concatenate([one[place] for one in each]) for place in (1, 2))
+        y, seen = np.concatenate([o.y for o in each]), np.concatenate([o.seen for o in each])
         found[stem] = Scored(first.site, y, seen, of_values, None)
     return found
 

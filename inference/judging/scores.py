@@ -139,8 +139,8 @@ def score(
     chosen = check_levels(call, levels)
     if batch_size is not None:
         check_size(call, "batch_size", batch_size)
-    by_blocks = isinstance(data, Batches)
-    if by_blocks and joint is not None:
+    rows = data.rows if isinstance(data, Batches) else None
+    if rows is not None and joint is not None:
         raise ValueError(
             "`score` expected no `joint` with `Batches`, whose draws are not kept; got both. Score "
             "tasks whole from arrays."
@@ -160,7 +160,7 @@ def score(
             f"`score` expected `data` to hold observations of {sorted(stems.values())}; got "
             f"{sorted(first.data)}. Add the argument that holds them."
         )
-    shapes = {stems[s.name]: (data.rows, *s.shape[1:]) if by_blocks else s.shape for s in sites}
+    shapes = {stems[s.name]: (rows, *s.shape[1:]) if rows else s.shape for s in sites}
     tasks, row_task = _check_by(by, shapes)
     parts = []
     for number, ready in enumerate(itertools.chain([first], blocks)):

@@ -45,7 +45,7 @@ def population_finding(bound: BoundProgram, fitted: Fitted) -> Finding | None:
     if not names or apart or fitted.params or sites.size > FEW or fitted.trunk.size < LEAST:
         return None
     draws = {site.name: end_to_end(fitted.draws[site.name]) for site in sites.latent}
-    at = probed(fitted.trunk.size, 2 * HALF)
+    at = jnp.asarray(probed(fitted.trunk.size, 2 * HALF))
     rows, curvatures = _curvatures(bound.program, bound.data, draws, at)
     return _judged(names, rows, np.asarray(curvatures, float))
 
