@@ -165,6 +165,21 @@ def test_the_data_of_pacific_sst_are_in_the_package(script):
     assert np.abs(sst).max() < 10
 
 
+def test_winters_that_are_seen_in_full_have_one_covariance(script):
+    """Its deviance is that of each winter's own cells, in the order in which they are seen."""
+    example, rng = script("gappy_baselines"), np.random.default_rng(0)
+    x, cells = rng.normal(size=(6, 2)), np.stack([rng.permutation(6) for _ in range(4)])
+    y, theta = rng.normal(size=cells.shape), np.zeros(6)
+
+    def deviance(cells, y):
+        covariance = example.two_lengthscales(theta, x[cells], x[cells]) + 0.1 * np.eye(6)
+        return example.deviance(covariance, y)
+
+    np.testing.assert_allclose(deviance(*example.shared(x, cells, y)), deviance(cells, y))
+    few = cells[:, :5], y[:, :5]
+    assert example.shared(x, *few) == few
+
+
 def test_a_baseline_conditions_on_what_is_seen(script):
     """Two cells that are one, but for noise: the second follows the first."""
     normal = script("gappy_baselines").Normal(np.zeros(2), np.ones((2, 2)), 0.1)

@@ -9,6 +9,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from bayesfield.checks import listed
+
 from .code import Code
 from .following import follow
 from .indices import index_check
@@ -31,6 +33,8 @@ READ = (  # what JAX raises where Python reads the value of an array
     jax.errors.TracerIntegerConversionError,
     jax.errors.NonConcreteBooleanIndexError,
 )
+
+INDEXED = "Indexer must have integer"  # how JAX begins where an index is a float
 
 
 class ValueCheck(NamedTuple):
@@ -120,12 +124,15 @@ def trace_program(
 
     with TRACING:
         try:
-            seen = traced(fixed=True)
-        except READ:
-            try:  # it may read a value that a handler has fixed
+            try:
+                seen = traced(fixed=True)
+            except READ:  # it may read a value that a handler has fixed
                 seen = traced(fixed=False)
-            except READ as error:
-                raise TypeError(_reads_values(call, error)) from error
+        except (*READ, TypeError) as error:
+            told = _told(call, data, error)
+            if told is None:
+                raise
+            raise TypeError(told) from error
     sites, facts = sorted_out(found, seen)
     sites = sites._replace(labels=tuple(sorted(labels)))
     code = Code(
@@ -140,6 +147,26 @@ def trace_program(
         **facts,
     )
     return Program(leaves, code), sites, seen
+
+
+def _told(call: str, data: Data, error: Exception) -> str | None:
+    """Say what an error of JAX means to the user; None where it is not one that is known."""
+    if isinstance(error, READ):
+        return _reads_values(call, error)
+    return _indexed_by_floats(call, data) if str(error).startswith(INDEXED) else None
+
+
+def _indexed_by_floats(call: str, data: Data) -> str:
+    floats = [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(data)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    return (
+        f"`{call}` expected members and other indices to be whole numbers; got a program that "
+        f"indexes by floats. Those among its arguments are {listed(floats)}: give the one that "
+        "numbers members as integers, `.astype(int)`."
+    )
 
 
 def _values_of(found: list[Statement], unset: tuple[str, ...]) -> dict[str, Any]:
