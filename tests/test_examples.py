@@ -240,7 +240,7 @@ def test_the_exact_process_is_a_normal_given_a_part_of_it(script):
 
 def test_the_hill_solves_its_equation(script):
     r"""Central differences of $u_t + u_x = \nu u_{xx}$, the time one plus half of its context."""
-    value = script("compare_conditioners").FAMILIES["advection and diffusion"]
+    value = script("conditioner_families").FAMILIES["advection and diffusion"]
     x, step = np.linspace(-0.9, 0.9, 7), 1e-3
 
     def u(x, t, log=-0.5):
@@ -253,7 +253,7 @@ def test_the_hill_solves_its_equation(script):
 
 
 def test_contexts_out_of_range_are_out_of_it(script):
-    example, rng = script("compare_conditioners"), np.random.default_rng(0)
+    example, rng = script("conditioner_families"), np.random.default_rng(0)
     within = example.contexts(rng, 30, beyond=False)
     beyond = example.contexts(rng, 30, beyond=True)
     assert within.shape == beyond.shape == (30, 1, 2)
