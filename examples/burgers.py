@@ -76,7 +76,7 @@ def inputs(settings, x, t, nu):
     """Return the arguments of the program at points `(n,)`, for each of the viscosities.
 
     Times are from -0.5 to 0.5, and so half as wide as places: a field begins with half the
-    frequencies along them, and does not swing between the times that it sees.
+    frequencies along them, and swings less between the times that it sees.
     """
     points = np.broadcast_to(np.stack([x, t - 0.5], -1), (len(nu), len(x), 2))
     return {"x": points, "z": context(settings, nu)[:, None]}
