@@ -255,7 +255,7 @@ def test_the_exact_process_is_a_normal_given_a_part_of_it(script):
 
 def test_the_hill_solves_its_equation(script):
     r"""Central differences of $u_t + u_x = \nu u_{xx}$, the time one plus half of its context."""
-    value = script("compare_conditioners").FAMILIES["advection and diffusion"]
+    value = script("conditioner_families").FAMILIES["advection and diffusion"]
     x, step = np.linspace(-0.9, 0.9, 7), 1e-3
 
     def u(x, t, log=-0.5):
@@ -268,7 +268,7 @@ def test_the_hill_solves_its_equation(script):
 
 
 def test_contexts_out_of_range_are_out_of_it(script):
-    example, rng = script("compare_conditioners"), np.random.default_rng(0)
+    example, rng = script("conditioner_families"), np.random.default_rng(0)
     within = example.contexts(rng, 30, beyond=False)
     beyond = example.contexts(rng, 30, beyond=True)
     assert within.shape == beyond.shape == (30, 1, 2)
@@ -319,13 +319,13 @@ def test_the_solution_of_burgers_and_its_slopes_are_those_of_a_second_method(scr
 
 
 def test_the_residual_of_burgers_is_that_of_a_field_with_known_slopes(script):
-    """Of u = x^3 (t + 2) + z, whose t is given as 2 t - 1."""
+    """Of u = x^3 (t + 2) + z, whose t is given as t - 0.5."""
     example = script("burgers")
     points, z = jr.uniform(jr.key(0), (7, 2)), jr.uniform(jr.key(1), (7, 1))
-    x, t, nu = points[:, 0], (points[:, 1] + 1.0) / 2.0, np.linspace(0.1, 0.7, 7)
+    x, t, nu = points[:, 0], points[:, 1] + 0.5, np.linspace(0.1, 0.7, 7)
 
     def field(points, z):
-        return points[:, :1] ** 3 * ((points[:, 1:] + 1.0) / 2.0 + 2.0) + z
+        return points[:, :1] ** 3 * (points[:, 1:] + 2.5) + z
 
     u, u_x, u_xx = field(points, z)[:, 0], 3.0 * x**2 * (t + 2.0), 6.0 * x * (t + 2.0)
     found = example.residual(field, points, z, nu)
@@ -346,24 +346,15 @@ def test_snapshots_are_interpolated_between_viscosities(script):
 
 
 @pytest.mark.slow
-def test_burgers_draws_its_figure_and_returns_its_table(script, tmp_path):
-    example = script("burgers")
-    small = {"num_members": 2, "num_steps": 20, "num_inside": 40}
-    table = example.main(example.Settings(**small, json=tmp_path / "table.json", out=tmp_path))
-    assert json.loads((tmp_path / "table.json").read_text()) == table
-    assert (tmp_path / "burgers.png").exists()
-    assert all(math.isfinite(value) for value in numbers(table))
-    assert {f"field, {name}" for name in example.FITS} < {*table}
-
-
-@pytest.mark.slow
 def test_burgers_is_known_between_viscosities(script, tmp_path):
     example = script("burgers")
-    table = example.main(example.Settings(out=tmp_path))
+    table = example.main(example.Settings(json=tmp_path / "table.json", out=tmp_path))
+    assert json.loads((tmp_path / "table.json").read_text()) == table
+    assert (tmp_path / "burgers.png").exists()
     field, few, informed = (table[f"field, {name}"] for name in example.FITS)
     assert field["u"] <= 0.006
     assert field["u_x"] <= 0.04
-    assert field["u_t"] <= table["nearest"]["u_t"]
+    assert field["u_t"] <= 0.04
     assert min(field[f"{name} covered"] for name in example.NAMES) >= 0.8
     assert all(informed[name] < 0.6 * few[name] for name in example.NAMES)
 
