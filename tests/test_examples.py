@@ -537,7 +537,7 @@ def test_cells_are_read_by_treatment(script, tmp_path):
     (tmp_path / "cells.txt").write_text("\n\n".join([text] * 3))
     (tmp_path / "treatments.txt").write_text("control\njasp\ncontrol\n")
     fields, kinds = data.cells(tmp_path)
-    assert kinds.tolist() == [0, 1, 0]
+    assert kinds.tolist() == ["control", "jasp", "control"]
     radius = np.linalg.norm(data.GRID, axis=1)
     pixels = (radius - 1 / 1.3) * (data.SIDE - 1) / 2
     np.testing.assert_allclose(fields[0] * data.SIDE, pixels, atol=1.6)  # to a pixel or so
