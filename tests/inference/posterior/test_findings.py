@@ -145,6 +145,20 @@ def test_a_program_whose_arguments_are_all_the_same_is_judged():
     np.testing.assert_allclose(diagnose(posterior)["explained"], 0.0, atol=0.1)
 
 
+def test_a_mean_of_long_rows_that_is_right_is_not_far():
+    """Of each column one value or none is judged, which is its own average."""
+
+    def level(rows, y=None):
+        mu = numpyro.sample("mu", dist.Normal(0, 3))
+        with numpyro.plate("rows", rows):
+            numpyro.sample("y", dist.Normal(mu, 1.0).expand((64,)).to_event(1), obs=y)
+
+    y = np.random.default_rng(0).normal(size=(20, 64))
+    posterior = fit_posterior(level, {"rows": 20, "y": y}, SHORT, key=jr.key(0))
+    assert not said(posterior, "times as far")
+    assert said(drawn(posterior, mu=3.0), "times as far")
+
+
 def test_rows_that_are_masked_do_not_count():
     def program(x, seen, y=None):
         s = numpyro.sample("s", dist.Normal(0, 3))
