@@ -190,5 +190,5 @@ def _of_guide(found: Moments, read: Read, scalars: np.ndarray, sd: np.ndarray) -
     shift = sd * (found.slope + found.drawn[0])
     error = sd**2 * (own * read.left / read.number + drawn[0])
     moments = ((shift, error), (found.drawn[1], drawn[1]))
-    moments = jax.tree.map(lambda a: jnp.asarray(a[free]), moments)
-    return float(distance_by_moments(*moments, scalars[free]))
+    slopes, curvatures = jax.tree.map(lambda a: jnp.asarray(a[free]), moments)
+    return float(distance_by_moments(slopes, curvatures, scalars[free]))

@@ -119,10 +119,10 @@ def _median(fn: Any, like: Any) -> Array | None:
     base = innermost(fn)
     if isinstance(base, CENSORED):
         return _median(base.base_dist, like)
-    found = None
     if isinstance(base, CENTRED):
-        found = _asked(lambda: base.loc, like)
-    elif not base.event_dim and not _is_discrete(base):
+        return _asked(lambda: base.loc, like)
+    found = None
+    if not base.event_dim and not _is_discrete(base):
         found = _asked(lambda: base.icdf(jnp.asarray(0.5)), like)
     if found is None and _is_made_by(base, _is_monotone):
         found = _transformed(base, _median(base.base_dist, like))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from bayesfield.checks import listed
 
@@ -100,7 +101,7 @@ def trace_program(
         return used
 
     def then(closed: Any, number: int) -> None:
-        if any(isinstance(value, jax.core.Tracer) for value in closed.consts):
+        if any(isinstance(value, Tracer) for value in closed.consts):
             raise TypeError(keeps_arrays(call))
         check = ValueCheck(call, closed, number, tuple(sampled), tuple(places))
         if checks is not None:

@@ -37,7 +37,7 @@ class Covariance(NamedTuple):
 
     def apply(self, vector: Array) -> Array:
         """Return `C v`, `(d,)`."""
-        if self.scale is None:
+        if self.scale is None or self.half is None:
             return self.root.T @ (self.root @ vector)
         inner = self.scale * vector
         image = self.root @ inner
@@ -49,7 +49,7 @@ class Covariance(NamedTuple):
     def variances(self) -> Array:
         """Return the diagonal, `(d,)`."""
         squares = jnp.sum(self.root**2, 0)
-        if self.scale is None:
+        if self.scale is None or self.half is None:
             return squares
         return self.scale**2 * (1 - squares + jnp.sum((self.half @ self.root) ** 2, 0))
 
@@ -70,7 +70,7 @@ class Covariance(NamedTuple):
         inner = jacobian if self.scale is None else jacobian * self.scale
         image = inner @ self.root.T
         square = jnp.einsum("rid,rjd->rij", image, image)
-        if self.scale is None:
+        if self.half is None:
             return square
         kept = image @ self.half.T
         left = jnp.einsum("rid,rjd->rij", inner, inner) - square
@@ -79,6 +79,9 @@ class Covariance(NamedTuple):
 
 def covariance_of(curvature: Curvature | Summed | Leading) -> Covariance:
     """Return the inverse of the curvature, factored in the smaller of its two dimensions."""
+    if isinstance(curvature, Leading):
+        scale = curvature.prior**-0.5
+        return _of_few_rows(scale, curvature.whitened * scale)
     solve = jax.scipy.linalg.solve_triangular
     size = curvature.prior.shape[0]
     if curvature.prior.ndim == 2:
@@ -88,8 +91,6 @@ def covariance_of(curvature: Curvature | Summed | Leading) -> Covariance:
         lower = jnp.linalg.cholesky(precision + jitter * jnp.eye(size))
         return Covariance(None, solve(lower, jnp.eye(size), lower=True))
     scale = curvature.prior**-0.5
-    if isinstance(curvature, Leading):
-        return _of_few_rows(scale, curvature.whitened * scale)
     if isinstance(curvature, Curvature) and len(curvature.whitened) < size:
         return _of_few_rows(scale, curvature.whitened * scale)
     half = curvature.whitened * scale if isinstance(curvature, Curvature) else None

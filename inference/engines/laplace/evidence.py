@@ -48,8 +48,8 @@ def evidence_update(
         # the log determinant to first order in the logarithms of information and diagonal prior
         at = moved._replace(hyper=unravel(point))
         total = at.log_joint()
-        for output, *known in zip(outputs_of(at), before, spreads, strict=True):
-            total -= 0.5 * _log_det(output, *known)
+        for output, old, spread in zip(outputs_of(at), before, spreads, strict=True):
+            total -= 0.5 * _log_det(output, old, spread)
         prior = prior_precision(at)
         if prior.ndim == 1:
             weight = jnp.clip(variances * curvature.prior, 0, 1)
