@@ -294,6 +294,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--smoke", action="store_true", help="small settings, in seconds")
     args = parser.parse_args()
-    sizes = {"points": 64, "steps": 40, "svi_steps": 40, "map_steps": 40}
-    small = sizes | {"laplace_steps": 60, "chain_draws": 10} if args.smoke else {}
+    sizes = {"points": 64, "points_per_task": 10, "chain_draws": 5}
+    steps = {"steps": 40, "svi_steps": 40, "map_steps": 40, "laplace_steps": 60}
+    small = sizes | steps if args.smoke else {}
     main(Settings(**{"seed": args.seed, "steps": args.steps, "out": args.out} | small))
