@@ -227,13 +227,8 @@ def main(settings):
         mean, sd = predict(posterior, x, seen, (given - centre) / unit)
         found = {"field": (centre + unit * mean, unit * sd)}
         if count == SEEN[0]:
-            draw(
-                settings.out / "pacific_sst.png",
-                places,
-                new[0],
-                *(a[0] for a in found["field"]),
-                seen[0],
-            )
+            first = new[0], *(part[0] for part in found["field"]), seen[0]
+            draw(settings.out / "pacific_sst.png", places, *first)
         for name, model in baselines.items():
             each = [model.given(*one) for one in zip(seen, given, strict=True)]
             found[name] = tuple(np.stack(part) for part in zip(*each, strict=True))

@@ -114,7 +114,8 @@ def test_el_nino_draws_its_figures_and_returns_its_table(script, tmp_path):
 )
 def test_own_model_draws_its_figure(script, tmp_path):
     example = script("own_model")
-    found = example.main(example.Settings(num_steps=40, num_starts=1, out=tmp_path))
+    small = {"points": 8, "num_steps": 40, "num_starts": 1, "num_samples": 50}
+    found = example.main(example.Settings(**small, out=tmp_path))
     assert all(math.isfinite(value) for value in found.values())
     figures = {"own_model.png", "own_model_calibration.png", "own_model_variance.png"}
     assert {path.name for path in tmp_path.iterdir()} == figures

@@ -80,8 +80,7 @@ class Covariance(NamedTuple):
 def covariance_of(curvature: Curvature | Summed | Leading) -> Covariance:
     """Return the inverse of the curvature, factored in the smaller of its two dimensions."""
     if isinstance(curvature, Leading):
-        scale = curvature.prior**-0.5
-        return _of_few_rows(scale, curvature.whitened * scale)
+        return _of_leading(curvature)
     solve = jax.scipy.linalg.solve_triangular
     size = curvature.prior.shape[0]
     if curvature.prior.ndim == 2:
@@ -96,6 +95,21 @@ def covariance_of(curvature: Curvature | Summed | Leading) -> Covariance:
     half = curvature.whitened * scale if isinstance(curvature, Curvature) else None
     lower = _factor(curvature.gram(scale), half)
     return Covariance(None, solve(lower, jnp.diag(scale), lower=True))
+
+
+def _of_leading(curvature: Leading) -> Covariance:
+    """Return the inverse of a Hessian of few directions, while hyper sites are updated.
+
+    The others are taken to be as well informed as the last that was kept, which they are at most.
+    At their prior, what the data say of them would count as noise.
+    """
+    scale = curvature.prior**-0.5
+    features = curvature.whitened * scale
+    values = jnp.sum(features**2, 1)  # rising
+    rows = features / jnp.sqrt(jnp.where(values > 0, values, 1.0))[:, None]
+    least = 1 + values[0]
+    half = jnp.diag(jnp.sqrt(least / (1 + values)))
+    return Covariance(scale / jnp.sqrt(least), rows, half, orthogonal=True)
 
 
 def _of_few_rows(scale: Array, features: Array) -> Covariance:
