@@ -272,7 +272,7 @@ class SVI(AbstractEngine):
                 key=key,
             )
         return drawn_from(
-            self.phases(program)[0],
+            self._climb(CLIMBED if self.guide == LINEARISED else self.guide),
             program,
             data,
             outcome,
