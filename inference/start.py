@@ -25,6 +25,7 @@ from .program.sites import Data, Sites, Values
 from .program.supports import check_init
 from .program.tracing import TRACING
 from .running.clock import Clock
+from .running.crew import lanes_at_once
 from .running.phase import all_finite
 
 TRIES = 10
@@ -239,7 +240,14 @@ def _draw(
         )(position)
         return Start(drawn, position, {}), all_finite(density, slope)
 
-    return jax.vmap(one)(params, values, keys)
+    lanes = (params, values, keys)
+    # of many rows one lane after the other, as all at once need as many times the room
+    lane = jax.jit(one)  # traced once
+    first = jax.make_jaxpr(lane)(*jax.tree.map(lambda a: a[0], lanes))
+    together = lanes_at_once(first, len(keys))
+    if together == len(keys):
+        return jax.vmap(lane)(*lanes)
+    return jax.lax.map(lambda args: lane(*args), lanes, batch_size=together)
 
 
 def _culprits(program: Program, data: Data, start: Start) -> tuple[str, str]:

@@ -189,6 +189,7 @@ def _of_guide(found: Moments, read: Read, scalars: np.ndarray, sd: np.ndarray) -
     drawn = (found.squares - found.drawn**2) / read.number
     shift = sd * (found.slope + found.drawn[0])
     error = sd**2 * (own * read.left / read.number + drawn[0])
-    moments = ((shift, error), (found.drawn[1], drawn[1]))
-    slopes, curvatures = jax.tree.map(lambda a: jnp.asarray(a[free]), moments)
-    return float(distance_by_moments(slopes, curvatures, scalars[free]))
+    shift, error, curve, doubt = (
+        jnp.asarray(a[free]) for a in (shift, error, found.drawn[1], drawn[1])
+    )
+    return float(distance_by_moments((shift, error), (curve, doubt), scalars[free]))

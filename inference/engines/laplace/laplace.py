@@ -20,7 +20,7 @@ from ..engine import AbstractEngine, check_held
 from ..fitted import Fitted, Members, Start, best_first
 from ..optimizers import check_optimizer
 from ..shares import counts, spread_of, weigh
-from .by_rows import block_for
+from .by_rows import checked_block
 from .climb import Alternation
 from .ends import complete, ends_of, gaussians_of, informed_of, least_kept, log_weights
 from .roles import check_hyper, check_linear, points_of
@@ -150,14 +150,7 @@ class Laplace(AbstractEngine):
     def resolved(self, program: Program, data: Data, sites: Sites) -> "Laplace":
         """Name the points in `hyper`, and how many rows of the curvature are made at a time."""
         hyper = points_of(sites) if self.hyper is None else self.hyper
-        block = block_for(program, data, sites, hyper, self.rows_at_once)
-        if block is None and self.rows_at_once is not None:
-            raise ValueError(
-                "`Laplace` expected `rows_at_once` for a program in which each row of the "
-                "observations depends on its own row of the data alone; got "
-                f"{self.rows_at_once} for one in which they depend on others, or which does not "
-                "run on one row. Leave it out."
-            )
+        block = checked_block("Laplace", program, data, sites, hyper, self.rows_at_once)
         return dataclasses.replace(self, hyper=hyper, rows_at_once=block)
 
     @property
