@@ -50,6 +50,7 @@ from .fields import (
     with_features,
 )
 from .generators import Generator
+from .lifting import freeze, with_prior
 from .models import (
     AbstractLikelihood,
     Bernoulli,
@@ -84,7 +85,7 @@ from .networks import (
 )
 from .prior_check import PriorCheck, check_prior
 from .prior_scales import prior_scales
-from .priors import Frozen, Prior, freeze, with_prior
+from .priors import Frozen, Prior
 from .random_field import random_field, realise
 from .tables import Table
 

@@ -158,7 +158,8 @@ def check_callable(call: str, name: str, value: Any, what: str) -> Any:
 
 def check_path(call: str, name: str, value: Any) -> None:
     """Refuse anything but a non-empty path of a file or a folder."""
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+    given = isinstance(value, str | os.PathLike) and os.fspath(value)
+    if not given or "\0" in str(given):
         raise TypeError(f"`{call}` expected `{name}` to be a path; got {described(value)}.")
 
 

@@ -1,12 +1,14 @@
 """New tasks by `infer_codes` on posteriors of several engines: error, bands and their coverage.
 
     python benchmarks/new_tasks_by_engine.py waves panel --seeds 1 2
+    python benchmarks/new_tasks_by_engine.py waves --engines NUTS --generators 2 4 8 16 32 64
 
 `waves`: tasks of `sin(a x + phi)`, a FiLM-SIREN with two codes a task and a prior on every weight;
 40 tasks are fitted, and 100 new ones are seen at a few points each. `panel`: series whose level and
 slope are smooth in their place, the program of tests/models/test_panel.py; 20 are fitted, and 50 at
 other places are seen for their first quarter, or not at all. The posterior by Laplace is met in two
 ways: linear about its modes in all but the codes, as `infer_codes` has it, and run at its draws.
+`--generators` says at how many draws of all else codes are inferred, one after the other.
 """
 
 import argparse
@@ -81,7 +83,7 @@ def panel():
 def engines():
     map8 = EnsembleMAP(num_members=8, num_steps=3000)
     return {
-        "NUTS": (NUTS(num_warmup=500, num_samples=250, num_chains=4), map8),
+        "NUTS": (NUTS(num_warmup=500, num_samples=250, num_chains=4, max_tree_depth=7), map8),
         "Laplace": (Laplace(), None),
         "SVI": (SVI(), None),
         "EnsembleMAP": (map8, None),
@@ -96,10 +98,11 @@ def rows(data, which):
     return {k: v[which] if isinstance(v, np.ndarray) else v for k, v in data.items()}
 
 
-def judged(posterior, seen, y, grid, f):
+def judged(posterior, seen, y, grid, f, number):
     """Return RMSE, mean width of 90 % bands of f, how many cover, and the share in doubt."""
     begin = cpu()
-    found = infer_codes(posterior, seen | {"y": y}, plate="task", key=jr.key(1))
+    where = {"plate": "task", "key": jr.key(1), "num_generators": number}
+    found = infer_codes(posterior, seen | {"y": y}, **where)
     spent = cpu() - begin
     told = found.predict(grid, key=jr.key(2), sites=["y_mean"])["y_mean"].values[0]
     low, high = np.quantile(told, [0.05, 0.95], axis=0)
@@ -133,6 +136,7 @@ def main():
     parser.add_argument("what", nargs="+", choices=[*kinds])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--engines", nargs="+", choices=[*engines()], default=[*engines()])
+    parser.add_argument("--generators", nargs="+", type=int, default=[None])
     chosen = parser.parse_args()
     for what in chosen.what:
         model, made = kinds[what]()
@@ -149,8 +153,10 @@ def main():
                     posteriors[f"{name} at draws"] = dataclasses.replace(posterior, modes={})
                 for case, seen, y_seen, grid, f in cases(what, made, seed):
                     for label, one in posteriors.items():
-                        told = judged(one, seen, y_seen, grid, f)
-                        print(f"  {case}, {label}: {told}", flush=True)
+                        for number in chosen.generators:
+                            told = judged(one, seen, y_seen, grid, f, number)
+                            at = f" at {number} draws" if number else ""
+                            print(f"  {case}, {label}{at}: {told}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ Everything is made in build/docs, and the site is build/docs/html.
 import argparse
 import doctest
 import importlib
+import multiprocessing
 import os
 import pkgutil
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from site_parts.check_links import broken_links
@@ -65,11 +67,13 @@ def main(*, full):
     paths = ["-c", ROOT / "docs", "-d", BUILD / "doctrees", PAGES, SITE]
     environment = os.environ | {"TQDM_DISABLE": "1"}  # pages show what scripts print, and no bars
     environment |= {"BAYESFIELD_DOCS": "full"} if full else {}
-    done = subprocess.run([*map(str, command + paths)], env=environment, check=False)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as beside:
+        doctests = beside.submit(failed_doctests)  # a core for them, and another for Sphinx
+        done = subprocess.run([*map(str, command + paths)], env=environment, check=False)
+        failed = doctests.result()
     broken = broken_links(SITE) if SITE.is_dir() else []
     for line in broken:
         print(line, file=sys.stderr)
-    failed = failed_doctests()
     print(f"{len(broken)} broken links, {failed} failed doctests; {SITE.relative_to(ROOT)}")
     return int(done.returncode != 0 or bool(broken) or bool(failed))
 

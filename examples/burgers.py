@@ -34,6 +34,7 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 from burgers_exact import burgers
+from matplotlib.patches import Patch
 from scipy.interpolate import RectBivariateSpline
 from snapshot_baselines import nearest, pod
 
@@ -65,15 +66,19 @@ class Settings:
     nu_min: float = 0.02
     nu_max: float = 0.2
     num_members: int = 4
-    num_steps: int = 2000
+    num_steps: int = 4000  # of six viscosities; of three half of them
     num_inside: int = 800  # points at which the equation is known to hold
     out: Path = Path("out")
     json: Path | None = None
 
 
 def inputs(settings, x, t, nu):
-    """Return the arguments of the program at points `(n,)`, for each of the viscosities."""
-    points = np.broadcast_to(np.stack([x, 2.0 * t - 1.0], -1), (len(nu), len(x), 2))
+    """Return the arguments of the program at points `(n,)`, for each of the viscosities.
+
+    Times are from -0.5 to 0.5, and so half as wide as places: a field begins with half the
+    frequencies along them, and swings less between the times that it sees.
+    """
+    points = np.broadcast_to(np.stack([x, t - 0.5], -1), (len(nu), len(x), 2))
     return {"x": points, "z": context(settings, nu)[:, None]}
 
 
@@ -102,19 +107,20 @@ def residual(field, points, z, nu):
         return field(points, z)[:, 0]
 
     u_x = by(u, 0)
-    u_t = 2.0 * by(u, 1)(points)  # the coordinate is 2 t - 1
+    u_t = by(u, 1)(points)  # the coordinate is t - 0.5
     return u_t + u(points) * u_x(points) - nu * by(u_x, 0)(points)
 
 
 def known(settings, key):
     """Draw points inside, points at the edges (t = 0, x = -1 and 1), and a viscosity for each."""
     k1, k2 = jr.split(key)
-    inside = jr.uniform(k1, (settings.num_inside, 2), minval=-1.0, maxval=1.0)
+    least, most = jnp.array([[-1.0, -0.5], [1.0, 0.5]])
+    inside = jr.uniform(k1, (settings.num_inside, 2), minval=least, maxval=most)
     begin, sides = jnp.split(inside, 2)
     sides = sides.at[:, 0].set(jnp.sign(sides[:, 0]))
     low, high = np.log([settings.nu_min, settings.nu_max])
     nu = np.exp(jr.uniform(k2, (settings.num_inside,), minval=low, maxval=high))
-    return inside, jnp.concatenate([begin.at[:, 1].set(-1.0), sides]), context(settings, nu), nu
+    return inside, jnp.concatenate([begin.at[:, 1].set(-0.5), sides]), context(settings, nu), nu
 
 
 def program(known=None):
@@ -142,8 +148,9 @@ def fit(settings, number, with_equation):
     data = inputs(settings, *GRID, nu) | {"y": burgers(*GRID, nu[:, None])[0]}
     model = program(known(settings, k1) if with_equation else None)
     # gradients are squared over 100 steps and not, as by default, over 1000
-    steps = cosine_cycles(settings.num_steps, peak=1e-2, num_cycles=1)
-    climb = EnsembleMAP(settings.num_members, settings.num_steps, optax.adam(steps, b2=0.99))
+    num_steps = settings.num_steps * number // 6
+    steps = cosine_cycles(num_steps, peak=1e-2, num_cycles=1)
+    climb = EnsembleMAP(settings.num_members, num_steps, optax.adam(steps, b2=0.99))
     return fit_posterior(model, data, climb, key=k2)
 
 
@@ -152,7 +159,7 @@ def bands(posterior, settings, x, t, nu):
     data = inputs(settings, x, t, nu)
     u = posterior.predict(data, key=jr.key(0), sites=["y_mean"])["y_mean"].values[0]
     by = derivatives(posterior, data, sites=["y"])["y_dx"].values[0]
-    draws = np.stack([u, by[..., 0], 2.0 * by[..., 1]]).astype(float)
+    draws = np.stack([u, by[..., 0], by[..., 1]]).astype(float)
     return draws.mean(1), draws.std(1, ddof=1)
 
 
@@ -203,10 +210,12 @@ def draw(path, posteriors, settings, nu):
     for i, name in enumerate(NAMES):
         axes[0, i].plot(x, truth[i], color="black", lw=1.0, ls=":", label="exact")
         axes[1, i].axhline(0.0, color="black", lw=1.0, ls=":")
-        axes[0, i].set(title=f"${name}$ at t = {t[0]}, ν = {nu:.3f}", ylabel=f"${name}$")
-        axes[1, i].set(xlabel="x (no units)", ylabel=f"error of ${name}$, with its 90 % band")
-    entries = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*entries, loc="outside upper center", ncols=4, frameon=False)
+        axes[0, i].set(
+            title=f"${name}$ at t = {t[0]}, ν = {nu:.3f}", ylabel=f"${name}$ (dimensionless)"
+        )
+        axes[1, i].set(xlabel="x (dimensionless)", ylabel=f"error of ${name}$ (dimensionless)")
+    entries = [*axes[0, 0].get_legend_handles_labels()[0], Patch(color="0.8", label="90 % band")]
+    figure.legend(handles=entries, loc="outside upper center", ncols=5, frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

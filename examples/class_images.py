@@ -2,19 +2,24 @@ r"""Images by class: one field for all digits, an embedding for each class, a st
 
 scikit-learn's digits: 1797 images of 8 x 8 pixels in 17 grey levels, to which noise within a level
 is added, so that they have a density. A FiLM-SIREN of the place in the image, its context the
-embedding of a class, returns the mean grey level of the class, patterns around it and the log of
-the noise. The style of an image is what its patterns are weighed by, with a standard normal prior.
-So the field is linear in the style, the style is integrated out in closed form, and the density of
-a new image under a class is its evidence: a held-out likelihood, and with it the
-probability of each class. Embeddings and weights are at modes, one for each member of an ensemble.
+embedding of a class, returns the mean grey level of the class, patterns around it, where there is
+ink at all, and the log of the noise. The style of an image is what its patterns are weighed by. So
+the field is linear in the style, and with a spread of each image's own, drawn from a gamma
+distribution, an image is Student's t in closed form. Its density under a class is the evidence of
+the class: a held-out likelihood, and with it the probability of each class. Embeddings and weights
+are at modes, one for each member of an ensemble.
+
+The images that the field is least sure of are also read by `infer_codes`: their styles and spreads
+are latent there, its evidence stands beside the closed form, and its draws of the style show what
+the field makes of the image between its pixels.
 
 Beside it stand a Gaussian of each class, its covariance shrunk towards its diagonal by as much as
-images that were left out ask for, probabilistic PCA of each class, its rank chosen in the same way,
-and the nearest neighbour. The field can be asked between the pixels, and is: at 64 x 64.
+images that were left out ask for, the same with the tails of the field, probabilistic PCA of each
+class, its rank chosen in the same way, and the nearest neighbour.
 
-    python examples/class_images.py             # a minute or so on two cores; figures in out/
+    python examples/class_images.py             # two minutes or so on two cores; figures in out/
     python examples/class_images.py --seed 1 --pixels 32 --json out/class_images.json
-    python examples/class_images.py --smoke     # does it run?
+    python examples/class_images.py --smoke     # does it run? Without `infer_codes`
 """
 
 import argparse
@@ -26,19 +31,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib.pyplot as plt
 import numpy as np
+import numpyro
 import numpyro.distributions as dist
-import optax
-from class_baselines import BASELINES, by_class, chosen, nearest
-from scipy.special import logsumexp, softmax
+from class_baselines import BASELINES, TAILS, by_class, chosen, nearest
+from image_figure import draw_new, draw_samples
+from scipy.special import logsumexp
 from sklearn.datasets import load_digits
 
 import bayesfield as bf
+from bayesfield.inference import EnsembleMAP, fit_posterior, infer_codes
 
 CLASSES, LEVELS = 10, 17
 WITHIN = 1.0 / (12 * LEVELS**2)  # the variance of the noise within a level
-FIELDS = {"field": False, "field, one noise": True}  # whether all classes have the same
+SMALL = 0.3  # the sd of the patterns, before data, where there is ink
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class Settings:
     width: int = 128
     omega: float = 5.0
     num_members: int = 4
-    num_steps: int = 3000
+    num_steps: int = 1500
+    num_read: int = 8  # new images for `infer_codes`, four and more or none
     pixels: int = 64  # to a side, of the finer images
     out: Path = Path("out")
     json: Path | None = None
@@ -85,73 +92,104 @@ def grid(side):
 
 
 def make_field(settings, key):
-    """Return a field of the place and of a class: mean, log of the noise, patterns; embeddings."""
-    k1, k2, k3 = jr.split(key, 3)
+    """Return a field of the place and of a class: mean, log of the noise, ink, patterns."""
+    k1, k2 = jr.split(key)
     omegas = {"first_omega": settings.omega, "hidden_omega": settings.omega}
-    trunk = bf.SIREN.init(2, settings.width, 2 + settings.style, depth=3, key=k1, **omegas)
-    field = bf.ConditionedINR.init(
+    trunk = bf.SIREN.init(2, settings.width, 3 + settings.style, depth=3, key=k1, **omegas)
+    return bf.ConditionedINR.init(
         trunk, conditioner_cls=bf.FiLM, cond_dim=settings.embedding, key=k2
     )
-    return field, jr.normal(k3, (CLASSES, settings.embedding))
 
 
-def parts(member, x, one_noise):
-    """Return mean `(10, points)`, patterns `(10, points, style)` and noise of each class."""
-    field, embedding = member
+def parts(field, embedding, x):
+    """Return mean `(10, points)`, patterns `(10, points, style)` and noise of each class.
+
+    Where a class has no ink, as in the corners, mean and patterns are nought together. Else a
+    pattern that is nearly constant costs little likelihood, and images drawn are black or white.
+    """
     values = field(x, embedding[:, None])
-    log_sd = values[..., 1].mean(0) if one_noise else values[..., 1]
-    noise = jnp.exp(2.0 * (jnp.broadcast_to(log_sd, values.shape[:2]) - 2.5)) + WITHIN
-    return values[..., 0], 0.3 * values[..., 2:], noise
+    ink = jax.nn.sigmoid(4.0 * values[..., 2])
+    noise = jnp.exp(2.0 * (values[..., 1] - 2.5)) + WITHIN
+    return ink * values[..., 0], SMALL * ink[..., None] * values[..., 3:], noise
 
 
-def log_density(member, y, one_noise):
-    """Return the log density of images `(n, 10 or 1, 64)` in each class: `(n, 10)`."""
-    x = jnp.asarray(grid(8), jnp.float32)
-    return dist.LowRankMultivariateNormal(*parts(member, x, one_noise)).log_prob(y)
+def make_model(settings):
+    """Return the program of images `(images, 10, 64)` by class, styles integrated out."""
+
+    def model(y):
+        field = bf.random_field("field", lambda key: make_field(settings, key))
+        wide = dist.Normal(0.0, 1.0).expand((CLASSES, settings.embedding)).to_event(2)
+        mean, patterns, noise = parts(field, numpyro.sample("embedding", wide), grid(8))
+        numpyro.factor("patterns", -0.5 * jnp.sum((patterns / SMALL) ** 2))  # a normal prior
+        covariance = patterns @ jnp.swapaxes(patterns, 1, 2) + noise[..., None] * jnp.eye(64)
+        image = dist.MultivariateStudentT(TAILS, mean, jnp.linalg.cholesky(covariance))
+        with numpyro.plate("class", CLASSES, dim=-1), numpyro.plate("image", len(y), dim=-2):
+            numpyro.sample("y", image, obs=y)
+
+    return model
 
 
-def fit(settings, images, labels, one_noise):
-    """Climb to a mode from several starts, on as many images of each class; return the members."""
+def fit(settings, images, labels, key):
+    """Climb to a mode from each of several starts, on as many images of each class."""
     columns = np.stack([images[labels == label] for label in range(CLASSES)], axis=1)
-    y, steps = jnp.asarray(columns, jnp.float32), settings.num_steps
-    optimiser = optax.adam(optax.cosine_onecycle_schedule(steps, 1e-2))
-    static = eqx.partition(make_field(settings, jr.key(0)), eqx.is_inexact_array)[1]
-
-    def loss(values):
-        member = eqx.combine(values, static)
-        told = log_density(member, y, one_noise).sum() - 0.5 * jnp.sum(member[1] ** 2)
-        return -told / len(images)
-
-    def step(state, _):
-        updates, memory = optimiser.update(jax.grad(loss)(state[0]), state[1], state[0])
-        return (optax.apply_updates(state[0], updates), memory), None
-
-    @jax.jit
-    def climbed(values):
-        return jax.lax.scan(step, (values, optimiser.init(values)), length=steps)[0][0]
-
-    starts = (
-        make_field(settings, k) for k in jr.split(jr.key(settings.seed), settings.num_members)
-    )
-    return [eqx.combine(climbed(eqx.filter(s, eqx.is_inexact_array)), static) for s in starts]
+    engine = EnsembleMAP(num_members=settings.num_members, num_steps=settings.num_steps)
+    return fit_posterior(make_model(settings), {"y": columns.astype(np.float32)}, engine, key=key)
 
 
-def log_evidence(members, images, one_noise):
+def log_evidence(posterior, images):
     r"""Return $\log p$(image | class), styles integrated out: `(members, n, 10)`."""
-    y = jnp.asarray(images[:, None], jnp.float32)
-    return np.array([log_density(member, y, one_noise) for member in members], float)
+    y = np.repeat(images[:, None].astype(np.float32), CLASSES, axis=1)
+    return posterior.log_likelihood({"y": y})["y"].values[0].astype(float)
 
 
-def on_grid(member, side):
-    """Return `parts` on a grid, as NumPy has them, of a field with one noise."""
-    return [np.asarray(part, float) for part in parts(member, jnp.asarray(grid(side)), True)]
+def on_grid(settings, posterior, side):
+    """Return `parts` of each member on a grid, as NumPy has them: `(members, 10, points, ...)`."""
+    values = {name: jnp.asarray(value)[0] for name, value in posterior.values().items()}
+    fields = bf.realise(lambda key: make_field(settings, key), values, "field")
+    of_each = eqx.filter_jit(eqx.filter_vmap(parts, in_axes=(0, 0, None)))
+    found = of_each(fields, values["embedding"], jnp.asarray(grid(side)))
+    return [np.asarray(part) for part in found]
 
 
-def styles(mean, patterns, noise, image):
-    """Return mean `(style,)` and covariance of the style of an image, of one member and class."""
-    scaled = patterns / noise[:, None]
-    covariance = np.linalg.inv(np.eye(patterns.shape[1]) + patterns.T @ scaled)
-    return covariance @ scaled.T @ (image - mean), covariance
+# The style of an image ---------------------------------------------------------------------------
+
+
+def make_reader(mean, patterns, noise):
+    """Return the program of images with latent styles, of the parts that `on_grid` gives."""
+
+    def model(member, kind, y):
+        at = member, kind
+        with numpyro.plate("image", len(y)):
+            sure = numpyro.sample("sure", dist.Gamma(TAILS / 2, TAILS / 2))
+            style = dist.Normal(0.0, 1.0).expand(patterns.shape[-1:]).to_event(1)
+            style = numpyro.sample("style", style) / jnp.sqrt(sure)[:, None]
+            level = mean[at] + jnp.einsum("ips,is->ip", patterns[at], style)
+            sd = jnp.sqrt(noise[at] / sure[:, None])
+            numpyro.sample("y", dist.Normal(level, sd).to_event(1), obs=y)
+
+    return model
+
+
+def read(coarse, images, labels, new, keys):
+    """Infer the style of new images in each class by each member, rows in that order."""
+    members, few = len(coarse[0]), 10 * CLASSES
+    reader = make_reader(*(jnp.asarray(part) for part in coarse))
+    old = {"member": np.zeros(few, int), "kind": labels[:few], "y": images[:few]}
+    i, member, kind = (at.ravel() for at in np.indices((len(new), members, CLASSES)))
+    data = {"member": member, "kind": kind, "y": new[i]}
+    posterior = fit_posterior(reader, old, EnsembleMAP(num_members=1, num_steps=300), key=keys[0])
+    found = infer_codes(posterior, data, plate="image", key=keys[1], num_samples=200)
+    shape = len(new), members, CLASSES
+    sure, style = (np.asarray(found.draws[name][0]) for name in ("sure", "style"))
+    return {
+        "log_evidence": found.stats["log_evidence"][0, 0].reshape(shape),
+        "style": (style / np.sqrt(sure)[..., None]).reshape(len(style), *shape, -1),
+    }
+
+
+def mixed(log_evidence):
+    """Return the log density of the members together, `(n, 10)`."""
+    return logsumexp(log_evidence, axis=0) - np.log(len(log_evidence))
 
 
 # Scores ----------------------------------------------------------------------------------------
@@ -175,78 +213,6 @@ def scores(log_density, labels, new_labels):
     }
 
 
-# Figures ---------------------------------------------------------------------------------------
-
-
-def show(axis, image):
-    side = round(len(image) ** 0.5)
-    axis.imshow(image.reshape(side, side), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
-    axis.set(xticks=(), yticks=())
-
-
-def draw_samples(path, members, settings, images, labels):
-    """Draw images of each class: two of the data, two that a member draws, and these up close."""
-    rng = np.random.default_rng(settings.seed)
-    drawn = rng.normal(size=(CLASSES, 2, settings.style))
-    coarse, fine = (
-        mean[:, None] + np.einsum("cik,cpk->cip", drawn, patterns)
-        for mean, patterns, _ in (on_grid(members[0], side) for side in (8, settings.pixels))
-    )
-    noise = np.sqrt(on_grid(members[0], 8)[2])[:, None] * rng.normal(size=coarse.shape)
-    rows = {
-        "data": np.stack([images[labels == label][:2] for label in range(CLASSES)]),
-        "drawn": coarse + noise,
-        f"the same without\nnoise, {settings.pixels} x {settings.pixels}": fine,
-    }
-    figure, axes = plt.subplots(6, CLASSES, figsize=(9, 6), layout="constrained")
-    for at, (name, part) in enumerate(rows.items()):
-        for label, i in np.ndindex(CLASSES, 2):
-            show(axes[2 * at + i, label], part[label, i])
-        axes[2 * at, 0].set_ylabel(name, fontsize=9)
-    for label, axis in enumerate(axes[0]):
-        axis.set_title(f"class {label}", fontsize=9)
-    figure.savefig(path, dpi=150)
-
-
-def given(pairs, weights, image, label):
-    """Return mean and sd of the field between the pixels of an image, over styles and members."""
-    means, variances = [], []
-    for (mean, patterns, noise), (mean_fine, patterns_fine, _) in pairs:
-        style, spread = styles(mean[label], patterns[label], noise[label], image)
-        own = patterns_fine[label]
-        means.append(mean_fine[label] + own @ style)
-        variances.append(np.sum(own @ spread * own, axis=1))
-    level = weights @ np.array(means)
-    return level, np.sqrt(weights @ (variances + (means - level) ** 2))
-
-
-def draw_new(path, members, settings, images, labels, each, chance):
-    """Draw new images, the four least certain: as seen, by the field in between, and the class."""
-    least = np.argsort(chance.max(1))[:4]
-    pairs = [[on_grid(member, side) for side in (8, settings.pixels)] for member in members]
-    figure, axes = plt.subplots(4, 4, figsize=(9, 8.5), layout="constrained")
-    for row, at in zip(axes, least, strict=True):
-        label = chance[at].argmax()
-        weights = softmax(each[:, at, label])
-        level, sd = given(pairs, weights, images[at], label)
-        show(row[0], images[at])
-        row[0].set_ylabel(f"a {labels[at]}")
-        show(row[1], level)
-        row[1].set_xlabel(f"as a {label}")
-        sd = sd.reshape(settings.pixels, settings.pixels)
-        last = row[2].imshow(sd, cmap="cividis", vmin=0.0, vmax=0.2)
-        row[2].set(xticks=(), yticks=())
-        row[3].bar(range(CLASSES), chance[at], color="#1f6f9f")
-        row[3].set(ylim=(0, 1), xticks=range(CLASSES), ylabel="probability", box_aspect=1)
-    titles = ("seen, 8 x 8", "mean of the field", "its sd", "class")
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title)
-    where = axes[-1, 2].inset_axes((0.0, -0.16, 1.0, 0.07))
-    figure.colorbar(last, cax=where, orientation="horizontal", label="sd / white to black")
-    axes[-1, 3].set_xlabel("class")
-    figure.savefig(path, dpi=150)
-
-
 # The whole -------------------------------------------------------------------------------------
 
 
@@ -254,35 +220,52 @@ def main(settings):
     """Fit, score, draw; return the table, a dict of numbers for each model."""
     settings.out.mkdir(parents=True, exist_ok=True)
     (images, labels), (new, new_labels) = load(settings)
-    members, each, found = {}, {}, {}
-    for name, one_noise in FIELDS.items():
-        members[name] = fit(settings, images, labels, one_noise)
-        each[name] = log_evidence(members[name], new, one_noise)
-        found[name] = logsumexp(each[name], axis=0) - np.log(len(each[name]))
-    for name, (structure, tried) in BASELINES.items():
-        setting = chosen(structure, tried, images, labels)
+    key_fit, *keys = jr.split(jr.key(settings.seed), 3)
+    posterior = fit(settings, images, labels, key_fit)
+    found = {"field": mixed(log_evidence(posterior, new))}
+    for name, (structure, tried, tails) in BASELINES.items():
+        setting = chosen(structure, tried, images, labels, tails)
         print(f"{name}: {setting} is best on images that are left out in training")
-        found[name] = by_class(structure, setting, images, labels, new)
+        found[name] = by_class(structure, setting, images, labels, new, tails)
     table = {name: scores(density, labels, new_labels) for name, density in found.items()}
     same = nearest(images, labels, new) == new_labels
     table["nearest neighbour"] = {"accuracy": float(same.mean())}
+    report(table, settings)
 
+    parts_on = [on_grid(settings, posterior, side) for side in (8, settings.pixels)]
+    rng = np.random.default_rng(settings.seed)
+    draw_samples(settings.out / "class_images_drawn.png", *parts_on, images, labels, rng)
+    if settings.num_read:
+        chance = probabilities(found["field"], labels)
+        least = np.argsort(chance.max(1))[: settings.num_read]
+        told = read(parts_on[0], images, labels, new[least], keys)
+        ours = probabilities(mixed(np.moveaxis(told["log_evidence"], 1, 0)), labels)
+        table["infer_codes"] = beside(ours, chance[least])
+        shown = told, new[least], new_labels[least], ours
+        draw_new(settings.out / "class_images_new.png", parts_on[1], *shown)
+    if settings.json is not None:
+        settings.json.parent.mkdir(parents=True, exist_ok=True)
+        settings.json.write_text(json.dumps(table, indent=1))
+    return table
+
+
+def beside(ours, chance):
+    """Return and print how far probabilities by `infer_codes` are from those in closed form."""
+    same, apart = (ours.argmax(1) == chance.argmax(1)).mean(), np.abs(ours - chance).max()
+    print(
+        f"By `infer_codes` {same:.0%} of the {len(ours)} images of which the field is least sure "
+        f"have the class of the closed form; probabilities differ by {apart:.3f} at most."
+    )
+    return {"same class": float(same), "probability apart": float(apart)}
+
+
+def report(table, settings):
     columns = [*table["field"]]
     print(f"\n{'':<20}" + "".join(f"{column:>18}" for column in columns))
     for name, row in table.items():
         cells = [f"{row[c]:>18.3f}" if c in row else " " * 18 for c in columns]
         print(f"{name:<20}" + "".join(cells))
-    print(f"Nats an image; {len(new)} new images, {len(images)} to train on, seed {settings.seed}.")
-    at, last = settings.out, [*FIELDS][-1]
-    draw_samples(at / "class_images_drawn.png", members[last], settings, images, labels)
-    chance = probabilities(found[last], labels)
-    shown = new, new_labels, each[last], chance
-    draw_new(at / "class_images_new.png", members[last], settings, *shown)
-    plt.close("all")
-    if settings.json is not None:
-        settings.json.parent.mkdir(parents=True, exist_ok=True)
-        settings.json.write_text(json.dumps(table, indent=1))
-    return table
+    print(f"Nats an image; {settings.per_class} of each class to train on, seed {settings.seed}.")
 
 
 if __name__ == "__main__":
@@ -294,5 +277,5 @@ if __name__ == "__main__":
     parser.add_argument("--smoke", action="store_true", help="small settings: does it run?")
     args = vars(parser.parse_args())
     few = {"per_class": 10, "num_test": 20, "width": 8, "style": 3}
-    few |= {"num_members": 2, "num_steps": 5}
+    few |= {"num_members": 2, "num_steps": 5, "num_read": 0}
     main(Settings(**args | (few if args.pop("smoke") else {})))

@@ -17,7 +17,8 @@ quarter of its width.
 
     python examples/compare_conditioners.py             # a few minutes on two cores; figure in out/
     python examples/compare_conditioners.py --seeds 0 1 2 --json out/table.json
-    python examples/compare_conditioners.py --smoke     # does it run?
+    python examples/compare_conditioners.py --fields concat FiLM --families "amplitude and shift"
+    python examples/compare_conditioners.py --smoke     # one field of one family: does it run?
 """
 
 import argparse
@@ -33,6 +34,7 @@ import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
 import numpyro.distributions as dist
+from conditioner_families import FAMILIES, NOISE, observed
 from exact_process import fit_process
 from matplotlib.ticker import NullFormatter
 from scipy.stats import norm
@@ -40,74 +42,9 @@ from scipy.stats import norm
 import bayesfield as bf
 from bayesfield.inference import ConvergenceWarning, Laplace, fit_posterior
 
-NOISE = 0.1
 WIDTHS = range(4, 80)
 COLOURS = {"in range": "#1f6f9f", "out of range": "#d1603d"}
 COLUMNS = ("RMSE", "CRPS", "coverage")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The seeds, the sizes, the budget of a fit, and where the results go."""
-
-    seeds: tuple[int, ...] = (0,)  # those that chose anything are 10 and above
-    num_values: int = 1000  # of each field, as near as its width allows
-    num_contexts: int = 40
-    num_points: int = 12
-    num_starts: int = 2
-    num_steps: int = 1000
-    num_samples: int = 400
-    out: Path = Path("out")
-    json: Path | None = None
-
-
-# The families ----------------------------------------------------------------------------------
-
-
-def frequency_and_decay(x, u):
-    a, b = 7.5 + 4.5 * u[..., 0], 0.5 + 0.5 * u[..., 1]
-    return np.exp(-b * (1.0 + x)) * np.sin(a * x) / 0.49
-
-
-def amplitude_and_shift(x, u):
-    q = 4.0 * (x - 0.5 * u[..., 1])
-    return (1.25 + 0.75 * u[..., 0]) * (1.0 - q**2) * np.exp(-(q**2) / 2.0) / 0.54
-
-
-def advection_and_diffusion(x, u):
-    """A hill of sd 0.15 at -1, which has moved on by the time, from 0.5 to 1.5."""
-    time = 1.0 + 0.5 * u[..., 1]
-    variance = 0.15**2 + 2.0 * 10.0 ** (u[..., 0] - 2.0) * time
-    hill = np.exp(-((x + 1.0 - time) ** 2) / (2.0 * variance))
-    return 0.15 / np.sqrt(variance) * hill / 0.24
-
-
-FAMILIES = {  # of coordinates and of contexts `(..., 2)` in [-1, 1]
-    "frequency and decay": frequency_and_decay,
-    "amplitude and shift": amplitude_and_shift,
-    "advection and diffusion": advection_and_diffusion,
-}
-
-
-def contexts(rng, number, *, beyond):
-    """Draw contexts `(number, 1, 2)` in [-1, 1], or in [-1.5, 1.5] and out of the former."""
-    most = 1.5 if beyond else 1.0
-    drawn = rng.uniform(-most, most, (20 * number, 1, 2))
-    out = (np.abs(drawn) > 1.0).any((1, 2))
-    return drawn[out == beyond][:number]
-
-
-def observed(value, settings, seed):
-    """Return coordinates `(contexts, points, 1)`, contexts and values, of what is seen and new."""
-    rng = np.random.default_rng(seed)
-    found = {}
-    for name, number in (("seen", settings.num_contexts), ("in range", 60), ("out of range", 60)):
-        u = contexts(rng, number, beyond=name == "out of range")
-        x = rng.uniform(-1.0, 1.0, (number, settings.num_points, 1))
-        found[name] = x, u, value(x[..., 0], u)
-    x, u, f = found["seen"]
-    found["seen"] = x, u, f + NOISE * rng.normal(size=f.shape)
-    return found
 
 
 # The fields ------------------------------------------------------------------------------------
@@ -146,7 +83,7 @@ FIELDS = {
     "full hyper": conditioned(bf.HyperLinear),
     "Hyper-RFF": hyper_rff,
 }
-# What x is multiplied by, for each family: it sets the frequencies that a field begins with.
+# What x is multiplied by, for each of FAMILIES: it sets the frequencies that a field begins with.
 STRETCH = {  # by the CRPS in range on seed 10
     "concat": (0.5, 0.25, 0.25),
     "FiLM": (0.5, 0.25, 0.25),
@@ -154,6 +91,23 @@ STRETCH = {  # by the CRPS in range on seed 10
     "full hyper": (0.5, 0.25, 0.25),
     "Hyper-RFF": (1.0, 1.0, 1.0),
 }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The seeds, the sizes, the budget of a fit, and where the results go."""
+
+    seeds: tuple[int, ...] = (0,)  # those that chose anything are 10 and above
+    fields: tuple[str, ...] = tuple(FIELDS)
+    families: tuple[str, ...] = tuple(FAMILIES)
+    num_values: int = 1000  # of each field, as near as its width allows
+    num_contexts: int = 40
+    num_points: int = 12
+    num_starts: int = 2
+    num_steps: int = 1000
+    num_samples: int = 400
+    out: Path = Path("out")
+    json: Path | None = None
 
 
 def sized(name, num_values):
@@ -246,7 +200,7 @@ def report(rows):
     print("\n| family | fit | values | " + " | ".join(columns) + " | CPU s |")
     print("|" + "---|" * (len(columns) + 4))
     for family in dict.fromkeys(row["family"] for row in rows):
-        for name in (*FIELDS, "exact GP"):
+        for name in dict.fromkeys(row["fit"] for row in rows):
             own = [row for row in rows if (row["family"], row["fit"]) == (family, name)]
             mean = {c: np.mean([row[c] for row in own]) for c in columns}
             seconds = np.median([row["CPU seconds"] for row in own])
@@ -257,11 +211,11 @@ def report(rows):
 
 def draw(path, rows):
     """Draw a family a row, a score a column: each seed a mark, and their mean a line."""
-    names = [*FIELDS, "exact GP"][::-1]
+    names = [*dict.fromkeys(row["fit"] for row in rows)][::-1]
     families = [*dict.fromkeys(row["family"] for row in rows)]
-    figure, axes = plt.subplots(
-        len(families), 3, figsize=(10, 7.7), sharex="col", sharey=True, layout="constrained"
-    )
+    size = {"figsize": (10, 0.8 + 2.3 * len(families)), "layout": "constrained"}
+    shared = {"sharex": "col", "sharey": True, "squeeze": False}
+    figure, axes = plt.subplots(len(families), 3, **shared, **size)
     for line, family in zip(axes, families, strict=True):
         for axis, column in zip(line, COLUMNS, strict=True):
             for (where, colour), marker, shift in zip(
@@ -277,16 +231,19 @@ def draw(path, rows):
                     axis.plot([np.mean(values)] * 2, [at - 0.16, at + 0.16], color=colour, lw=2)
             if column == "coverage":
                 axis.axvline(0.9, color="0.4", lw=1.0, ls="--")
-                axis.set(xlabel="coverage of 90 % bands of f")
+                axis.set(xlabel="share of f in the 90 % bands")
+                axis.locator_params(axis="x", nbins=4)
             else:
-                axis.set(xscale="log", xlabel=f"{column} of f / sd of the family")
+                axis.set(xscale="log", xlabel=f"{column} of f (in sds of the family)")
                 axis.set_xticks((0.03, 0.1, 0.3, 1.0), ("0.03", "0.1", "0.3", "1"))
                 axis.xaxis.set_minor_formatter(NullFormatter())
             axis.set(title=family)
             axis.set_yticks(range(len(names)), names)
             axis.grid(axis="y", color="0.92", lw=0.8)
+            axis.label_outer()
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    style = {"loc": "outside upper center", "ncols": 2, "frameon": False}
+    figure.legend(handles, labels, title="a seed a mark, and a bar at their mean", **style)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -299,10 +256,11 @@ def main(settings):
     settings.out.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in settings.seeds:
-        for i, (family, value) in enumerate(FAMILIES.items()):
-            data = observed(value, settings, seed)
-            for name in FIELDS:
-                fitted = fit_field(name, STRETCH[name][i], settings, data, jr.key(seed))
+        for family in settings.families:
+            data = observed(FAMILIES[family], settings, seed)
+            for name in settings.fields:
+                stretch = STRETCH[name][[*FAMILIES].index(family)]
+                fitted = fit_field(name, stretch, settings, data, jr.key(seed))
                 rows.append({"family": family, "fit": name, "seed": seed} | judged(data, fitted))
             fitted = fit_exact(data)
             rows.append({"family": family, "fit": "exact GP", "seed": seed} | judged(data, fitted))
@@ -321,7 +279,14 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--json", type=Path, help="where to write the table")
     parser.add_argument("--smoke", action="store_true", help="small settings: does it run?")
+    parser.add_argument("--fields", nargs="+", choices=FIELDS, default=[*FIELDS])
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=[*FAMILIES])
     args = vars(parser.parse_args())
-    small = {"num_contexts": 8, "num_starts": 1, "num_steps": 5, "num_samples": 20}
-    small = small if args.pop("smoke") else {}
-    main(Settings(**args | {"seeds": tuple(args["seeds"])}, **small))
+    args |= {name: tuple(args[name]) for name in ("seeds", "fields", "families")}
+    if args.pop("smoke"):
+        # what compiles sooner runs slower, and here there is nearly nothing to run
+        jax.config.update("jax_disable_most_optimizations", True)
+        args |= {"fields": ("Hyper-RFF",), "families": ("frequency and decay",)}
+        args |= {"num_contexts": 4, "num_starts": 1, "num_steps": 5, "num_samples": 20}
+    main(Settings(**args))
+    jax.config.update("jax_disable_most_optimizations", False)  # the site runs more scripts in turn

@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
-import xarray as xr
 from figures import draw_lines, save
 from scipy.stats import norm
 from sleepstudy import Line
@@ -81,7 +80,7 @@ MODEL = bf.regression(
 
 
 def fit_and_predict(settings, sst, train, test, key):
-    """Fit the training years; return the posterior, and mean and sd of the others' last months.
+    """Fit the training years; return the posterior, and draws, mean and sd of the others' rest.
 
     Each month is scaled by its own mean and sd in the training years.
     """
@@ -94,11 +93,12 @@ def fit_and_predict(settings, sst, train, test, key):
     )
     posterior = fit_posterior(MODEL, {"x": X, "y": y[train]}, engine, key=key)
     data = {"x": X[:SEEN], "y": y[test, :SEEN], "x_new": X[SEEN:]}
-    sites = ["y_new_mean", "y_new_variance"]
+    sites = ["y_new", "y_new_mean", "y_new_variance"]
     found = posterior.predict(data, key=key, sites=sites)
-    each, variance = (found[name].to_numpy().astype(float) for name in sites)
+    each, variance = (found[name].to_numpy().astype(float) for name in sites[1:])
     spread = np.sqrt(variance.mean((0, 1)) + each.var((0, 1)))
-    return posterior, mean[SEEN:] + sd[SEEN:] * each.mean((0, 1)), sd[SEEN:] * spread
+    mean, sd = mean[SEEN:], sd[SEEN:]
+    return posterior, mean + sd * found["y_new"], mean + sd * each.mean((0, 1)), sd * spread
 
 
 # Baselines: a mean and an sd for every month of the test years -----------------------------------
@@ -134,14 +134,10 @@ def scores(y, mean, sd):
 # Figures ---------------------------------------------------------------------------------------
 
 
-def draw_bands(path, sst, years, train, shown, mean, sd):
+def draw_bands(path, sst, years, train, shown, drawn):
     """Four held-out years: what was given, what was predicted, what came."""
-    levels = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
-    values = mean + norm.ppf(levels)[:, None, None] * sd
-    axes = ("quantile", "year", "month")
-    found = xr.DataArray(values, dims=axes, coords={"quantile": levels})
     months, usual = np.arange(12), sst[train].mean(0)[SEEN:]
-    axes = plots.bands(found, months[SEEN:], by=years[shown])
+    axes = plots.bands(drawn, months[SEEN:], by=years[shown], levels=(0.5, 0.9))
     for axis, year in zip(axes, shown, strict=True):
         axis.plot(months[SEEN:], usual, color="0.5", ls="--", label="climatology")
         axis.plot(months[:SEEN], sst[year, :SEEN], "o", color="0.5", ms=4, label="given")
@@ -150,12 +146,6 @@ def draw_bands(path, sst, years, train, shown, mean, sd):
         axis.set_xticks(months, [name[0] for name in MONTHS])
     axes[0].set_ylabel("sea-surface temperature (°C)")
     save(axes, path)
-
-
-def draw_crps(path, by_month):
-    """CRPS month by month."""
-    curves = {name: (MONTHS[SEEN:], values) for name, values in by_month.items()}
-    draw_lines(path, {"": curves}, "", "CRPS (°C)", {name: {"marker": "o"} for name in curves})
 
 
 # The whole -------------------------------------------------------------------------------------
@@ -169,7 +159,7 @@ def main(settings):
     rhat, start = [], time.perf_counter()
     for i in tqdm(range(settings.splits), desc="NUTS", unit="split"):
         train, test = split(settings.seed + i)
-        posterior, mean, sd = fit_and_predict(settings, sst, train, test, jr.key(i))
+        posterior, drawn, mean, sd = fit_and_predict(settings, sst, train, test, jr.key(i))
         rhat.append(float(diagnose(posterior)["rhat"].max()))
         predictions = {
             "climatology": climatology(sst, train, test),
@@ -182,12 +172,10 @@ def main(settings):
         if i == 0:  # from the coldest April of the test years to the warmest
             order = np.argsort(sst[test, SEEN - 1])[[0, 5, 9, 14]]
             path = settings.out / "el_nino_bands.png"
-            draw_bands(path, sst, years, train, test[order], mean[order], sd[order])
+            draw_bands(path, sst, years, train, test[order], drawn[:, :, order])
     seconds = time.perf_counter() - start
-    draw_crps(
-        settings.out / "el_nino_crps.png",
-        {name: np.mean(parts, axis=(0, 2))[1] for name, parts in found.items()},
-    )
+    crps = {name: (MONTHS[SEEN:], np.mean(f, axis=(0, 2))[1]) for name, f in found.items()}
+    draw_lines(settings.out / "el_nino_crps.png", {"": crps}, "", "CRPS (°C)")
     table = report(found)
     table["field"] |= {"rhat": max(rhat), "seconds": seconds}
     print(f"NUTS: worst R-hat {max(rhat):.2f}, {seconds:.0f} s; figures in {settings.out}/")

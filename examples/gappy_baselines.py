@@ -9,6 +9,7 @@ Gaussian process for what it leaves.
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
 
@@ -61,8 +62,19 @@ def deviance(covariance, residual):
         factor = np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
         return 1e10
+    logs = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum()
+    if len(factor) < len(residual):  # one for all winters
+        white = solve_triangular(factor[0], residual.T, lower=True)
+        return 0.5 * np.sum(white**2) + len(residual) * logs
     white = np.linalg.solve(factor, residual[..., None])
-    return 0.5 * np.sum(white**2) + np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum()
+    return 0.5 * np.sum(white**2) + logs
+
+
+def shared(x, cells, y):
+    """Return the cells of all winters once, `(1, cells)`, where each winter has all of them."""
+    if cells.shape[1] < len(x):
+        return cells, y
+    return np.arange(len(x))[None], np.take_along_axis(y, cells.argsort(1), 1)
 
 
 def fitted(objective, start, steps):
@@ -70,6 +82,7 @@ def fitted(objective, start, steps):
 
 
 def gaussian_process(x, cells, y, steps=60):
+    cells, y = shared(x, cells, y)
     at, eye = x[cells], np.eye(cells.shape[1])
 
     def objective(theta):
@@ -92,6 +105,9 @@ def ppca(cells, y, num_cells, rank, ridge, steps=40):
     loadings = 0.3 * y.std() * np.random.default_rng(0).normal(size=(num_cells, rank))
     overall, noise = y.mean(), y.std() / 2
     mean, penalty = np.full(num_cells, overall), np.diag([ridge] * rank + [1.0])
+    seen, above = np.zeros((2, len(y), num_cells))
+    np.put_along_axis(seen, cells, 1.0, 1)
+    np.put_along_axis(above, cells, y - overall, 1)
     for _ in range(steps):
         at = loadings[cells]
         inner = np.eye(rank) + np.swapaxes(at, -1, -2) @ at / noise**2
@@ -101,10 +117,7 @@ def ppca(cells, y, num_cells, rank, ridge, steps=40):
         beside = np.concatenate([code, np.ones((len(y), 1))], axis=1)
         second = beside[:, :, None] * beside[:, None]
         second[:, :rank, :rank] += spread
-        squares = np.zeros((num_cells, rank + 1, rank + 1))
-        products = np.zeros((num_cells, rank + 1))
-        np.add.at(squares, cells, second[:, None])
-        np.add.at(products, cells, (y - overall)[..., None] * beside[:, None])
+        squares, products = np.tensordot(seen.T, second, 1), above.T @ beside
         rows = np.linalg.solve(squares + penalty, products[..., None])[..., 0]
         loadings, mean = rows[:, :rank], overall + rows[:, rank]
         at = loadings[cells]
@@ -137,6 +150,7 @@ def chosen_ppca(x, cells, y, ranks=(1, 2, 4, 8), ridges=(10.0, 30.0, 100.0, 300.
 
 def ppca_and_residual(x, cells, y, loadings, mean, noise, steps=40):
     """The same PCA, and a Gaussian process for what it leaves, fitted to the marginal density."""
+    cells, y = shared(x, cells, y)
     at, own = x[cells], loadings[cells]
     of_codes, eye = own @ np.swapaxes(own, -1, -2), np.eye(cells.shape[1])
 

@@ -28,8 +28,10 @@ from bayesfield.inference import Laplace, diagnose, fit_posterior, plots, score,
 class Settings:
     """The sizes, and where the figure goes."""
 
+    points: int = 24  # that each sensor sees
     num_steps: int = 1500
     num_starts: int = 4
+    num_samples: int = 1000
     out: Path = Path("out")
 
 
@@ -79,7 +81,11 @@ def coast(key, sensors=20, points=24):
 
 def engine_of(settings):
     """Laplace: hundreds of values, and every weight random."""
-    return Laplace(num_steps=settings.num_steps, num_starts=settings.num_starts)
+    return Laplace(
+        num_steps=settings.num_steps,
+        num_starts=settings.num_starts,
+        num_samples=settings.num_samples,
+    )
 
 
 def on_a_grid(depths=(-1.0, 0.0, 1.0), size=161):
@@ -110,7 +116,7 @@ def draw(out, posterior, predicted, new, depth, truth):
 def main(settings):
     """Fit, look, draw; return what was found."""
     settings.out.mkdir(parents=True, exist_ok=True)
-    x, z, y, _ = coast(jr.key(0))
+    x, z, y, _ = coast(jr.key(0), points=settings.points)
     data = {"x": x, "z": z, "y": y}
     posterior = fit_posterior(model, data, engine_of(settings), key=jr.key(1))
     print(posterior)
@@ -135,5 +141,5 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--smoke", action="store_true", help="small settings, in seconds")
     args = parser.parse_args()
-    small = {"num_steps": 40, "num_starts": 1} if args.smoke else {}
-    main(Settings(**{"out": args.out} | small))
+    small = {"points": 8, "num_steps": 40, "num_starts": 1, "num_samples": 50}
+    main(Settings(**{"out": args.out} | (small if args.smoke else {})))

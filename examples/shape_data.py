@@ -45,7 +45,7 @@ def cells(folder, side=SIDE):
         around = Outline(centred / (1.3 * np.abs(centred).max()))
         inside = around.contains_points(lattice(side)).reshape(side, side)
         fields.append(signed_distance(inside, SIDE / side).ravel())
-    return np.stack(fields).astype(np.float32), np.unique(treatments, return_inverse=True)[1]
+    return np.stack(fields).astype(np.float32), treatments
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,22 @@ class Task:
     Attributes:
         x: Where the shapes that train are seen, `(1 or shapes, points, 2)`.
         y: The distances there, `(shapes, points)`.
-        kind: Their classes, `(shapes,)`.
+        kind: Their classes, numbers, `(shapes,)`.
+        names: The names of the classes.
         x_new: The places of the new shapes, `(1 or shapes, places, 2)`.
         y_new: The distances there, `(shapes, places)`.
         order: The order in which these places are seen, `(shapes, places)`.
+        kind_new: The classes of the new shapes, which no model is told, `(shapes,)`.
     """
 
     x: np.ndarray
     y: np.ndarray
     kind: np.ndarray
+    names: np.ndarray
     x_new: np.ndarray
     y_new: np.ndarray
     order: np.ndarray
+    kind_new: np.ndarray
 
     @property
     def whole(self):
@@ -91,15 +95,16 @@ def prepared(settings):
     rng = np.random.default_rng(settings.seed)
     side = SIDE * (FINE if settings.scattered else 1)
     fields, kinds = cells(settings.cells, side) if settings.cells else digits(side)
+    names, kinds = np.unique(kinds, return_inverse=True)
     which = rng.permutation(len(fields))[: settings.num_train + settings.num_test]
     train, test = np.split(which, [settings.num_train])
     x, y, new = lattice(side)[None], fields[train], fields[test]
     order = np.stack([rng.permutation(x.shape[1]) for _ in test])
-    kind = kinds[train].astype(np.float32)
+    kind, kind_new = kinds[train].astype(np.float32), kinds[test]
     if not settings.scattered:
-        return Task(x, y, kind, x, new, order)
+        return Task(x, y, kind, names, x, new, order, kind_new)
     at = np.stack([rng.permutation(x.shape[1])[: settings.seen] for _ in train])
     asked = order[:, : max(settings.pixels) + ASKED]
     order = np.broadcast_to(np.arange(asked.shape[1]), asked.shape)
     own, new = np.take_along_axis(y, at, 1), np.take_along_axis(new, asked, 1)
-    return Task(x[0][at], own, kind, x[0][asked], new, order)
+    return Task(x[0][at], own, kind, names, x[0][asked], new, order, kind_new)

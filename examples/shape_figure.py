@@ -7,7 +7,12 @@ import numpy as np
 from scipy.stats import norm
 from shape_data import SIDE
 
-TITLES = ("the shape and what is seen", "outline, 90 % band", "draws of the outline", "sd")
+TITLES = (
+    "distance in pixels, and what is seen",
+    "outline, 90 % band",
+    "draws of the outline",
+    "sd of the distance, pixels",
+)
 
 
 class Shown(NamedTuple):
@@ -39,8 +44,8 @@ def draw(path, shapes):
     )
     for row, shape in zip(axes, shapes, strict=True):
         truth, mean, sd = (a.reshape(SIDE, SIDE) for a in shape[:3])
-        field = row[0].imshow(truth, vmin=-0.4, vmax=0.4, cmap="RdBu_r")
-        unsure = row[3].imshow(sd, vmin=0.0, cmap="cividis")
+        field = row[0].imshow(SIDE * truth, vmin=-12.0, vmax=12.0, cmap="RdBu_r")
+        unsure = row[3].imshow(SIDE * sd, vmin=0.0, cmap="cividis")
         inside = norm.cdf(-mean / sd)
         row[1].contourf(inside, [0.05, 0.95], colors=["#9ecae1"])
         row[1].contour(mean, [0.0], colors="#08519c", linewidths=1.6)
@@ -56,8 +61,8 @@ def draw(path, shapes):
             axis.set(xlim=ends, ylim=ends[::-1], aspect="equal", xticks=(0, 15, 31))
             axis.set_yticks((0, 15, 31))
         row[0].set_ylabel(f"row, pixels\n{len(shape.seen)} seen")
-        figure.colorbar(field, ax=row[0], label="signed distance / 32 px")
-        figure.colorbar(unsure, ax=row[3], label="sd / 32 px")
+        figure.colorbar(field, ax=row[0], shrink=0.75)
+        figure.colorbar(unsure, ax=row[3], shrink=0.75)
     for axis, title in zip(axes[0], TITLES, strict=True):
         axis.set_title(title, fontsize=10)
     for axis in axes[-1]:

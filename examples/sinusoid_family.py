@@ -158,14 +158,6 @@ def make_on_a_trunk(key):
     return bf.with_prior(make_film(key))
 
 
-def draw_prior(key, n):
-    """Draw n functions that the Bayesian field says before it has seen data."""
-    prior = make_bayesian(key)
-    for k in jr.split(key, n):
-        with handlers.seed(rng_seed=k):
-            yield bf.random_field("field", prior, learn=False)
-
-
 def noisy(key, frequencies, n):
     """Tasks of n noisy observations each: `x (T, n, 1)`, `z (T, 1, 4)`, `y (T, n)`."""
     key_x, key_noise = jr.split(key)
@@ -266,7 +258,8 @@ def main(settings):
     curves |= {name: at(field, MODELS[name][1]) for name, field in fields.items()}
     draw_members(settings.out / "sinusoid_fields.png", SHOWN, curves)
     draw_members(settings.out / "sinusoid_integers.png", (1.0, 2.0, 3.0, 4.0), curves)
-    drawn = {f"_{i}": at(field, repeated) for i, field in enumerate(draw_prior(key_model, 6))}
+    prior = make_bayesian(key_model)  # what it says before it has seen data: six draws
+    drawn = {f"_{k}": at(handlers.seed(prior, jr.key(k)), repeated) for k in range(6)}
     draw_members(settings.out / "sinusoid_prior.png", SHOWN, drawn)
     draw_training(settings.out, losses, sweep)
 
@@ -294,6 +287,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--smoke", action="store_true", help="small settings, in seconds")
     args = parser.parse_args()
-    sizes = {"points": 64, "steps": 40, "svi_steps": 40, "map_steps": 40}
-    small = sizes | {"laplace_steps": 60, "chain_draws": 10} if args.smoke else {}
+    sizes = {"points": 64, "points_per_task": 10, "chain_draws": 5}
+    steps = {"steps": 40, "svi_steps": 40, "map_steps": 40, "laplace_steps": 60}
+    small = sizes | steps if args.smoke else {}
     main(Settings(**{"seed": args.seed, "steps": args.steps, "out": args.out} | small))

@@ -208,7 +208,8 @@ if __name__ == "__main__":
     parser.add_argument("--json", type=Path, help="write the table there")
     parser.add_argument("--smoke", action="store_true", help="small settings, in seconds")
     args = parser.parse_args()
-    small = {"num_starts": 1, "num_steps": 20, "num_samples": 20} if args.smoke else {}
+    sizes = {"stations": 4, "days": 200, "num_starts": 1, "num_steps": 20, "num_samples": 20}
+    small = sizes if args.smoke else {}
     table = main(Settings(**{"out": args.out, "seed": args.seed} | small))
     if args.json is not None:
         args.json.write_text(json.dumps(table, indent=1))

@@ -188,17 +188,20 @@ def draw(path, u, found):
         low, high = mean - 1.645 * sd, mean + 1.645 * sd
         for axis, at, seen in ((row[0], far - 2, "seen"), (row[1], far, "not seen")):
             axis.fill_between(X, low[at], high[at], color="#c6dbec", lw=0, label="90 % band")
-            axis.plot(X, mean[at], color=COLOURS[name], label="mean")
+            axis.plot(X, mean[at], color=COLOURS[name], label=f"mean, {name}")
             axis.plot(X, u[at], color="black", lw=1.0, ls="--", label="wave")
             axis.set(title=f"{name}: t = {TIMES[at]:.0f}, {seen}", ylim=(-6.5, 6.5))
-            axis.set(xlabel="x", ylabel="u / its sd")
+            axis.set(xlabel="x (dimensionless)", ylabel="u (in its sds)")
         shades = {"norm": LogNorm(0.01, 3.0), "cmap": "cividis", "rasterized": True}
         image = row[2].pcolormesh(X, TIMES, sd, **shades)
-        row[2].set(title=f"{name}: sd at all times", xlabel="x", ylabel="t")
+        row[2].set(title=f"{name}: sd at all times")
+        row[2].set(xlabel="x (dimensionless)", ylabel="t (dimensionless)")
         row[2].set_yticks(TIMES[SEEN], [f"{time:.0f}" for time in TIMES[SEEN]])
-        figure.colorbar(image, ax=row[2], label="sd of the prediction / sd of u")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+        figure.colorbar(image, ax=row[2], label="sd of the prediction (in sds of u)")
+    lines = [line for row in axes for line in zip(*row[0].get_legend_handles_labels(), strict=True)]
+    entries = {label: handle for handle, label in lines}
+    style = {"loc": "outside upper center", "ncols": 4, "frameon": False}
+    figure.legend(entries.values(), entries.keys(), **style)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

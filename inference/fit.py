@@ -20,6 +20,7 @@ from bayesfield.checks import (
 )
 
 from .batches.batches import Batches
+from .engines.arrival_on_batches import told_distance
 from .engines.drive import Driven, Stopwatch, drive
 from .engines.elsewhere import Elsewhere, check_apart
 from .engines.engine import AbstractEngine
@@ -264,6 +265,7 @@ def _run(plan: Plan, init: Init, told: Any, keys: Any, how: Means) -> Posterior:
     )
     if feed is not None:
         feed.say_if_uncounted()
+        driven = told_distance(engine, bound, driven, feed, how.hold, how.progress)
     return how.hold.to_the_end(_posterior, plan, told, driven, how.on)
 
 

@@ -25,6 +25,7 @@ from .program.sites import Data, Sites, Values
 from .program.supports import check_init
 from .program.tracing import TRACING
 from .running.clock import Clock
+from .running.crew import lanes_at_once
 from .running.phase import all_finite
 
 TRIES = 10
@@ -178,7 +179,7 @@ def place(
     lanes = engine.num_lanes(sites)
     params: Values = {}
     if members is not None:
-        at = _in_turn(engine.assign(sites, len(members.score)), members.start)
+        at = _in_turn(engine.assign(sites, len(members.score)), members)
         placed = jax.tree.map(lambda value: jnp.asarray(np.asarray(value)[at]), members.start)
         if placed.position or not sites.latent:
             return placed
@@ -209,16 +210,16 @@ def place(
     return start
 
 
-def _in_turn(assigned: list[int], start: Start) -> np.ndarray:
-    """Let lanes that share a member take the draws on its trunk in turn, where it has several."""
+def _in_turn(assigned: list[int], members: Members) -> np.ndarray:
+    """Give each trunk that is asked for one of its own, and its lanes the draws on it in turn."""
+    first, start = members.trunks, members.start
     if start.drawn is None or not start.params:
         return np.asarray(assigned)
     rows = np.concatenate([np.reshape(v, (len(start.drawn), -1)) for v in start.params.values()], 1)
-    at = []
-    for lane, member in enumerate(assigned):
-        others = np.flatnonzero((rows == rows[member]).all(1))
-        others = [member, *others[others > member], *others[others < member]]
-        at.append(others[assigned[:lane].count(member) % len(others)])
+    trunks, at = [member % len(first) for member in assigned], []
+    for lane, trunk in enumerate(trunks):
+        on_it = np.flatnonzero((rows == rows[first[trunk]]).all(1))
+        at.append(on_it[trunks[:lane].count(trunk) % len(on_it)])
     return np.asarray(at)
 
 
@@ -239,7 +240,14 @@ def _draw(
         )(position)
         return Start(drawn, position, {}), all_finite(density, slope)
 
-    return jax.vmap(one)(params, values, keys)
+    lanes = (params, values, keys)
+    # of many rows one lane after the other, as all at once need as many times the room
+    lane = jax.jit(one)  # traced once
+    first = jax.make_jaxpr(lane)(*jax.tree.map(lambda a: a[0], lanes))
+    together = lanes_at_once(first, len(keys))
+    if together == len(keys):
+        return jax.vmap(lane)(*lanes)
+    return jax.lax.map(lambda args: lane(*args), lanes, batch_size=together)
 
 
 def _culprits(program: Program, data: Data, start: Start) -> tuple[str, str]:

@@ -311,6 +311,16 @@ def ends_alike(x, y=None):
         numpyro.sample("state_observed", dist.Normal(z, 0.5), obs=y)
 
 
+def odd_sites(x, y=None):
+    """A factor that is sampled, a site without any value, and an operation without a result."""
+    s = numpyro.sample("s", dist.Normal(0, 1))
+    numpyro.sample("pull", dist.Unit(-(s**2)))
+    none = numpyro.sample("none", dist.Normal(0, 1).expand([0]).to_event(1))
+    jax.debug.callback(lambda value: None, s)
+    with numpyro.plate("rows", N):
+        numpyro.sample("y", dist.Normal(s * x + none.sum(), 0.5), obs=y)
+
+
 def of_data(x, y=None):
     """A support made of data."""
     c = numpyro.sample("c", dist.Uniform(x.min(), x.max()))
@@ -388,5 +398,6 @@ PROGRAMS = {
     "obs_mask on a covariate": (missing_covariate, SEEN_TOO),
     "names like obs_mask's": (ends_alike, DATA),
     "support of data": (of_data, DATA),
+    "Unit, no values, callback": (odd_sites, DATA),
     "sample_shape": (repeated, DATA),
 }

@@ -9,10 +9,13 @@ import sys
 import warnings
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pandas as pd
 import pytest
+from numpyro.infer.util import log_density
 from scipy import stats
 from scipy.integrate import solve_ivp
 from scipy.io import netcdf_file
@@ -111,7 +114,8 @@ def test_el_nino_draws_its_figures_and_returns_its_table(script, tmp_path):
 )
 def test_own_model_draws_its_figure(script, tmp_path):
     example = script("own_model")
-    found = example.main(example.Settings(num_steps=40, num_starts=1, out=tmp_path))
+    small = {"points": 8, "num_steps": 40, "num_starts": 1, "num_samples": 50}
+    found = example.main(example.Settings(**small, out=tmp_path))
     assert all(math.isfinite(value) for value in found.values())
     figures = {"own_model.png", "own_model_calibration.png", "own_model_variance.png"}
     assert {path.name for path in tmp_path.iterdir()} == figures
@@ -163,6 +167,21 @@ def test_the_data_of_pacific_sst_are_in_the_package(script):
     assert sst.shape == (50, 450)
     assert places.shape == (450, 2)
     assert np.abs(sst).max() < 10
+
+
+def test_winters_that_are_seen_in_full_have_one_covariance(script):
+    """Its deviance is that of each winter's own cells, in the order in which they are seen."""
+    example, rng = script("gappy_baselines"), np.random.default_rng(0)
+    x, cells = rng.normal(size=(6, 2)), np.stack([rng.permutation(6) for _ in range(4)])
+    y, theta = rng.normal(size=cells.shape), np.zeros(6)
+
+    def deviance(cells, y):
+        covariance = example.two_lengthscales(theta, x[cells], x[cells]) + 0.1 * np.eye(6)
+        return example.deviance(covariance, y)
+
+    np.testing.assert_allclose(deviance(*example.shared(x, cells, y)), deviance(cells, y))
+    few = cells[:, :5], y[:, :5]
+    assert example.shared(x, *few) == few
 
 
 def test_a_baseline_conditions_on_what_is_seen(script):
@@ -240,7 +259,7 @@ def test_the_exact_process_is_a_normal_given_a_part_of_it(script):
 
 def test_the_hill_solves_its_equation(script):
     r"""Central differences of $u_t + u_x = \nu u_{xx}$, the time one plus half of its context."""
-    value = script("compare_conditioners").FAMILIES["advection and diffusion"]
+    value = script("conditioner_families").FAMILIES["advection and diffusion"]
     x, step = np.linspace(-0.9, 0.9, 7), 1e-3
 
     def u(x, t, log=-0.5):
@@ -253,7 +272,7 @@ def test_the_hill_solves_its_equation(script):
 
 
 def test_contexts_out_of_range_are_out_of_it(script):
-    example, rng = script("compare_conditioners"), np.random.default_rng(0)
+    example, rng = script("conditioner_families"), np.random.default_rng(0)
     within = example.contexts(rng, 30, beyond=False)
     beyond = example.contexts(rng, 30, beyond=True)
     assert within.shape == beyond.shape == (30, 1, 2)
@@ -304,13 +323,13 @@ def test_the_solution_of_burgers_and_its_slopes_are_those_of_a_second_method(scr
 
 
 def test_the_residual_of_burgers_is_that_of_a_field_with_known_slopes(script):
-    """Of u = x^3 (t + 2) + z, whose t is given as 2 t - 1."""
+    """Of u = x^3 (t + 2) + z, whose t is given as t - 0.5."""
     example = script("burgers")
     points, z = jr.uniform(jr.key(0), (7, 2)), jr.uniform(jr.key(1), (7, 1))
-    x, t, nu = points[:, 0], (points[:, 1] + 1.0) / 2.0, np.linspace(0.1, 0.7, 7)
+    x, t, nu = points[:, 0], points[:, 1] + 0.5, np.linspace(0.1, 0.7, 7)
 
     def field(points, z):
-        return points[:, :1] ** 3 * ((points[:, 1:] + 1.0) / 2.0 + 2.0) + z
+        return points[:, :1] ** 3 * (points[:, 1:] + 2.5) + z
 
     u, u_x, u_xx = field(points, z)[:, 0], 3.0 * x**2 * (t + 2.0), 6.0 * x * (t + 2.0)
     found = example.residual(field, points, z, nu)
@@ -331,24 +350,15 @@ def test_snapshots_are_interpolated_between_viscosities(script):
 
 
 @pytest.mark.slow
-def test_burgers_draws_its_figure_and_returns_its_table(script, tmp_path):
-    example = script("burgers")
-    small = {"num_members": 2, "num_steps": 20, "num_inside": 40}
-    table = example.main(example.Settings(**small, json=tmp_path / "table.json", out=tmp_path))
-    assert json.loads((tmp_path / "table.json").read_text()) == table
-    assert (tmp_path / "burgers.png").exists()
-    assert all(math.isfinite(value) for value in numbers(table))
-    assert {f"field, {name}" for name in example.FITS} < {*table}
-
-
-@pytest.mark.slow
 def test_burgers_is_known_between_viscosities(script, tmp_path):
     example = script("burgers")
-    table = example.main(example.Settings(out=tmp_path))
+    table = example.main(example.Settings(json=tmp_path / "table.json", out=tmp_path))
+    assert json.loads((tmp_path / "table.json").read_text()) == table
+    assert (tmp_path / "burgers.png").exists()
     field, few, informed = (table[f"field, {name}"] for name in example.FITS)
     assert field["u"] <= 0.006
     assert field["u_x"] <= 0.04
-    assert field["u_t"] <= table["nearest"]["u_t"]
+    assert field["u_t"] <= 0.04
     assert min(field[f"{name} covered"] for name in example.NAMES) >= 0.8
     assert all(informed[name] < 0.6 * few[name] for name in example.NAMES)
 
@@ -383,27 +393,54 @@ def test_images_are_split_evenly_by_class(script):
     assert not {*map(bytes, images)} & {*map(bytes, new)}
 
 
-def test_the_style_of_an_image_is_that_of_the_joint_normal(script):
-    rng = np.random.default_rng(0)
-    mean, patterns, noise = rng.normal(size=5), rng.normal(size=(5, 2)), rng.uniform(0.1, 1, 5)
-    image, whole = rng.normal(size=5), patterns @ patterns.T + np.diag(noise)
-    style, spread = script("class_images").styles(mean, patterns, noise, image)
-    np.testing.assert_allclose(style, patterns.T @ np.linalg.solve(whole, image - mean))
-    left = np.eye(2) - patterns.T @ np.linalg.solve(whole, patterns)
-    np.testing.assert_allclose(spread, left, atol=1e-12)
+def test_an_image_of_which_the_style_is_not_known_is_of_the_t_in_closed_form(script):
+    """Of one pattern: summed over its weight and over the spread of the image."""
+    example, rng = script("class_images"), np.random.default_rng(0)
+    mean, patterns, noise = rng.normal(size=3), rng.normal(size=(3, 1)), rng.uniform(0.2, 1, 3)
+    image = mean + np.array([0.8, -0.5, 1.4])
+    reader = example.make_reader(*(jnp.asarray(a)[None, None] for a in (mean, patterns, noise)))
+    nought = np.zeros(1, int)
+
+    def joint(sure, style):
+        values = {"sure": sure[None], "style": style[None, None]}
+        return log_density(reader, (nought, nought, image[None]), {}, values)[0]
+
+    sure, style = np.linspace(0.01, 4.0, 400), np.linspace(-8.0, 8.0, 161)
+    log = jax.jit(jax.vmap(jax.vmap(joint, (None, 0)), (0, None)))(sure, style)
+    total = np.exp(np.asarray(log, float)).sum() * 0.01 * 0.1
+    whole = patterns @ patterns.T + np.diag(noise)
+    expected = stats.multivariate_t(mean, whole, df=example.TAILS).pdf(image)
+    np.testing.assert_allclose(total, expected, rtol=1e-3)
 
 
 @pytest.mark.slow
 def test_class_images_writes_its_table_and_its_figures(script, tmp_path):
     example = script("class_images")
     small = {"per_class": 10, "num_test": 20, "width": 8, "style": 3, "num_members": 2}
+    small |= {"num_steps": 5, "num_read": 0}
     at = {"json": tmp_path / "table.json", "out": tmp_path}
-    table = example.main(example.Settings(seed=10, pixels=16, num_steps=5, **small, **at))
-    assert [*table] == [*example.FIELDS, "Gaussian", "PPCA", "nearest neighbour"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # five steps have not arrived
+        table = example.main(example.Settings(seed=10, pixels=16, **small, **at))
+    assert [*table] == ["field", *example.BASELINES, "nearest neighbour"]
     assert all(math.isfinite(value) for value in numbers(table))
     assert json.loads((tmp_path / "table.json").read_text()) == table
-    figures = {path.name for path in tmp_path.glob("*.png")}
-    assert figures == {"class_images_drawn.png", "class_images_new.png"}
+    assert (tmp_path / "class_images_drawn.png").exists()
+
+
+def test_a_new_image_is_drawn_by_members_as_they_explain_it(script, tmp_path):
+    """Of two members the second explains all, and its pattern is a constant."""
+    figure, rng = script("image_figure"), np.random.default_rng(0)
+    draws, apart = rng.normal(size=(500, figure.SHOWN, 2, 3, 1)), np.array([0.0, 60.0])
+    told = {"log_evidence": np.tile(apart[:, None], (figure.SHOWN, 1, 3)), "style": draws}
+    fine = np.ones((2, 3, 16)), 0.2 * np.ones((2, 3, 16, 1)), np.ones((2, 3, 16))
+    level, sd = figure.between(fine, told, 1, 2)
+    own = draws[:, 1, 1, 2, 0]
+    np.testing.assert_allclose(level, 1.0 + 0.2 * own.mean())
+    np.testing.assert_allclose(sd, 0.2 * own.std())
+    new, chance = rng.uniform(size=(figure.SHOWN, 64)), np.full((figure.SHOWN, 3), 1 / 3)
+    figure.draw_new(tmp_path / "new.png", fine, told, new, np.arange(figure.SHOWN), chance)
+    assert (tmp_path / "new.png").exists()
 
 
 @pytest.mark.slow
@@ -507,7 +544,7 @@ def test_cells_are_read_by_treatment(script, tmp_path):
     (tmp_path / "cells.txt").write_text("\n\n".join([text] * 3))
     (tmp_path / "treatments.txt").write_text("control\njasp\ncontrol\n")
     fields, kinds = data.cells(tmp_path)
-    assert kinds.tolist() == [0, 1, 0]
+    assert kinds.tolist() == ["control", "jasp", "control"]
     radius = np.linalg.norm(data.GRID, axis=1)
     pixels = (radius - 1 / 1.3) * (data.SIDE - 1) / 2
     np.testing.assert_allclose(fields[0] * data.SIDE, pixels, atol=1.6)  # to a pixel or so

@@ -11,7 +11,6 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from lifted import X, Z, arrays, film, names, priors, program, trace
-from numpyro import handlers
 
 import bayesfield as bf
 from cases import CONDITIONERS, FIELDS, KEY, NETWORKS
@@ -74,17 +73,6 @@ def test_a_predicate_chooses_leaves_by_path_and_value(name):
     assert set(priors(lifted)) == matrices
     (first, *_) = arrays(plain)
     assert set(priors(bf.with_prior(plain, where=lambda p, _: p == first, scale=1.0))) == {first}
-
-
-@pytest.mark.parametrize("name", FIELDS)
-def test_a_lifted_field_draws_and_evaluates(name):
-    plain = FIELDS[name]()
-    x, z = jnp.ones((3, plain.in_features)), jnp.ones(plain.cond_dim)
-    one = handlers.seed(lambda: bf.random_field("f", bf.with_prior(plain))(x, z), jr.key(0))()
-    other = handlers.seed(lambda: bf.random_field("f", bf.with_prior(plain))(x, z), jr.key(1))()
-    assert one.shape == (3, plain.out_features)
-    assert np.isfinite(one).all()
-    assert not np.allclose(one, other)
 
 
 def test_depth_4_bayesian_film_siren_has_exactly_six_sites():

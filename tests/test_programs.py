@@ -130,7 +130,7 @@ def test_vmap_over_keys_is_a_loop_over_keys(field):
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_every_field_has_finite_gradients_in_its_sites_and_params(name):
+def test_every_field_draws_and_has_finite_gradients_in_its_sites_and_params(name):
     field = bf.with_prior(FIELDS[name]())
     x, z = jnp.ones((2, field.in_features)), 0.5 * jnp.ones(field.cond_dim)
 
@@ -139,6 +139,10 @@ def test_every_field_has_finite_gradients_in_its_sites_and_params(name):
         numpyro.sample("y", dist.Normal(f(x, z), 1.0), obs=jnp.ones((2, field.out_features)))
 
     sites = trace(model)
+    one, other = (drawn["y"]["fn"].loc for drawn in (sites, trace(model, key=1)))
+    assert one.shape == (2, field.out_features)
+    assert np.isfinite(one).all()
+    assert not np.allclose(one, other)
     given = {k: v for k, v in values(sites).items() if k != "y"} | values(sites, "param")
     grads = jax.jit(jax.grad(lambda g: log_density(model, (), {}, g)[0]))(given)
     assert all(np.isfinite(g).all() for g in grads.values())

@@ -84,6 +84,29 @@ def test_a_link_is_read_and_code_is_not():
     assert links(text) == ["b.md#c"]
 
 
+def uneven_tables(text):
+    """Return the rows of tables that have another number of cells than the first row."""
+    found = []
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        rows = table.splitlines()
+        cells = [len(re.split(r"(?<!\\)\|", row)) for row in rows]
+        found += [row for row, number in zip(rows, cells, strict=True) if number != cells[0]]
+    return found
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *READ_ALONE, *(ROOT / "benchmarks").glob("*.md")], ids=lambda path: path.stem
+)
+def test_no_cell_of_a_table_is_split_by_what_it_says(page):
+    assert uneven_tables(page.read_text()) == []
+
+
+def test_a_bar_in_the_code_of_a_cell_is_found():
+    head = "| a | b |\n|---|---|\n"
+    assert uneven_tables(f"{head}| `(1 | g)` | c |\n") == ["| `(1 | g)` | c |"]
+    assert uneven_tables(f"{head}| `(1 \\| g)` | c |\n") == []
+
+
 PUBLIC = [(home, name) for home in (bf, inference, plots) for name in home.__all__]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.priors import with_prior
+from bayesfield.lifting import with_prior
 
 from .conditioner import AbstractConditioner
 

@@ -7,6 +7,7 @@ OF_DOCS = {
     r"\]\(\.\./benchmarks/": "](benchmarks/",
     r"\]\(\.\./(CONTRIBUTING|CHANGELOG)\.md": r"](\1.md",
     r"\]\(\.\./examples/(\w+)\.py": r"](gallery/\1.rst",
+    r"\]\(\.\./examples/\)": "](gallery/index.rst)",
 }
 OF_BENCHMARKS = {r"\]\(\.\./docs/": "](../"}
 

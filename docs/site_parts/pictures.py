@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from textwrap import indent
 
 from sphinx_gallery.scrapers import figure_rst
 
@@ -22,4 +23,5 @@ def of_a_script(block, variables, conf):
     for path in sorted(Path("out").glob("*.png")):
         shown.append(next(variables["image_path_iterator"]))
         shutil.move(path, shown[-1])
-    return "\n".join(figure_rst([path], conf["src_dir"]) for path in shown)  # each at full width
+    figures = [figure_rst([path], conf["src_dir"]) for path in shown]  # each at full width
+    return "\n".join(f"\n.. container:: picture\n\n{indent(one, '    ')}\n" for one in figures)

@@ -19,6 +19,9 @@ BYTES = 2**23  # of the batches of a chunk, of which a few copies are in memory
 class Feed:
     """Give each step of a fit its rows: step `t` those from `t * batch_size` on, of all passes.
 
+    Attributes:
+        batches: What is read.
+
     Args:
         batches: What is read.
         rows: What a row of each argument is.
@@ -35,7 +38,7 @@ class Feed:
         check: Callable[[Block, list[Stretch]], None],
     ):
         self._check = check
-        self._batches, self._rows, self._reader = batches, dict(rows), batches.opened()
+        self.batches, self._rows, self._reader = batches, dict(rows), batches.opened()
         self._order = batches.order(tuple(map(int, np.ravel(jax.random.key_data(key)))))
         self._at = -1  # the row at which `_stream` is
         self._stream: Iterator[Block] = iter(())
@@ -46,21 +49,21 @@ class Feed:
     def most(self) -> int:
         """How many steps a chunk may have, so that its batches do not fill the memory."""
         one = sum(int(np.prod(row.shape)) * row.dtype.itemsize for row in self._rows.values())
-        return max(1, BYTES // max(1, one * self._batches.batch_size))
+        return max(1, BYTES // max(1, one * self.batches.batch_size))
 
     def say_if_uncounted(self) -> None:
         """Warn where a fit has ended before the rows of a source without a length were counted."""
         total, read = self._reader.total, self._at
-        if total is None and self._reader.goes_one_way and 0 <= read < self._batches.rows:
+        if total is None and self._reader.goes_one_way and 0 <= read < self.batches.rows:
             warn(
                 f"The fit took {read} rows, and `Batches` could not count all of them: whether "
-                f"`rows={self._batches.rows}` is right is not known, and the posterior depends on "
+                f"`rows={self.batches.rows}` is right is not known, and the posterior depends on "
                 "it. Take more steps, or count the rows."
             )
 
     def shapes(self, length: int) -> dict[str, jax.ShapeDtypeStruct]:
         """Return the shapes of what `take` returns: `(step, row, ...)`."""
-        lead = (length, self._batches.batch_size)
+        lead = (length, self.batches.batch_size)
         return {n: jax.ShapeDtypeStruct((*lead, *r.shape), r.dtype) for n, r in self._rows.items()}
 
     def take(self, begin: int, count: int, length: int, then: int) -> dict[str, jax.Array]:
@@ -87,7 +90,7 @@ class Feed:
         return {name: jax.device_put(value) for name, value in found.items()}
 
     def _stacked(self, begin: int, count: int, length: int) -> Block:
-        size = self._batches.batch_size
+        size = self.batches.batch_size
         if self._at != begin * size:
             self._at = begin * size
             self._stream, self._left = (
@@ -114,5 +117,5 @@ class Feed:
         return converted(self._reader.read(begin, end), self._rows, begin, end)
 
     def _looked_at(self, block: Block, stretches: list[Stretch]) -> None:
-        if self._at < self._batches.rows:
+        if self._at < self.batches.rows:
             self._check(block, stretches)

@@ -42,12 +42,15 @@ def other_priors(parts: list[dict[str, Seen]], latent: Iterable[str]) -> set[str
     return {name for name in latent if not _agree(*(part[name].arrays for part in parts))}
 
 
-def check_independent(parts: list[dict[str, Seen]], weighed: Iterable[str]) -> None:
+def check_independent(
+    parts: list[dict[str, Seen]], weighed: Iterable[str], call: str = CALL
+) -> None:
     """Refuse a program that makes something else of some rows than of their halves.
 
     Args:
         parts: What `halves` returned.
         weighed: The sites that are observed in rows.
+        call: The public call, for errors.
     """
     for name in weighed:
         whole, first, second = (part[name].density for part in parts)
@@ -63,10 +66,10 @@ def check_independent(parts: list[dict[str, Seen]], weighed: Iterable[str]) -> N
         else:
             continue
         raise ValueError(
-            f"`{CALL}` expected rows that are independent of each other given the latent sites,"
+            f"`{call}` expected rows that are independent of each other given the latent sites,"
             f" as each step of `Batches` sees a part of them; got `{name}`, {got}. A covariance "
-            "between rows, a mean or a sum over them, needs all rows at every step: fit from "
-            "arrays, or compute the mean beforehand and give it in `shared`."
+            "between rows, a mean or a sum over them, needs all rows at every step: give arrays, "
+            "or compute the mean beforehand and give it in `shared`."
         )
 
 

@@ -79,7 +79,7 @@ class Parquet(AbstractSource):
         for file, group in self._groups[first:last]:
             table = file.read_row_group(group, columns=names)
             for name in names:
-                parts[name].append(table[name].to_numpy())
+                parts[name].append(self._numbers(table[name], name, file, group))
         offset = int(self._edges[first])
         cut = slice(begin - offset, end - offset)
         whole = {name: np.concatenate(some)[cut] for name, some in parts.items()}
@@ -89,6 +89,20 @@ class Parquet(AbstractSource):
             else np.stack([whole[name] for name in asked], axis=-1)
             for argument, asked in self.columns.items()
         }
+
+    def _numbers(self, column: Any, name: str, file: Any, group: int) -> np.ndarray:
+        """Return a column as an array; refuse a gap where NumPy has none."""
+        from pyarrow import types
+
+        if column.null_count and not types.is_floating(column.type):
+            at = int(np.flatnonzero(column.is_null().to_numpy())[0])
+            row = int(self._edges[self._groups.index((file, group))]) + at
+            raise ValueError(
+                f"`{CALL}` expected columns of {column.type} without nulls, for which it has no "
+                f"number; got one in {name!r}, row {row}. Fill it, or leave that row out of the "
+                "file."
+            )
+        return column.to_numpy()
 
     def description(self) -> Any:
         """Describe the files by their names, sizes and schemas."""

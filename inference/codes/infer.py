@@ -1,23 +1,35 @@
 """`infer_codes`: new members of a plate from a few observations of each."""
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from bayesfield.checks import check_flag, check_key, check_one_of, check_size, check_texts, warn
+from bayesfield.checks import (
+    check_flag,
+    check_key,
+    check_one_of,
+    check_path,
+    check_size,
+    check_texts,
+    warn,
+)
 
 from ..posterior.findings import ConvergenceWarning, ordered, text_of
 from ..posterior.new_codes import code_findings
 from ..posterior.posterior import Posterior
 from ..program.arguments import check_not_traced, check_posterior
-from ..program.tracing import tracing
+from ..program.tracing import TRACING
+from ..running.jobs import check_executor
+from .groups import Where
+from .kept import opened
 from .names import NEW, UNNAMED, Named, named, names_before
 from .prepared import CALL, Prepared, prepared
 from .search import Asked, search
 
 
-@tracing
 def infer_codes(
     posterior: Posterior,
     data: Mapping[str, Any],
@@ -34,6 +46,8 @@ def infer_codes(
     num_samples: int = 1024,
     reweight: bool = False,
     allow_nan: tuple[str, ...] = (),
+    executor: Any = None,
+    checkpoint: str | os.PathLike | None = None,
 ) -> Posterior:
     r"""Infer the latent sites of a plate for new members, from their own observations.
 
@@ -65,7 +79,8 @@ def infer_codes(
             gave it any, or else their numbers, from 0.
         new: What to do with a name that is not known: "infer" its code, or raise an "error".
         population: Whether every member takes the mean of the codes' prior at each draw, and
-            `data` and `names` say nothing of its code: a prediction without codes.
+            `data` and `names` say nothing of its code: a prediction without codes, for new names
+            and known ones alike.
         starts: Where climbs begin: at the fit's own "codes", the best for each member, with half
             as many draws from the prior; or at draws from the "prior" alone, which needs far more.
         num_starts: How many climbs begin so, for each member.
@@ -77,6 +92,12 @@ def infer_codes(
             result towards the full posterior only where there are very many of them: with few, one
             of them takes all of the weight and bands are too narrow.
         allow_nan: Names of the arguments that may hold NaN or infinity.
+        executor: Runs the search, in up to 16 groups of draws of all else, each by itself, as in
+            `fit_posterior`. The codes are the same to the last bit with and without one. A group
+            whose process fails is left out of the result, and warned of.
+        checkpoint: A folder that what each group has found is written to, which all processes can
+            reach. The same call reads it back, and runs the other groups alone. One folder serves
+            any number of calls.
 
     Returns:
         A posterior of the same program on the new members, with one chain. `predict`, `score`,
@@ -92,7 +113,9 @@ def infer_codes(
         IndexError: `data` number a member that is not in the plate.
         ValueError: `plate` is none, or holds observations only; an observation depends on two
             members; a name is new where `new="error"`, or of the fit where predictions are linear
-            in its codes; another plate with latent values changed its size.
+            in its codes; another plate with latent values changed its size; `checkpoint` is a file,
+            or holds a damaged one.
+        OSError: `checkpoint` cannot be written to.
 
     Warns:
         ConvergenceWarning: Two halves of the starts disagree on the codes of a member.
@@ -129,19 +152,27 @@ def infer_codes(
         check_size(CALL, "num_generators", num_generators)
     flags = (("population", population), ("reweight", reweight))
     population, reweight = (check_flag(CALL, name, value) for name, value in flags)
-    ready = prepared(posterior, data, plate, check_texts(CALL, "allow_nan", allow_nan))
+    if executor is not None:
+        check_executor(CALL, executor)
+    if checkpoint is not None:
+        check_path(CALL, "checkpoint", checkpoint)
+    with TRACING:
+        ready = prepared(posterior, data, plate, check_texts(CALL, "allow_nan", allow_nan))
     who = named(
         CALL,
         plate,
-        None if population else names,
+        names,
         names_before(posterior.settings, plate) if known is None else known,
         num_members=ready.bound.sites.plates[plate][0],
         num_known=ready.num_known,
-        new=new,
+        new="infer" if population else new,
     )
+    if population:  # a name is a label then, and no more
+        who = who._replace(place=np.full_like(who.place, NEW))
     _check_known(plate, posterior, ready, who)
     asked = Asked(plate, population, starts, num_starts, num_generators, num_samples, reweight)
-    fitted = search(posterior, ready, who, asked, key)
+    where = Where(executor, None if checkpoint is None else opened(checkpoint))
+    fitted = search(posterior, ready, who, asked, key, where)
     found = [one for one in code_findings(fitted) if one is not None]
     said = {f"{kind}s": [str(one) for one in ordered(found, kind)] for kind in ("warning", "note")}
     if said["warnings"]:

@@ -99,6 +99,14 @@ def _as_list(call: str, argument: str, given: Any, number: int, plate: str) -> l
 def _plain(name: Any) -> Any:
     """Return a name as a string or an int, which a file can hold; None where it is missing."""
     name = name.item() if isinstance(name, np.generic) else name
-    if name is None or name != name:  # NaN, and pandas' NaT
+    if _is_missing(name):
         return None
     return name if isinstance(name, int | str) else str(name)
+
+
+def _is_missing(name: Any) -> bool:
+    """Whether a name is None, NaN, or pandas' NaT or NA."""
+    try:
+        return name is None or bool(name != name)
+    except TypeError:  # NA, which is neither equal to itself nor not
+        return True

@@ -1,19 +1,14 @@
 """The compiled part: the codes of all members at every generator, in one function."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ..program.program import Program
 from ..program.sites import Data, Values
-from ..program.tracing import TRACING
-from ..running.clock import Clock
 from .climb import Seen, climbed, exact, starts_from, tried
 from .density import Target
 from .layout import Layout
@@ -76,45 +71,6 @@ class Inferred(NamedTuple):
     values: Values
     origin: Array | None
     told: Weighted | None
-
-
-def infer_in_groups(
-    target: Target,
-    groups: list[Generators],
-    owner: Array,
-    keys: list[Array],
-    setup: Setup,
-    clock: Clock,
-) -> Inferred:
-    """Infer the codes of every member at every generator, groups of these side by side.
-
-    On a CPU each group has a thread, as XLA does not spread so small operations over cores.
-
-    Args:
-        target: The program on the new data.
-        groups: The generators, in groups of equal size.
-        owner: `(event,)`: the member that each event depends on, or -1.
-        keys: A key for each generator of each group.
-        setup: What is fixed.
-        clock: Counts seconds.
-    """
-    at = target.program, target.data
-    jitted: Any = infer  # whose type says that it is a function and no more
-
-    def compiled() -> Callable:
-        with TRACING:
-            return jitted.lower(*at, groups[0], owner, keys[0], setup).compile()
-
-    function = clock.call(compiled)  # here: each thread would compile it again
-
-    def run(generators: Generators, keys: Array) -> Inferred:
-        return jax.block_until_ready(function(*at, generators, owner, keys, setup))
-
-    def run_all() -> list[Inferred]:
-        with ThreadPoolExecutor(len(groups)) as pool:
-            return [*pool.map(run, groups, keys)]
-
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *clock.call(run_all))
 
 
 @eqx.filter_jit

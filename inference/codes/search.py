@@ -16,16 +16,17 @@ from ..predicting.labels import end_to_end
 from ..predicting.replays import probed
 from ..program.bound import BoundProgram
 from ..program.sites import Values
-from ..running.crew import num_groups
+from ..program.tracing import TRACING
 from .assembled import assembled, chosen, code_values, settings_of, told_of
 from .density import Target
+from .groups import Searched, Where, groups_of, infer_groups, joined
 from .layout import axis_in, layout_of
 from .names import UNNAMED, Named
 from .owners import owners_of
 from .padded import agrees, padded
 from .prepared import CALL, Prepared
 from .quadratic import is_quadratic
-from .run import Generators, Setup, infer_in_groups
+from .run import Generators, Setup
 
 NUM_GENERATORS = 16
 DRAWS = 2  # of all else, at which rows that are filled up are checked
@@ -50,12 +51,14 @@ class Found(NamedTuple):
     """What is known before the search.
 
     Attributes:
-        target: The program, its rows filled up where that can be, at one draw of all else.
+        bound: The program on the new data, its rows filled up where that can be.
+        target: The same at one draw of all else.
         owner: `(event,)`: the member that each event depends on, or -1.
         has_data: `(member,)`.
         quadratic: Whether the posterior of the codes is a Gaussian.
     """
 
+    bound: BoundProgram
     target: Target
     owner: np.ndarray
     has_data: np.ndarray
@@ -63,12 +66,18 @@ class Found(NamedTuple):
 
 
 def search(
-    posterior: Posterior, ready: Prepared, who: Named, asked: Asked, key: PRNGKeyArray
+    posterior: Posterior,
+    ready: Prepared,
+    who: Named,
+    asked: Asked,
+    key: PRNGKeyArray,
+    where: Where,
 ) -> Fitted:
     """Infer the codes at a number of draws of all else, and put the result together."""
     watch = Stopwatch.started()
     key_owner, key_run, key_rest = jax.random.split(key, 3)
-    found = _looked_at(posterior, ready, asked, key_owner)
+    with TRACING:
+        found = _looked_at(posterior, ready, asked, key_owner)
     simple = found.quadratic or asked.population or not found.has_data.any()
     number = asked.num_generators or (asked.num_samples if simple else NUM_GENERATORS)
     which = probed(posterior.trunk.size, min(number, asked.num_samples))
@@ -77,7 +86,7 @@ def search(
     some = np.arange(0)
     if ready.alike and (setup.unnamed or asked.starts == "codes"):
         some = probed(ready.num_known, ready.num_known if setup.unnamed else MOST_CODES)
-    places = np.split(np.arange(len(which)), num_groups(len(which)))
+    places = groups_of(len(which))
     groups = [
         Generators(
             _held(posterior, ready, which[at]),
@@ -88,9 +97,11 @@ def search(
         for at in places
     ]
     keys = jax.random.split(key_run, len(which))
-    own_keys = [keys[at[0] : at[-1] + 1] for at in places]
-    owner = jnp.asarray(found.owner)
-    inferred = infer_in_groups(found.target, groups, owner, own_keys, setup, watch.clock)
+    searched = Searched(found.bound, ready.modes, found.owner, setup)
+    labels = [f"draws {which[at[0]]} to {which[at[-1]]}" for at in places]
+    back = infer_groups(searched, groups, [keys[at] for at in places], labels, where, watch.clock)
+    inferred, kept = joined(back, places)
+    which, own = which[kept], {name: value[kept] for name, value in own.items()}
     told = told_of(inferred, who, found.has_data)
     size = min(asked.num_samples, len(which) * setup.num_draws)
     take = chosen(told, len(which), setup.num_draws, size, asked.reweight)
@@ -98,7 +109,8 @@ def search(
     stats = {name: value[take.generator] for name, value in told.items()}
     fitted = assembled(posterior, ready, who, asked.plate, which[take.generator], values, stats)
     at = predictive(ready.bound, ready.modes), ready.bound.data
-    fitted = with_replicates(*at, ready.bound.sites, fitted, key_rest)
+    with TRACING:
+        fitted = with_replicates(*at, ready.bound.sites, fitted, key_rest)
     settings = settings_of(posterior, asked._asdict(), watch) | {"report": fitted.report}
     settings["codes"] = {"plate": asked.plate, "names": who.labels}
     return fitted._replace(settings=settings)
@@ -118,19 +130,20 @@ def _looked_at(posterior: Posterior, ready: Prepared, asked: Asked, key: PRNGKey
     def target_of(bound: BoundProgram) -> Target:
         return Target(predictive(bound, ready.modes), bound.data, held, layout)
 
-    target, late = target_of(ready.bound), None
+    bound, target, late = ready.bound, target_of(ready.bound), None
     if asked.population:
-        return Found(target, np.full(0, -1), np.zeros(layout.num_members, bool), quadratic=False)
+        nobody = np.zeros(layout.num_members, bool)
+        return Found(bound, target, np.full(0, -1), nobody, quadratic=False)
     filled = padded(ready.bound, held, layout, CALL)
     if filled is not None:
         helds = [all_else(int(at)) for at in probed(posterior.trunk.size, DRAWS)]
         more = target_of(filled.bound)
         if agrees(target, more, filled.late, helds, jax.random.fold_in(key, 1)):
-            target, late = more, filled.late
+            bound, target, late = filled.bound, more, filled.late
     owner = owners_of(target, asked.plate, key, late)
     has_data = np.isin(np.arange(layout.num_members), owner)
     quadratic = has_data.any() and is_quadratic(target, jnp.asarray(owner))
-    return Found(target, owner, has_data, bool(quadratic))
+    return Found(bound, target, owner, has_data, bool(quadratic))
 
 
 def _held(posterior: Posterior, ready: Prepared, which: np.ndarray) -> Values:

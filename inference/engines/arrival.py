@@ -36,7 +36,7 @@ def distance_to_mode(density: Callable[[Values], Array], position: Values) -> Ar
     def energy(flat: Array) -> Array:
         return -density(unravel(flat))
 
-    whole, scalars = jnp.ones_like(flat, dtype=bool), _scalars(position)
+    whole, scalars = jnp.ones_like(flat, dtype=bool), scalars_of(position)
     found = _decrement(energy, flat, whole)
     if scalars.any() and not scalars.all():
         found = jnp.maximum(found, _decrement(energy, flat, jnp.asarray(scalars)))
@@ -60,21 +60,36 @@ def distance_of_guide(centred: Array, slopes: Array, position: Values) -> Array:
         return jnp.zeros(())
     sd = jnp.maximum(jnp.std(centred, 0), TINY)
     shift = slopes * sd
-    curve = -centred * slopes
+    curve = -centred * (slopes - jnp.mean(slopes, 0))  # of the same mean, and less doubt
     number = len(slopes)
-    mean, error = jnp.mean(shift, 0), jnp.var(shift, 0) / number
+    return distance_by_moments(
+        (jnp.mean(shift, 0), jnp.var(shift, 0) / number),
+        (jnp.mean(curve, 0), jnp.var(curve, 0) / number),
+        scalars_of(position),
+    )
+
+
+def distance_by_moments(
+    shift: tuple[Array, Array], curve: tuple[Array, Array], scalars: np.ndarray
+) -> Array:
+    """Return what `distance_of_guide` does, from means over draws and the variances of these.
+
+    Args:
+        shift: Of the slopes, in units of the guide's sds; each `(d,)`.
+        curve: Of minus the products of draws, less their mean, and slopes; each `(d,)`.
+        scalars: Which coordinates belong to scalar sites, `(d,)`.
+    """
+    (mean, error), (ratio, doubt) = shift, curve
     # the guide's variance times the posterior's curvature: one where their widths agree
-    ratio, doubt = jnp.mean(curve, 0), jnp.var(curve, 0) / number
     ratio = jnp.maximum(ratio, 2 * jnp.sqrt(doubt) + TINY)
     squares = (mean**2 - error) / ratio + (ratio - 1 - jnp.log(ratio) - doubt / 2)
-    scalars = _scalars(position)
     found = jnp.mean(squares)
     if scalars.any() and not scalars.all():
         found = jnp.maximum(found, jnp.mean(squares[np.flatnonzero(scalars)]))
     return jnp.sqrt(jnp.maximum(found, 0.0))
 
 
-def _scalars(position: Values) -> np.ndarray:
+def scalars_of(position: Values) -> np.ndarray:
     """Return which entries of the flat position belong to scalar sites."""
     marks = {n: np.full(jnp.shape(v), jnp.ndim(v) == 0) for n, v in position.items()}
     return np.concatenate([np.ravel(marks[name]) for name in sorted(marks)] or [np.zeros(0, bool)])

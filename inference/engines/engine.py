@@ -11,7 +11,7 @@ from bayesfield.checks import listed
 from ..program.program import Data, Program, Sites
 from ..running.loop import Outcome
 from ..running.phase import AbstractPhase
-from .fitted import Fitted, Members, Start
+from .fitted import Ended, Fitted, Members, Start
 
 
 class AbstractEngine(eqx.Module):
@@ -125,6 +125,11 @@ class AbstractEngine(eqx.Module):
             "them at every step. Fit by one of these two, or from arrays."
         )
 
+    def ended(self, fitted: Fitted) -> Ended | None:
+        """Return where lanes ended on `Batches`, to be judged over all rows; None leaves it out."""
+        del fitted
+        return None
+
     def lanes_at_once(self) -> int | None:
         """Return how many lanes run in one batch; None for as many as fit in the CPU's cache."""
         return None
@@ -189,9 +194,10 @@ def check_held(who: str, sites: Sites, members: Members | None, counted: str, nu
             f"which {who} holds fixed; got none. Fit them first, `init=SVI(num_restarts=4)`; or "
             'give every leaf a prior, `with_prior(field, where="all")`.'
         )
-    found = 0 if members is None else len(members.score)
-    if found < number:
+    found = 0 if members is None else len(members.trunks)
+    if members is not None and found < number:
+        shared = ", as its chains share their params" * (found < len(members.score))
         raise ValueError(
             f"`fit_posterior` expected `init` to have at least `{counted}={number}` members; got "
-            f"{found}. Use `init=SVI(num_restarts={number})`."
+            f"{found}{shared}. Use `init=SVI(num_restarts={number})`."
         )

@@ -16,7 +16,7 @@ from ..running.loop import Outcome
 from ..running.phase import AbstractPhase, Step, all_finite, loss_status
 from .arrival import distance_to_mode
 from .engine import AbstractEngine
-from .fitted import Fitted, Start, best_first
+from .fitted import Ended, Fitted, Start, best_first
 from .optimizers import build_optimizer, check_optimizer
 
 PEAK = 1e-2  # the highest learning rate, where none is given
@@ -29,8 +29,8 @@ class EnsembleMAP(AbstractEngine):
     mode of a scale does not depend on how it is parametrised. Params are optimised with the sites.
 
     A plate that subsamples takes different rows at each step, and so do `Batches`. A member's score
-    is then the mean loss over the last twentieth of its steps, each of another batch, and its
-    distance from a mode is not reported.
+    is then the mean loss over the last twentieth of its steps, each of another batch. Its distance
+    from a mode is reported on `Batches` of a program of few values, from a pass over the rows.
 
     The spread of the members reflects their starts and the modes that they reached. It is not a
     posterior: within one mode it goes to zero as the optimiser converges, whatever the data say.
@@ -98,6 +98,11 @@ class EnsembleMAP(AbstractEngine):
     def for_batches(self) -> "EnsembleMAP":
         """It runs on batches as it is."""
         return self
+
+    def ended(self, fitted: Fitted) -> Ended:
+        """Return its modes, the best first."""
+        start = fitted.members.start
+        return Ended(start.params, start.position, None)
 
     def lanes_at_once(self) -> int | None:
         """As `batch_size` says."""

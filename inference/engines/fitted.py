@@ -50,6 +50,14 @@ class Members(NamedTuple):
     start: Start
     score: np.ndarray
 
+    @property
+    def trunks(self) -> np.ndarray:
+        """The best member with each value of the params; chains of one trunk share theirs."""
+        if self.start.drawn is None or not self.start.params:
+            return np.arange(len(self.score))
+        rows = [np.reshape(v, (len(self.score), -1)) for v in self.start.params.values()]
+        return np.sort(np.unique(np.concatenate(rows, 1), axis=0, return_index=True)[1])
+
 
 class Fitted(NamedTuple):
     """What an engine returns: draws, params, and what is known about them.
@@ -114,6 +122,25 @@ class Fitted(NamedTuple):
     def said(self) -> dict[str, Any]:
         """The settings; empty where `fit_posterior` has not filled them in."""
         return self.settings or {}
+
+
+class Ended(NamedTuple):
+    """Where the lanes of a climb by `Batches` ended; the first axis of every array is the lane.
+
+    Attributes:
+        params: Constrained.
+        position: A mode, or the mean of a guide, unconstrained.
+        draws: Draws of the guide, constrained, `(lane, draw, *shape)`; None for a mode.
+
+    Examples:
+        >>> import numpy as np
+        >>> from bayesfield.inference.engines.fitted import Ended
+        >>> ended = Ended({}, {"slope": np.array([1.9, 0.2])}, None)  # two modes
+    """
+
+    params: Values
+    position: Values
+    draws: Values | None
 
 
 def best_first(start: Start, score: Array | np.ndarray, alive: np.ndarray) -> Members:

@@ -1,5 +1,6 @@
 """Score a posterior's predictions of data that it has not seen."""
 
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,29 +10,25 @@ from jaxtyping import PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
 
-from ..posterior.ready import on_new_data
-from ..predicting.labels import Labelled, axis_names, dotless, end_to_end
+from ..batches.batches import Batches
+from ..predicting.labels import Labelled, axis_names, dotless
 from ..predicting.redraw import predictions_in
-from ..predicting.replays import Replay, observations, replay
 from ..program.arguments import check_not_traced, check_posterior
-from ..program.sites import Site
 from ..program.tracing import tracing
 from .joint_scores import score_tasks, tasks_along
+from .parts import joined, parts_of, scored
 from .score_table import assemble, summarise, summarise_tasks
-from .scoring_rules import log_score, score_values
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from ..posterior.posterior import Posterior
 
-MIN_PREDICTIVE = 1000  # predictive draws; the quantiles of a 95 % interval need that many
-
 
 @tracing
 def score(
     posterior: "Posterior",
-    data: Mapping[str, Any],
+    data: Mapping[str, Any] | Batches,
     *,
     key: PRNGKeyArray,
     by: Any = None,
@@ -76,7 +73,9 @@ def score(
     Args:
         posterior: Of any engine.
         data: Arguments of the program with the observations, of any number of rows. An observed
-            site whose observation is left out is not scored, if another one is.
+            site whose observation is left out is not scored, if another one is. Or `Batches`, whose
+            rows are scored a block at a time, and their draws are not kept. Rows have to
+            be independent given the latent sites.
         key: Draws the observations, and breaks ties.
         by: Labels of tasks, `(rows,)`, one for each row of the leading axis of the observations.
             Points of one task share the error of its function and are not independent. So with
@@ -136,14 +135,21 @@ def score(
     call = "score"
     check_posterior(call, posterior)
     check_not_traced(call, data, key)
-    key_draw, key_rank = jax.random.split(check_key(call, key))
+    key = check_key(call, key)
     chosen = check_levels(call, levels)
     if batch_size is not None:
         check_size(call, "batch_size", batch_size)
+    rows = data.rows if isinstance(data, Batches) else None
+    if rows is not None and joint is not None:
+        raise ValueError(
+            "`score` expected no `joint` with `Batches`, whose draws are not kept; got both. Score "
+            "tasks whole from arrays."
+        )
     posterior.check_unchanged(call)
-    ready = on_new_data(posterior.bound, posterior.fitted, "score", data, fill=False)
-    stems = predictions_in(posterior.sites, ready.sites)
-    sites = [site for site in ready.sites.observed if site.name in stems]
+    blocks = parts_of(posterior, data)
+    first = next(blocks)
+    stems = predictions_in(posterior.sites, first.sites)
+    sites = [site for site in first.sites.observed if site.name in stems]
     if not stems:
         raise ValueError(
             "`score` expected `posterior` to be of a program that observes an output; got one "
@@ -152,80 +158,34 @@ def score(
     if not sites:
         raise ValueError(
             f"`score` expected `data` to hold observations of {sorted(stems.values())}; got "
-            f"{sorted(data)}. Add the argument that holds them."
+            f"{sorted(first.data)}. Add the argument that holds them."
         )
-    tasks, row_task = _check_by(by, {stems[site.name]: site.shape for site in sites})
-
-    # few draws are repeated, so that several predictions are made from each
-    draws = ready.draws._replace(times=-(-MIN_PREDICTIVE // posterior.trunk.size))
-    names = [site.name for site in sites]
-    said = replay(
-        ready.program,
-        ready.data,
-        draws,
-        parts=("log_likelihood", "mean", "drawn"),
-        sites=names,
-        medians=False,
-        key=key_draw,
-        batch_size=batch_size,
-    )
-    observed = observations(ready.program, ready.data, draws, names)
+    shapes = {stems[s.name]: (rows, *s.shape[1:]) if rows else s.shape for s in sites}
+    tasks, row_task = _check_by(by, shapes)
+    parts = []
+    for number, ready in enumerate(itertools.chain([first], blocks)):
+        own = jax.random.fold_in(key, number) if number else key
+        parts.append(scored(ready, stems, own, chosen, batch_size))
 
     tables, pits = {}, {}
-    key_sites = jax.random.split(key_rank, len(sites))
-    for site, key_site in zip(sites, key_sites, strict=True):
-        y, seen = observed[site.name]
-        drawn = _drawn(said, site, stems[site.name], seen)
-        of_values = _of_site(said, site, stems[site.name], (y, seen), drawn, chosen, key_site)
-        name = dotless(stems[site.name])
+    for stem, (site, y, seen, of_values, drawn) in joined(parts).items():
+        name = dotless(stem)
         if "pit" in of_values:
             pit = np.full(y.shape, np.nan)
             pit[seen] = of_values.pop("pit")
             pits[name] = Labelled(pit, axis_names(site, y.ndim), name)
         tables[name] = summarise(of_values, site, seen, row_task, len(tasks), len(chosen))
         if joint is not None:
+            if drawn is None:
+                raise ValueError(
+                    "`score` expected `joint` to be None where what is observed, of "
+                    f"`{site.name}`, is no value that can be drawn, such as an interval; got "
+                    f"{joint!r}."
+                )
             task = tasks_along("score", joint, name, axis_names(site, y.ndim), y.shape, row_task)
             of_tasks = score_tasks(y[seen].astype(float), drawn, task[seen], chosen)
             tables[name] |= summarise_tasks(of_tasks)
     return assemble(tables, pits, chosen, tasks, row_task)
-
-
-def _drawn(said: Replay, site: Site, stem: str, seen: np.ndarray) -> np.ndarray:
-    """Return the predictive draws of a site's seen values, `(S, n)`."""
-    drawn = end_to_end(np.asarray(said.drawn[site.name]))[:, seen]
-    if np.isnan(drawn).any():
-        raise ValueError(
-            f"`score` expected predictions of `{stem}` to be numbers; got NaN. "
-            "Look for NaN in `data` outside of the observations."
-        )
-    return drawn
-
-
-def _of_site(
-    said: Replay,
-    site: Site,
-    stem: str,
-    observed: tuple[np.ndarray, np.ndarray],
-    drawn: np.ndarray,
-    levels: np.ndarray,
-    key: PRNGKeyArray,
-) -> dict[str, np.ndarray]:
-    """Score each value of a site that was observed."""
-    y, seen = observed
-    density = end_to_end(np.asarray(said.log_likelihood[site.name]))
-    if np.isnan(density[:, seen.any(tuple(range(y.ndim - site.event_dim, y.ndim)))]).any():
-        raise ValueError(
-            f"`score` expected observations of `{stem}` to have a density; got NaN "
-            "for some. Look for values outside of the distribution's support."
-        )
-    of_values = {"nll": log_score(density, seen, site)[seen]}
-    if site.family.startswith("Categorical"):
-        return of_values
-    mean = drawn.mean(0, dtype=float)
-    if site.name in said.mean:
-        mean = np.asarray(said.mean[site.name], float).mean((0, 1))[seen]
-    uniform = np.asarray(jax.random.uniform(key, y.shape), float)[seen]
-    return of_values | score_values(y.astype(float)[seen], mean, drawn, levels, uniform)
 
 
 def check_levels(call: str, levels: Iterable[float]) -> np.ndarray:

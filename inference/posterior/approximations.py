@@ -40,7 +40,7 @@ def approximation_findings(
 ) -> list[Finding | None]:
     """Judge draws `(chain, draw, quantity)` of a guide, of modes or of Laplace's Gaussians."""
     report = fitted.report or {}
-    found = [_left_out(fitted, report), *point_findings(bound, report)]
+    found = [_left_out(fitted, report), *point_findings(bound, fitted)]
     if fitted.said.get("draws_are") == "modes":
         return [*found, _modes(fitted)]
     still = _spreadless(fitted)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SUMMARY = "summary"
 PROGRESS, DONE, ROWS = "progress", "done", "rows"
 CALL = "predict"
+BEYOND = "outside_of_fit"
 
 
 class Bands(NamedTuple):
@@ -48,6 +49,7 @@ class InMemory:
             name: np.full((len(labels), *one.shape), np.nan, one.dtype)
             for name, one in variables.items()
         }
+        self._beyond = ""
 
     def has(self, block: int) -> bool:
         """Whether a block is there."""
@@ -65,6 +67,10 @@ class InMemory:
         for name, value in values.items():
             self._arrays[name][:, begin : begin + value.shape[1]] = value
 
+    def say(self, beyond: str) -> None:
+        """Say what lies beyond the fit, if anything does."""
+        self._beyond = beyond
+
     def opened(self) -> "xr.Dataset":
         """Return the result."""
         import xarray as xr
@@ -73,6 +79,7 @@ class InMemory:
         return xr.Dataset(
             {n: ((SUMMARY, *one.dims), self._arrays[n]) for n, one in variables},
             coords={SUMMARY: self._labels},
+            attrs={BEYOND: self._beyond} if self._beyond else {},
         )
 
     def close(self) -> None:
@@ -145,6 +152,11 @@ class BandStore:
         for name, value in values.items():
             self._arrays[name][:, begin : begin + value.shape[1]] = value
         self._done[block] = 1
+
+    def say(self, beyond: str) -> None:
+        """Say what lies beyond the fit, if anything does."""
+        if beyond:
+            self._group.attrs[BEYOND] = beyond
 
     def opened(self) -> "xr.Dataset":
         """Return the store as a Dataset whose values are read when they are asked for."""

@@ -6,6 +6,7 @@ For each finding, what it looks like, its cause, and what it does to the bands:
   the climb has not converged. `d` nats may mean a shift of one quantity by `sqrt(2 d)` sds; in a
   network they are of all the directions that the data inform together.
 - *A loss that is NaN, or far above that of a constant prediction*: the climb has failed.
+- *A curvature cut off too soon*: the data inform the last direction that was kept.
 - *A climb that ended away from its mode*: the engine reports the distance in posterior sds. It
   counts more than the loss, which is flat anywhere once the learning rate has gone to zero.
 """
@@ -38,7 +39,7 @@ def loss_findings(
     lost = {int(lane) for lane in fitted.said.get("lost", {})}
     kept = [lane for lane in range(len(fitted.losses)) if lane not in lost]
     losses = fitted.losses[kept]
-    unfinished = _distant(bound, fitted)
+    unfinished = _cut_off(fitted) or _distant(bound, fitted)
     # a learning rate that ends at zero flattens any loss, so a distance that is sure counts alone
     if unfinished is None or unfinished.severity == "note":
         sure = "distance" in (fitted.report or {}) and _is_sure(bound, fitted)
@@ -111,6 +112,27 @@ def _is_sure(bound: BoundProgram, fitted: Fitted) -> bool:
     changes. A Gaussian of the linear program counts only the directions that the data inform.
     """
     return bound.sites.size <= FEW or "log_evidence" in fitted.stats
+
+
+def _cut_off(fitted: Fitted) -> Finding | None:
+    """Judge a curvature of few directions by what the data say of the last that it keeps.
+
+    Its eigenvalue `e`, beside a prior of one, leaves the prior the share `1 / (1 + e)` of the
+    variance. The directions that are left out have eigenvalues up to that, and keep all of it.
+    """
+    least = float((fitted.report or {}).get("least_kept", 0.0))
+    if least <= 1:
+        return None
+    share = least / (1 + least)
+    return finding(
+        f"Of the directions that `rank={fitted.said['settings']['rank']}` keeps, the data take "
+        f"{share:.0%} of its prior variance from the last",
+        share,
+        expected="at most half",
+        share=share,
+        effect="more that they inform are left out, and bands are too wide",
+        change="Raise `rank`.",
+    )
 
 
 def _distant(bound: BoundProgram, fitted: Fitted) -> Finding | None:

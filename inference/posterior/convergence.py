@@ -27,6 +27,7 @@ from .held_params import param_findings
 from .judged_table import table_of
 from .mixing import mixing
 from .new_codes import code_findings
+from .population import population_finding
 from .ready import on_new_data, on_own_data
 from .restarts import restart_finding
 
@@ -65,6 +66,7 @@ def examine(
         k_hat, worth = (float(result.get(n, np.nan)) for n in ("pareto_k", "reweighted_share"))
         found += approximation_findings(bound, fitted, names, values, k_hat, worth)
         found += guide_noise(bound, fitted, lambda few: _scattered(bound, few), seen)
+        found.append(population_finding(bound, fitted))
     found += [*loss_findings(bound, fitted, seen), *param_findings(bound, fitted, result)]
     if kind != "modes" and probe is None and "codes" not in fitted.said:
         found.append(restart_finding(bound, fitted, means, seen, MAX_PROBES))

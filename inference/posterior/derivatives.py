@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayesfield.checks import check_names, check_one_of, check_size, described
+from bayesfield.checks import check_names, check_one_of, check_size, close_match, described
 
 from ..predicting.derivatives import derivatives_of_means
 from ..program.arguments import check_data_mapping, check_not_traced, check_posterior
@@ -53,8 +53,9 @@ def derivatives(
         wrt: The argument to differentiate by, an array of floats. Its last axis is the components
             of a row; of one with a single axis each entry is a row.
         order: 1 for first derivatives, 2 for second ones.
-        components: Components of a row, by their numbers; `{"x": 0, "t": 1}` names them too. All
-            by default.
+        components: Components of a row, by their numbers from 0; `{"depth": 0, "time": 1}` names
+            them in the result too. All by default. A column of a `Table` is a component of its
+            argument, in the order in which the columns were given.
         sites: Names of observed sites; by default the outputs, as in `predict`.
         quantiles: Quantiles over draws to return in place of the draws, `(0.05, 0.95)` say.
         coords: From an axis's name to its coordinates.
@@ -65,11 +66,14 @@ def derivatives(
         An xarray Dataset with a variable `<site>_d<wrt>`, or `<site>_d2<wrt>` of order 2. Its dims
         are (chain, draw, ...) or (quantile, ...) and those of the mean in `predict`, then
         `<wrt>_component`, and of order 2 `<wrt>_component_2`; an argument of one axis has no
-        components. Units are those of the program's own arguments: of a scaled one, divide by the
-        scale. The attr `outside_of_fit` is that of `predict`.
+        components. Units are those of the program's own arguments. Of what a `Table` scaled,
+        multiply by the outcome's `scale`, that of `table.roles.y[0]`, and divide by the column's,
+        that of one of `table.roles.x` or `z`, once for each order. The attr `outside_of_fit` is
+        that of `predict`.
 
     Raises:
-        TypeError: `wrt` is not an array of floats; `data` is not what the model takes.
+        TypeError: `wrt` is not an array of floats; a component is not a whole number; `data` is
+            not what the model takes.
         ValueError: `wrt` is no argument in `data`, or none that a mean depends on; a value of a
             mean depends on several of its rows, or on a site that has no value; an unknown
             component or site; another order; a mean is not known.
@@ -97,7 +101,7 @@ def derivatives(
     if batch_size is not None:
         check_size(CALL, "batch_size", batch_size)
     chosen = None if quantiles is None else check_quantiles(CALL, quantiles)
-    check_one_of(CALL, "wrt", wrt, data)
+    _check_named(wrt, data)
     posterior.check_unchanged(CALL)
     bound, fitted = posterior.bound, posterior.fitted
     ready = on_new_data(bound, fitted, CALL, data)
@@ -121,6 +125,17 @@ def derivatives(
     result = with_names(result, fitted, but=coords or ()).assign_coords(own)
     beyond = outside_of_fit(bound, fitted, ready.sites, ready.data)
     return result.assign_attrs({"outside_of_fit": beyond} if beyond else {})
+
+
+def _check_named(wrt: str, data: Mapping[str, Any]) -> None:
+    """Refuse what is no argument; a column of a frame is a component of one."""
+    if isinstance(wrt, str) and data and wrt not in data:
+        first, meant = next(iter(data)), close_match(wrt, [*data])
+        raise ValueError(
+            f"`{CALL}` expected `wrt` to be one of {[*data]}; got {wrt!r}.{meant} A column of an "
+            f"argument is one of its components: `wrt={first!r}, components={{{wrt!r}: 0}}`, say."
+        )
+    check_one_of(CALL, "wrt", wrt, data)
 
 
 def _outputs(ready: Ready, sites: Iterable[str] | None) -> tuple[str, ...]:
@@ -184,8 +199,16 @@ def _components(
             f"`{CALL}` expected `components` to be None, as the rows of `{wrt}`, of shape {shape}, "
             f"are single numbers; got {components!r}. Leave it out."
         )
-    labels = [*components] if isinstance(components, Iterable) else [components]
+    several = isinstance(components, Iterable) and not isinstance(components, str)
+    labels = [*components] if several else [components]
     given = [*components.values()] if isinstance(components, Mapping) else labels
+    names = [one for one in given if isinstance(one, str)]
+    if names:
+        raise TypeError(
+            f"`{CALL}` expected `components` to be whole numbers, from 0 to {size - 1}, or a dict "
+            f"from names to them; got {components!r}. Columns of an array have no names: give "
+            f"{{{names[0]!r}: 0}} where it is the first."
+        )
     numbers = tuple(check_size(CALL, "components", number, least=0) for number in given)
     if not numbers or max(numbers) >= size:
         raise ValueError(

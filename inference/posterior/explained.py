@@ -160,7 +160,8 @@ def _judge(
     of_kind = kind.ravel()[rows][keep]
     average = np.zeros_like(at)
     for one in np.unique(of_kind):
-        average[of_kind == one] = at[of_kind == one].mean()
+        own = y[seen & (kind == one)] if event_dim else at  # few of a column are judged, or one
+        average[of_kind == one] = own.mean()
     total = ((at - average) ** 2).sum()
     if len(at) < 2 or not total > 0:
         return None

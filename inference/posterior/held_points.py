@@ -1,27 +1,46 @@
 r"""Findings on the sites that `Laplace` holds at a point.
 
-The scale of a prior is known from the values that it is the scale of, as far as the data inform
-them: near zero it leaves them no spread at all. Say that the data inform each of `k` values to the
-share `p = s^2 / (s^2 + v)`, where `s` is the scale and `v` the variance of what they say of it. Its
-mean is `p y` and its variance `p v`. The logarithm of `s` has about the variance `1 / (2 k p^2)`,
-from its Fisher information, and moves the mean by `2 p (1 - p) y`, where `y^2` is about
-`v / (1 - p)`. So a point leaves out `2 (1 - p) / (k p)` times the variance that it keeps.
+A scale is known from the values that it is the scale of. Two things are lost where it is a point.
+
+*The values themselves*, where it is the scale of their prior: near zero it leaves them no spread at
+all. Say that the data inform each of `k` values to the share `p = s^2 / (s^2 + v)`, where `s` is
+the scale and `v` the variance of what they say of it. Its mean is `p y` and its variance `p v`. The
+logarithm of `s` has about the variance `1 / (2 k p^2)`, from its Fisher information, and moves the
+mean by `2 p (1 - p) y`, where `y^2` is about `v / (1 - p)`. So a point leaves out
+`2 (1 - p) / (k p)` times the variance that it keeps.
+
+*What the values are about*: their common mean, or the weights of their regression, whose variance
+goes with `s^2`. Where `f` values are left over when these are known, and `S` is the sum of their
+squares, the density of `s` is highest at `s^2 = S / f`, and `s^2` has the mean `S / (f - 3)`. So a
+point leaves out the share `3 / f`, or less where a prior says what the values do not: `3 / (f + 3)`
+is what a wide one leaves, and one that knows the logarithm of `s` with the precision `c` counts as
+`c / 2` values.
 """
 
 import math
-from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..engines.fitted import Fitted
 from ..engines.laplace.roles import SPREADS
 from ..program.bound import BoundProgram
+from ..program.program import Data, Program, Values
 from .findings import WARNED, Finding, finding, narrower
 
+SCALES = SPREADS - {"df"}
+FEW = 3 * (1 / WARNED - 1)  # values left over, from which on what they are about is well known
 
-def point_findings(bound: BoundProgram, report: dict[str, Any]) -> list[Finding]:
+
+def point_findings(bound: BoundProgram, fitted: Fitted) -> list[Finding]:
     """Judge the sites that an engine reports as points: one by one where bands are in doubt."""
-    points = list(report.get("points") or ())
-    found = [_loose(name, *_informed(bound, report, name)) for name in points]
-    loose = [one for one in found if one.share >= WARNED]
-    firm = [f"`{name}`" for name, one in zip(points, found, strict=True) if one.share < WARNED]
+    points = list((fitted.report or {}).get("points") or ())
+    found = [_loose(bound, fitted, name) for name in points]
+    loose = [one for one in found if one is not None]
+    firm = [f"`{name}`" for name, one in zip(points, found, strict=True) if one is None]
     if not firm:
         return loose
     note = finding(
@@ -48,24 +67,53 @@ def lacking_of_a_point(informed: float, number: int) -> float:
     return more / (more + informed) if more else 0.0
 
 
-def _informed(bound: BoundProgram, report: dict[str, Any], name: str) -> tuple[float, int]:
-    """Return how many values a site is the prior scale of, those that are informed first.
+def lacking_of_a_centre(left_over: float) -> float:
+    """Return the share of its variance that the mean of values lacks whose scale is a point.
 
-    Both are 0 where it is no scale of a prior alone, or where it is not known of its values.
+    Args:
+        left_over: How many values say how large the scale is: all of them, without as many as
+            their means take, and with what its prior counts for.
     """
-    told = report.get("informed") or {}
-    sizes = {site.name: math.prod(site.shape) for site in bound.sites.latent}
+    return 3 / (max(left_over, 0.0) + 3)
+
+
+def _loose(bound: BoundProgram, fitted: Fitted, name: str) -> Finding | None:
+    """Return the graver of the two findings on a point; None if bands hardly change."""
+    told = (fitted.report or {}).get("informed") or {}
     read = {
-        site: {spelt.rsplit(".", 1)[-1] for spelt, names in parameters.items() if name in names}
+        site: {spelt.rsplit(".", 1)[-1]: names for spelt, names in parameters.items()}
         for site, parameters in bound.sites.reads.items()
     }
-    readers = [site for site, parameters in read.items() if parameters]
-    if any(site not in told or not read[site] <= SPREADS for site in readers):
-        return 0.0, 0
-    return float(sum(told[site] for site in readers)), sum(sizes[site] for site in readers)
+    readers = {site for site, by in read.items() if any(name in names for names in by.values())}
+    as_scales = all(
+        name not in names or p in SCALES for r in readers for p, names in read[r].items()
+    )
+    if not readers or not as_scales or not told:
+        return None
+    sizes = {site.name: math.prod(site.shape) for site in bound.sites.latent}
+    found = []
+    if readers <= sizes.keys() & told.keys():
+        informed, number = sum(told[r] for r in readers), sum(sizes[r] for r in readers)
+        found.append(_of_values(name, float(informed), number))
+    centres = {
+        site: told[site]
+        for reader in readers
+        for parameter, names in read[reader].items()
+        if parameter not in SCALES
+        for site in names
+        if site in told
+    }
+    sizes |= {site.name: math.prod(site.shape) for site in bound.sites.observed}
+    number = sum(sizes[reader] for reader in readers)
+    left_over = number - sum(centres.values())
+    if centres and left_over < FEW and np.ndim(fitted.draws[name]) == 2:
+        left_over += _known_before(bound, fitted, name) / 2
+        found.append(_of_centres(name, sorted(centres), number, left_over))
+    grave = [one for one in found if one.share >= WARNED]
+    return max(grave, key=lambda one: one.share, default=None)
 
 
-def _loose(name: str, informed: float, number: int) -> Finding:
+def _of_values(name: str, informed: float, number: int) -> Finding:
     share = lacking_of_a_point(informed, number)
     return finding(
         f"`{name}` is held at a point, and the data inform {informed:.2g} of the {number} values "
@@ -77,3 +125,38 @@ def _loose(name: str, informed: float, number: int) -> Finding:
         "narrow",
         change="`NUTS()` gives their posterior.",
     )
+
+
+def _of_centres(name: str, centres: list[str], number: int, left_over: float) -> Finding:
+    share = lacking_of_a_centre(left_over)
+    few = ", ".join(f"`{centre}`" for centre in centres[:3]) + " and others" * (len(centres) > 3)
+    return finding(
+        f"`{name}` is held at a point, and it is the scale of {number} values about {few}",
+        left_over,
+        where=f"`{name}`",
+        share=share,
+        effect=f"so few say little of a scale, and bands of {few} are about {narrower(share)} too "
+        "narrow",
+        change="`NUTS()` gives their posterior.",
+    )
+
+
+def _known_before(bound: BoundProgram, fitted: Fitted, name: str) -> float:
+    """Return the precision of the logarithm of a scalar that its prior gives; 0 if unknown."""
+    first = {site: np.asarray(value)[0, 0] for site, value in fitted.draws.items()}
+    params = {
+        site: np.asarray(value)[int(fitted.trunk[0, 0])] for site, value in fitted.params.items()
+    }
+    values = jax.tree.map(jnp.asarray, params | first)
+    found = float(_precision_of_prior(bound.program, bound.data, values, name))
+    return found if found > 0 else 0.0
+
+
+@eqx.filter_jit
+def _precision_of_prior(program: Program, data: Data, values: Values, name: str) -> Array:
+    site = program.trace(data, values, jax.random.key(0))[name]
+
+    def log_prior(logarithm: Array) -> Array:
+        return jnp.sum(site["fn"].log_prob(jnp.exp(logarithm)))
+
+    return -jax.grad(jax.grad(log_prior))(jnp.log(site["value"]))

@@ -166,7 +166,7 @@ class Posterior(AbstractPrinted):
         Returns:
             An xarray Dataset with dims (chain, draw, ...), (quantile, ...) or (summary, ...) and
             plates by their names: `<site>_<plate>` if a plate has two sizes or another's name. The
-            attr `outside_of_fit` names what goes beyond the fit; summaries have none.
+            attr `outside_of_fit` names what goes beyond the fit.
 
         Raises:
             TypeError: `data` holds an argument that the model does not take; an old-style key.

@@ -13,7 +13,7 @@ from ..predicting.replays import observations
 from ..program.arguments import check_data_mapping
 from ..program.binding import bind
 from ..program.bound import BoundProgram
-from ..program.new_rows import check_rows
+from ..program.new_rows import check_rows, other_shapes
 from ..program.program import Program
 from ..program.sites import Data, Sites
 
@@ -94,7 +94,13 @@ def _bound(
 ) -> BoundProgram:
     model = predictive(bound, fitted.modes).model
     settings = {"allow_nan": (*data,), "fill": fill, "call": call}
-    new = bind(model, data, **settings)
+    try:
+        new = bind(model, data, **settings)
+    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        told = other_shapes(call, bound.data, data, error)
+        if told is None:
+            raise
+        raise told from error
     plates = {name: new.sites.plates[name][0] for name in new.sites.subsampled}
     if not plates:
         return new

@@ -8,15 +8,18 @@ import numpy as np
 
 from ..batches.batches import Batches
 from ..batches.checked import checked
-from ..batches.converted import Row
+from ..batches.converted import Row, converted
 from ..batches.source import AbstractSource, Arrays, Block
+from ..engines.fitted import Fitted
+from ..predicting.redraw import imputed
 from ..program.arguments import check_data_mapping
 from ..program.bound import BoundProgram
 from ..program.described import described
 from ..program.digests import digest
 from ..program.program import Program
-from ..program.sites import Data
+from ..program.sites import Data, Sites
 from ..program.trace import ValueCheck, trace_program
+from .ready import Ready, on_new_data
 
 CALL = "predict"
 AT_ONCE = 4096  # rows whose values are checked together
@@ -65,6 +68,13 @@ def blocks_of(data: Mapping[str, Any] | Batches, fit: BoundProgram) -> Blocks:
     return Blocks(Arrays(rows), number, shared, identity, "data", digested=True)
 
 
+def in_memory(blocks: Blocks, rows: Mapping[str, Row]) -> Block:
+    """Return all rows, as the program takes them, where they are in memory; else none."""
+    if not blocks.digested:
+        return {}
+    return converted(blocks.source.read(0, blocks.number), rows, 0, blocks.number)
+
+
 def _with_rows(sizes: Mapping[str, int], fit: BoundProgram) -> list[str]:
     """Return the arguments that have rows: those that had in the fit, or else the longest arrays.
 
@@ -81,6 +91,37 @@ def _with_rows(sizes: Mapping[str, int], fit: BoundProgram) -> list[str]:
         return [n for n, size in sizes.items() if n in had or (n not in before and size == number)]
     number = max(sizes.values(), default=0)
     return [name for name, size in sizes.items() if size == number]
+
+
+def on_one_row(bound: BoundProgram, fitted: Fitted, row: Mapping[str, Any]) -> Ready:
+    """Bind the program of a fit to one row.
+
+    Raises:
+        ValueError: A latent site has a value for each row; besides, as `on_new_data`.
+    """
+    try:
+        return on_new_data(bound, fitted, CALL, row)
+    except ValueError as error:
+        local = _of_rows(bound.sites)
+        if local is None:
+            raise
+        raise ValueError(local) from error
+
+
+def _of_rows(sites: Sites) -> str | None:
+    """Say which latent site of a fit has a value for each row, if one has."""
+    rows = {name for site in sites.observed for name, axis in site.plates if axis == 0}
+    drawn = {*imputed(sites), *sites.replicates}
+    for site in sites.latent:
+        plates = [name for name, _ in site.plates if name in rows]
+        if plates and site.name not in drawn:
+            return (
+                f"`{CALL}` expected latent values that all rows share, to summarise rows one by "
+                f"one; got `{site.name}` of shape {site.shape}, which has a value for each row of "
+                f"{plates[0]!r}. Leave `summaries`, `to` and `block_size` out, and take "
+                "`quantiles`."
+            )
+    return None
 
 
 def value_check(

@@ -29,8 +29,9 @@ from ..program.fingerprint import program_digest
 from ..program.sites import Site
 from .band_store import SUMMARY, Bands, BandStore, InMemory
 from .bands import thinned
+from .ranges import added, counted, told
 from .ready import Ready, on_new_data
-from .row_blocks import Blocks, blocks_of, value_check
+from .row_blocks import Blocks, blocks_of, in_memory, on_one_row, value_check
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -116,11 +117,19 @@ def streamed(
             "block_size": size,
         }
         store = BandStore(to, variables, labels, size, identity)
+    known = {n: v for n, v in job.ready.data.items() if n not in job.rows}
+    known |= in_memory(blocks, job.rows)
+    beyond = counted(bound, fitted, job.ready.sites, known)
     try:
         for block, rows, draws in _predicted(job, blocks, size, key, first, store):
+            if not blocks.digested:
+                own = {name: value[: blocks.number - block * size] for name, value in rows.items()}
+                beyond = added(beyond, counted(bound, fitted, job.ready.sites, own))
             values = {dotless(n): v for n, v in draws.items() if dotless(n) in variables}
             values = {name: summarised(value, chosen) for name, value in values.items()}
-            store.write(block, block * size, values, rows)
+            if values:
+                store.write(block, block * size, values, digest(rows))
+        store.say(told(bound, job.ready.sites, beyond))
     finally:
         store.close()
     return store.opened()
@@ -136,7 +145,7 @@ def _job(
 ) -> Job:
     """Bind the program to one row, and say what is returned of each."""
     row = blocks.source.read(0, 1)
-    ready = on_new_data(bound, fitted, CALL, {**row, **blocks.shared})
+    ready = on_one_row(bound, fitted, {**row, **blocks.shared})
     draws, _ = thinned(CALL, ready.draws, num_draws, jax.random.fold_in(key, 1))
     ready = ready._replace(draws=draws)
     names = [*(ready.sites.outputs if sites is None else sites)]
@@ -262,11 +271,11 @@ def _predicted(
     key: PRNGKeyArray,
     first: dict[str, np.ndarray],
     store: BandStore | InMemory,
-) -> Iterator[tuple[int, str, dict[str, np.ndarray]]]:
-    """Yield the draws of each block that the store does not have, the next one read meanwhile.
+) -> Iterator[tuple[int, Block, dict[str, np.ndarray]]]:
+    """Yield each block that the store does not have and its draws, the next one read meanwhile.
 
-    With them comes the digest of the rows. What the store has is read again where the rows are not
-    known before: a source with other values would else get the summaries of the old ones.
+    What the store has is read again where the rows are not known before, and comes without draws: a
+    source with other values would else get the summaries of the old ones.
     """
     number = -(-blocks.number // size)
     todo = [n for n in range(number) if not (blocks.digested and store.has(n))]
@@ -275,14 +284,15 @@ def _predicted(
         rows = ahead.pop().result()
         if then is not None:
             ahead = [Ahead(_read, blocks, job, then * size, size)]
-        begin, told = block * size, digest(rows)
+        begin = block * size
         if store.has(block):
-            if not store.is_of(block, told):
+            if not store.is_of(block, digest(rows)):
                 raise ValueError(
                     f"`{CALL}` expected `data` to give the rows that the store `to` has summaries "
                     f"of; got others in rows {begin} to {min(begin + size, blocks.number)}. Name "
                     "another store, or delete it."
                 )
+            yield block, rows, {}
             continue
         draws = first if block == 0 else job.run(rows, np.arange(begin, begin + size), key)
-        yield block, told, {name: v[:, : blocks.number - begin] for name, v in draws.items()}
+        yield block, rows, {name: v[:, : blocks.number - begin] for name, v in draws.items()}

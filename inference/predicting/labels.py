@@ -104,7 +104,8 @@ def told_apart(values: Mapping[str, Labelled], lead: tuple[str, ...] = LEAD) -> 
 
 def end_to_end(values: Any) -> Any:
     """Concatenate the chains: `(chain, draw, ...)` becomes `(draws, ...)`."""
-    return values.reshape(-1, *values.shape[2:])
+    chains, draws, *shape = values.shape  # and not -1, for a site may have no values at all
+    return values.reshape(chains * draws, *shape)
 
 
 def labelled(values: Mapping[str, Labelled], lead: tuple[str, ...] = LEAD) -> "xr.Dataset":

@@ -16,6 +16,7 @@ CENSORED = (
     dist.RightCensoredDistribution,
     dist.IntervalCensoredDistribution,
 )
+CENTRED = (dist.StudentT, dist.MultivariateStudentT)  # symmetric, and their `icdf` may be missing
 HEAVY = (dist.Cauchy, dist.HalfCauchy)  # have no mean, nor has a mixture with one of them
 # Monotone transforms of single numbers: they map the median to the median.
 MONOTONE = (
@@ -38,13 +39,10 @@ def location(fn: Any) -> Array | None:
     if is_categorical(fn):
         probs = jnp.asarray(innermost(fn).probs)
         return jnp.broadcast_to(probs, (*fn.batch_shape, probs.shape[-1]))
-    found = mean(fn)
-    if found is None:
-        return _median(fn, fn)
-    if fn.event_dim or _is_discrete(fn):
-        return found
-    middle = _median(fn, fn)
-    return found if middle is None else jnp.where(jnp.isfinite(found), found, middle)
+    found, middle = mean(fn), _median(fn, fn)
+    if found is None or middle is None:
+        return middle if found is None else found
+    return jnp.where(jnp.isfinite(found), found, middle)
 
 
 def mean(fn: Any, like: Any = None) -> Array | None:
@@ -121,6 +119,8 @@ def _median(fn: Any, like: Any) -> Array | None:
     base = innermost(fn)
     if isinstance(base, CENSORED):
         return _median(base.base_dist, like)
+    if isinstance(base, CENTRED):
+        return _asked(lambda: base.loc, like)
     found = None
     if not base.event_dim and not _is_discrete(base):
         found = _asked(lambda: base.icdf(jnp.asarray(0.5)), like)

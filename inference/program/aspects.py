@@ -38,45 +38,45 @@ def aspects(message: dict, marked: Any) -> Iterator[tuple[str, Any]]:
         yield "observed", message["is_observed"]
         yield "plates", [(f.name, f.dim, f.size) for f in message["cond_indep_stack"]]
         yield "weight", message["scale"]
-        yield from _fields(message["fn"], "")
+        yield from fields(message["fn"], "")
         if not _known(message["fn"]):
             yield from _asked(message["fn"], marked)
     elif kind == "param":
         for name, value in message["kwargs"].items():
-            yield from _fields(value, name)
+            yield from fields(value, name)
 
 
-def _fields(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+def fields(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the parts of a distribution, transform or constraint; wrappers add no name."""
     if isinstance(value, dist.Distribution):
         kind = type(value)
         yield f"{path} class".strip(), kind
         wraps = isinstance(value, dist.Independent | dist.ExpandedDistribution)
         wraps = wraps or isinstance(value, dist.MaskedDistribution)
-        fields = {*kind.gather_pytree_data_fields(), *kind.gather_pytree_aux_fields()}
+        named = {*kind.gather_pytree_data_fields(), *kind.gather_pytree_aux_fields()}
         yield f"{path} shape".strip(), (value.batch_shape, value.event_shape)
-        for name in sorted(fields - {"_validate_args", "_batch_shape", "_event_shape"}):
+        for name in sorted(named - {"_validate_args", "_batch_shape", "_event_shape"}):
             inside = value.__dict__.get(name)
             if wraps and name == "base_dist":
-                yield from _fields(inside, path)
+                yield from fields(inside, path)
             else:
                 name = "mask" if name == "_mask" else name
-                yield from _fields(inside, f"{path}.{name}".strip("."))
+                yield from fields(inside, f"{path}.{name}".strip("."))
     elif isinstance(value, Transform | Constraint):
         yield f"{path} class", type(value)
         for name, inside in sorted(vars(value).items()):
             if not name.startswith("_"):
-                yield from _fields(inside, f"{path}.{name}")
+                yield from fields(inside, f"{path}.{name}")
     elif isinstance(value, list | tuple):
         for i, inside in enumerate(value):
-            yield from _fields(inside, f"{path}.{i}")
+            yield from fields(inside, f"{path}.{i}")
     else:
         yield path, value
 
 
 def _known(fn: Any) -> bool:
     """Whether a distribution and its parts are of a library, so that its fields say it all."""
-    inside = [value for name, value in _fields(fn, "") if name.endswith("class")]
+    inside = [value for name, value in fields(fn, "") if name.endswith("class")]
     return all(of_library(kind) for kind in inside)
 
 
@@ -85,6 +85,7 @@ def _asked(fn: Any, marked: Any) -> Iterator[tuple[str, Any]]:
     asked: dict[str, Callable[[], Any]] = {
         "log_prob": lambda: fn.log_prob(marked),
         "sample": lambda: fn.sample(jax.random.key(0)),
+        "unconstrained": lambda: biject_to(fn.support).inv(marked),
         **{name: lambda name=name: getattr(fn, name) for name in TRIED},
     }
     for name, ask in asked.items():

@@ -76,14 +76,40 @@ def bind(
     try:
         program, sites, _ = trace_program(own, static, arrays, call=call, valued=True)
     except (AttributeError, TypeError) as error:
-        if not missing or "traced: they have shapes" in str(error):
+        told = _blamed(call, model, converted, missing, error)
+        if told is None:
             raise
-        name = name_of(model)
-        raise TypeError(
-            f"`{call}` expected `data` to hold {missing}, which `{name}` requires; got "
-            f"{sorted(data)}, and without them it raises: {error}"
-        ) from error
+        raise told from error
     return BoundProgram(program, arrays, sites)
+
+
+def _blamed(
+    call: str,
+    model: Callable[..., Any],
+    data: Mapping[str, Any],
+    missing: list[str],
+    error: Exception,
+) -> TypeError | None:
+    """Return the error that names the arguments on which the program failed, if it can be told."""
+    text, name = str(error), name_of(model)
+    if text.startswith("`"):
+        return None
+    optional = [n for n, p in signature_of(model).parameters.items() if p.default is None]
+    left_out = missing or [n for n in optional if n not in data and "NoneType" in text]
+    if left_out:
+        reads = "requires" if missing else "reads without asking whether they are None"
+        return TypeError(
+            f"`{call}` expected `data` to hold {left_out}, which `{name}` {reads}; got "
+            f"{sorted(data)}, and without them it raises: {text}"
+        )
+    kinds = {n: type(value).__name__ for n, value in data.items() if isinstance(value, int | str)}
+    static = [f"`{n}` = {data[n]!r}" for n, kind in kinds.items() if f"'{kind}' object" in text]
+    if not static:
+        return None
+    return TypeError(
+        f"`{call}` expected `data` that `{name}` can be run on; got {', '.join(static)}, no array, "
+        f"as ints, bools and strings reach it as they are, and it raises: {text}"
+    )
 
 
 def split_static(data: Mapping[str, Any]) -> tuple[Data, dict[str, Any]]:

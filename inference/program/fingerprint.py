@@ -107,6 +107,7 @@ def unchanged(call: str, program: Program, data: Data) -> Inspection:
     raise ValueError(
         f"`{call}` expected the program that the posterior was fitted with; got one that computes "
         f"something else ({named or 'its sites are in another order'}): a global, a helper or "
-        "an object that it reads has changed. Undo the change, or fit again. Pass what is to vary "
-        "between calls as an argument, in `data`."
+        "an object that it reads has changed, or it draws random numbers of NumPy's, others each "
+        "time. Undo the change, or fit again. Pass what is to vary between calls as an argument, "
+        "in `data`; `numpyro.prng_key()` gives a program a key."
     )

@@ -66,6 +66,8 @@ def _follow(
         return constant(atom.val) if isinstance(atom, Literal) else found.get(atom)
 
     for eqn in jaxpr.eqns:
+        if not eqn.outvars:  # `jax.debug.print` and its like
+            continue
         slots = [read(atom) for atom in eqn.invars]
         known = [slot.value if isinstance(slot, Doubt) else slot for slot in slots]
         new = [doubt for visit in visits if (doubt := visit(eqn, known)) is not None]

@@ -4,6 +4,7 @@ A narrower type may lose something: JAX would wrap integers around, and float32 
 float64 apart. Such values are refused. Arrays are copied, so that no later change reaches the fit.
 """
 
+import array as buffers
 import datetime
 import decimal
 import fractions
@@ -71,8 +72,8 @@ def _numbers(value: Any) -> Any:
 
 
 def _leaf(call: str, name: str, leaf: Any) -> Any:
-    if isinstance(leaf, np.integer | np.bool_ | np.str_):
-        return leaf.item()  # `df.g.max() + 1` is a size
+    if isinstance(leaf, np.integer | np.bool_ | np.str_) and leaf.dtype.kind != "m":
+        return leaf.item()  # `df.g.max() + 1` is a size; a timedelta is no integer but to NumPy
     if isinstance(leaf, STATIC):
         return leaf
     if isinstance(leaf, jax.Array):
@@ -180,7 +181,8 @@ def _refusal(call: str, name: str, got: str, advice: str) -> TypeError:
 
 def _as_numpy(leaf: Any) -> np.ndarray | None:
     """Return an object as an array, or None if it is not one."""
-    if isinstance(leaf, float | complex | np.ndarray | np.generic | range | list):
+    buffer = memoryview | buffers.array
+    if isinstance(leaf, float | complex | np.ndarray | np.generic | range | list | buffer):
         return np.asarray(leaf)
     if not (hasattr(leaf, "__array__") or hasattr(leaf, "__array_interface__")):
         return None

@@ -1,6 +1,12 @@
 """Refusing new rows, groups or times for which a fit has no latent values."""
 
-from .sites import Site, Sites
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from .sites import Data, Site, Sites
 
 
 def check_rows(call: str, argument: str, fitted: Sites, new: Sites, kept: frozenset[str]) -> None:
@@ -27,6 +33,37 @@ def check_rows(call: str, argument: str, fitted: Sites, new: Sites, kept: frozen
                 f"{changed_rows(site, now)}. Its draws say nothing of new ones. "
                 f"{_advice(site, now)}"
             )
+
+
+def other_shapes(
+    call: str, fitted: Data | None, data: Mapping[str, Any], error: Exception
+) -> ValueError | None:
+    """Return the error for a program that fails on data of other shapes than those of its fit.
+
+    Args:
+        call: The public function that was called.
+        fitted: The arrays of the fit, if they are known.
+        data: What the program was run on.
+        error: What it raised.
+
+    Returns:
+        The error; None if `error` is one of ours, or no argument has another shape.
+    """
+    before = {n: v.shape for n, v in (fitted or {}).items() if isinstance(v, jax.Array)}
+    now = {n: _shape(data[n]) for n in before if data.get(n) is not None}
+    changed = [f"`{n}` {now[n]!r} for {before[n]}" for n in now if now[n] != before[n]]
+    if str(error).startswith("`") or not changed:
+        return None
+    return ValueError(
+        f"`{call}` expected `data` that `model` can be run on; got {', '.join(changed)}, and it "
+        f"raises: {error} Whatever has a size of its own in the program, a plate or an array that "
+        "it closes over, has to follow the data: `plate('rows', x.shape[0])`, or an argument."
+    )
+
+
+def _shape(value: Any) -> Any:
+    """Return the shape of an array; of what is none, its value."""
+    return np.shape(value) if hasattr(value, "shape") or isinstance(value, float | list) else value
 
 
 def changed_rows(site: Site, now: Site) -> str:

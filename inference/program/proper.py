@@ -11,6 +11,8 @@ from numpyro.primitives import Messenger
 
 from bayesfield.private import mask_of
 
+from .intake import take
+
 
 class Proper(Messenger):
     """Change a program so that engines can infer it: no site without a density is left.
@@ -37,8 +39,10 @@ class Proper(Messenger):
         """Change the message of a site as the class says."""
         if msg["type"] != "sample":
             return
-        if isinstance(msg["value"], np.ndarray):  # of a handler: NumPy's cannot be indexed by JAX's
-            msg["value"] = jnp.asarray(msg["value"])
+        if isinstance(msg["fn"], dist.Unit) and msg["value"] is None:  # as `numpyro.factor` has it
+            msg["value"], msg["is_observed"] = msg["fn"].sample(None), True
+        if _is_foreign(msg["value"]):  # of a handler, or of a variable that the program reads
+            msg["value"] = take("fit_posterior", msg["name"], msg["value"])
         if msg["is_observed"] and _is_for_all(msg):
             msg["value"] = jnp.broadcast_to(msg["value"], msg["fn"].shape())
         if msg["name"] not in self.imputed:
@@ -49,6 +53,13 @@ class Proper(Messenger):
             msg["stop"] = True
         elif isinstance(msg["fn"], dist.MaskedDistribution):
             msg["fn"] = _without_mask(msg["fn"])
+
+
+def _is_foreign(value: Any) -> bool:
+    """Whether a value is an array that is not JAX's: of NumPy, of pandas, or a list."""
+    if isinstance(value, jax.Array | np.generic):
+        return False
+    return isinstance(value, list) or hasattr(value, "__array__")
 
 
 def _is_for_all(msg: dict) -> bool:

@@ -1,5 +1,6 @@
 """Sorting the sites of a program by role: latent, observed, output, replicate, param."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -29,22 +30,23 @@ def sorted_out(found: list[Statement], seen: Inspection) -> tuple[Sites, dict[st
     ]
     factors = tuple(said.name for said in found if said.kind == "factor")
     sampled = [site.name for site in (*latent, *observed)]
+    replicates = tuple(
+        name
+        for name in (f"{stem}_unobserved" for stem in masked)
+        if name in names and not seen.readers(name)
+    )
     sites = Sites(
         latent=latent,
         observed=observed,
         deterministic=of("deterministic"),
         params=of("param"),
-        discrete=tuple(said.name for said in found if said.discrete),
+        discrete=tuple(s.name for s in found if s.discrete and s.name not in replicates),
         plates={said.name: said.sizes for said in found if said.sizes is not None},
         factors=factors,
         # if each reads the others, as in a vector autoregression, all of them are predictions
         outputs=tuple(outputs or [site.name for site in observed]),
         masked=masked,
-        replicates=tuple(
-            name
-            for name in (f"{stem}_unobserved" for stem in masked)
-            if name in names and not seen.readers(name)
-        ),
+        replicates=replicates,
         reads={name: seen.reads(name) for name in (*sampled, *factors)},
         feeds=tuple(sorted(seen.feeds)),
     )
@@ -73,7 +75,8 @@ def with_outputs(sites: Sites, outputs: Any) -> Sites:
     if outputs is None:
         return sites
     observed = [site.name for site in sites.observed]
-    names = [outputs] if isinstance(outputs, str) else [*outputs]
+    several = isinstance(outputs, Iterable) and not isinstance(outputs, str)
+    names = [*dict.fromkeys(outputs)] if several else [outputs]
     unknown = [name for name in names if name not in observed]
     if unknown or not names:
         raise ValueError(
@@ -91,6 +94,19 @@ def check_fittable(sites: Sites) -> None:
             f"{list(sites.discrete)}, and every engine here follows gradients. Sum them out of the "
             "program: a mixture instead of its indicator."
         )
+    fixed = [site.name for site in sites.latent if site.family == "Delta"]
+    if fixed:
+        raise ValueError(
+            "`fit_posterior` expected `model` to have latent sites that can take other values; got "
+            f"{fixed} under a `Delta`, which fixes them. Write `numpyro.deterministic` there."
+        )
+    for name, (size, subsample) in sites.plates.items():
+        if subsample > size:
+            raise ValueError(
+                f"`fit_posterior` expected the plate `{name}`, which has a size of {size}, to take "
+                f"at most so many; got `subsample_size={subsample}`, and the density would be "
+                f"scaled by {size}/{subsample}. Give it `min(size, subsample_size)`."
+            )
     if not sites.latent and not sites.params:
         raise ValueError(
             "`fit_posterior` expected `model` to have a latent site or a param to fit; got one "

@@ -4,10 +4,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.transforms import IdentityTransform
 
+from .aspects import fields
 from .program import is_tree
 from .sites import Site
 from .spelling import spelt_support
@@ -50,6 +52,7 @@ def statement(call: str, message: dict) -> Statement:
         if isinstance(fn, dist.Unit):
             return Statement("factor", name)  # it enters the density and is no observation
         observed = message["is_observed"]
+        _check_whole_numbers(call, name, fn)
         if observed:
             check_observed(call, message)
         return Statement(
@@ -123,6 +126,26 @@ def check_observed(call: str, message: dict) -> None:
             f"of its distribution, {type(message['fn']).__name__}{inside}; got {value}. Give one "
             "value for each of its rows, or change the program's shapes."
         )
+
+
+def _check_whole_numbers(call: str, site: str, fn: Any) -> None:
+    """Refuse parameters of NumPy's or Python's integers that JAX would wrap around."""
+    for parameter, value in fields(fn):
+        if isinstance(value, bool | jax.Array) or not isinstance(value, int | np.ndarray):
+            continue
+        array = np.asarray(value)
+        if not array.size or array.dtype.kind not in "iuO":
+            continue
+        held = int if array.dtype.kind == "O" else array.dtype.newbyteorder("=")
+        limits = jnp.iinfo(jax.dtypes.canonicalize_dtype(held))
+        low, high = array.min(), array.max()
+        if low < limits.min or high > limits.max:
+            raise ValueError(
+                f"`{call}` expected `{parameter.lstrip('.')}` of `{site}` to be numbers that fit "
+                f"{limits.dtype}, from {limits.min} to {limits.max}; got values from {low} to "
+                f"{high}, which would wrap around. Give them as floats, `{float(high):g}`, or work "
+                "in 64 bits: `jax.config.update('jax_enable_x64', True)`."
+            )
 
 
 def _leaves(name: str, value: Any) -> tuple[Site, ...]:

@@ -8,14 +8,18 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
+from bayesfield.checks import listed
+
+from .code import Code
 from .following import follow
 from .indices import index_check
 from .inspection import Inspection, inspect_program
 from .known import now
 from .marks import mark_check
 from .overflow import overflow_check
-from .program import Code, Program
+from .program import Program
 from .proper import Proper
 from .roles_of_sites import sorted_out
 from .sites import Data, Sites
@@ -30,6 +34,8 @@ READ = (  # what JAX raises where Python reads the value of an array
     jax.errors.TracerIntegerConversionError,
     jax.errors.NonConcreteBooleanIndexError,
 )
+
+INDEXED = "Indexer must have integer"  # how JAX begins where an index is a float
 
 
 class ValueCheck(NamedTuple):
@@ -95,6 +101,8 @@ def trace_program(
         return used
 
     def then(closed: Any, number: int) -> None:
+        if any(isinstance(value, Tracer) for value in closed.consts):
+            raise TypeError(keeps_arrays(call))
         check = ValueCheck(call, closed, number, tuple(sampled), tuple(places))
         if checks is not None:
             checks.append(check)
@@ -115,14 +123,7 @@ def trace_program(
         # the program may ask whether its params have values, and make them
         return once(_values_of(found, seen.unset)) if seen.unset else seen
 
-    with TRACING:
-        try:
-            seen = traced(fixed=True)
-        except READ:
-            try:  # it may read a value that a handler has fixed
-                seen = traced(fixed=False)
-            except READ as error:
-                raise TypeError(_reads_values(call, error)) from error
+    seen = _inspected(call, data, traced)
     sites, facts = sorted_out(found, seen)
     sites = sites._replace(labels=tuple(sorted(labels)))
     code = Code(
@@ -139,6 +140,41 @@ def trace_program(
     return Program(leaves, code), sites, seen
 
 
+def _inspected(call: str, data: Data, traced: Callable[..., Inspection]) -> Inspection:
+    """Trace with the values marked that handlers fix, or without where the program reads them."""
+    with TRACING:
+        try:
+            try:
+                return traced(fixed=True)
+            except READ:  # it may read a value that a handler has fixed
+                return traced(fixed=False)
+        except (*READ, TypeError) as error:
+            told = _told(call, data, error)
+            if told is None:
+                raise
+            raise TypeError(told) from error
+
+
+def _told(call: str, data: Data, error: Exception) -> str | None:
+    """Say what an error of JAX means to the user; None where it is not one that is known."""
+    if isinstance(error, READ):
+        return _reads_values(call, error)
+    return _indexed_by_floats(call, data) if str(error).startswith(INDEXED) else None
+
+
+def _indexed_by_floats(call: str, data: Data) -> str:
+    floats = [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(data)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    return (
+        f"`{call}` expected members and other indices to be whole numbers; got a program that "
+        f"indexes by floats. Those among its arguments are {listed(floats)}: give the one that "
+        "numbers members as integers, `.astype(int)`."
+    )
+
+
 def _values_of(found: list[Statement], unset: tuple[str, ...]) -> dict[str, Any]:
     """Return values of the shapes of params that had none when they were asked for."""
     return {
@@ -146,6 +182,19 @@ def _values_of(found: list[Statement], unset: tuple[str, ...]) -> dict[str, Any]
         for said in found
         if said.kind == "param" and said.name in unset
     }
+
+
+def keeps_arrays(call: str) -> str:
+    """Return the error for a program in whose trace an array of an earlier trace stands."""
+    return (
+        f"`{call}` expected `model` to make its arrays anew each time that it runs; got one that "
+        "keeps an array from one run to the next: in a function under `functools.cache`, in a "
+        "list, an attribute or a global that it writes to, or as sites under `jax.jit`, `jax.vmap` "
+        "or `jax.lax.scan`. JAX traces the program, so what was kept has no values. Keep arrays of "
+        "NumPy there (`np.linspace` and not `jnp.linspace`), or make them before the fit, and "
+        "clear what was kept (`cache_clear()`). Sites repeat in a `plate`, or in the `scan` of "
+        "`numpyro.contrib.control_flow`."
+    )
 
 
 def _reads_values(call: str, error: Exception) -> str:

@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 
+from ..program.trace import keeps_arrays
+
 
 class Clock:
     """Measure the time spent tracing and compiling apart from the time spent running.
@@ -29,6 +31,8 @@ class Clock:
         jax.monitoring.register_event_duration_secs_listener(self._listen)
         try:
             out = fn(*args)
+        except jax.errors.UnexpectedTracerError as error:
+            raise TypeError(keeps_arrays("fit_posterior")) from error
         finally:
             jax.monitoring.unregister_event_duration_listener(self._listen)
         returned = time.perf_counter() if self._compiled else begin

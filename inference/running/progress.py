@@ -1,4 +1,8 @@
-"""How far a fit is: a bar where somebody looks, lines where a log is kept."""
+"""How far a fit is: a bar where somebody looks, lines where a log is kept.
+
+The bar is text in notebooks too: `tqdm.auto` would warn where ipywidgets is missing, and a widget
+is lost where a notebook is exported.
+"""
 
 import contextlib
 import sys

@@ -86,6 +86,24 @@ def rows_at(place: Place, number: int, index: Array) -> list[Rows]:
     return jax.tree.map(_joined, jax.vmap(one)(index))
 
 
+def checked_block(
+    call: str, program: Program, data: Data, sites: Sites, hyper: tuple[str, ...], block: int | None
+) -> int | None:
+    """Return what `block_for` does, for an engine's `rows_at_once`.
+
+    Raises:
+        ValueError: Rows are asked for, and those of the program do not run by themselves.
+    """
+    found = block_for(program, data, sites, hyper, block)
+    if found is None and block is not None:
+        raise ValueError(
+            f"`{call}` expected `rows_at_once` for a program in which each row of the observations "
+            f"depends on its own row of the data alone; got {block} for one in which they depend "
+            "on others, or which does not run on one row. Leave it out."
+        )
+    return found
+
+
 def block_for(
     program: Program, data: Data, sites: Sites, hyper: tuple[str, ...], block: int | None = None
 ) -> int | None:

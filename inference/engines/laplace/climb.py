@@ -60,6 +60,7 @@ class Alternation(AbstractPhase):
     hyper: tuple[str, ...] = eqx.field(static=True)
     hold_params: bool = eqx.field(static=True)
     rows_at_once: int | None = eqx.field(static=True, default=None)
+    rank: int | None = eqx.field(static=True, default=None)
 
     def init(self, program: Program, data: Data, lane: Start, key: PRNGKeyArray) -> Climb:
         """Split the sites into free and hyper sites, and evaluate the loss at the start."""
@@ -87,7 +88,8 @@ class Alternation(AbstractPhase):
             return new, loss, all_finite(loss, point)
 
         def update(state: Climb) -> tuple[Climb, Array, Array]:
-            place, loss = evidence_update(state.place(program, data), block=self.rows_at_once)
+            place = state.place(program, data)
+            place, loss = evidence_update(place, block=self.rows_at_once, rank=self.rank)
             new = state.updated(place, loss)
             return new, loss, all_finite(loss, place.position, place.hyper)
 

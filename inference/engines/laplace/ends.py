@@ -14,6 +14,7 @@ from .by_rows import number_of_rows, rows_at
 from .climb import Climb
 from .gauss_newton import Curvature, Summed, curvature_at
 from .gaussian import Found, Gaussian, factorise
+from .leading import Leading, leading_at
 
 MOST = 1000  # values of which it is told how well the data inform them
 TRIED = 64  # draws of a start from which the spread of its log weights is estimated
@@ -81,6 +82,16 @@ def informed_of(gaussian: Gaussian, position: Values) -> dict[str, float]:
     return {name: float(part.sum()) for name, part in zip(sorted(position), parts, strict=True)}
 
 
+def least_kept(found: Found, lane: int, rank: int | None) -> float:
+    """Return what the data say of the last of `rank` directions, the prior being one; 0 if of all.
+
+    It is the least eigenvalue of the curvature that was kept.
+    """
+    if rank is None or found.whitened is None or found.whitened.shape[1] != rank:
+        return 0.0
+    return float(np.sum(np.square(found.whitened[lane][0]) / found.prior[lane]))
+
+
 def complete(
     program: Program,
     data: Data,
@@ -106,9 +117,14 @@ def complete(
     return jax.tree.map(np.asarray, made)
 
 
-def ends_of(program: Program, data: Data, states: Climb, block: int | None) -> Found:
-    """Return mode and curvature of every start, from a `block` of rows at a time."""
-    found = _ends_of(program, data, states, block)
+def ends_of(
+    program: Program, data: Data, states: Climb, block: int | None, rank: int | None
+) -> Found:
+    """Return mode and curvature of every start, from a `block` of rows at a time.
+
+    Of the curvature, the `rank` leading directions are kept; all if it is None.
+    """
+    found = _ends_of(program, data, states, block, rank)
     if found.whitened is not None or block is None:
         return found
     lanes = [jax.tree.map(lambda a, i=i: a[i], states) for i in range(len(found.flat))]
@@ -116,19 +132,22 @@ def ends_of(program: Program, data: Data, states: Climb, block: int | None) -> F
 
 
 @eqx.filter_jit
-def _ends_of(program: Program, data: Data, states: Climb, block: int | None) -> Found:
+def _ends_of(
+    program: Program, data: Data, states: Climb, block: int | None, rank: int | None
+) -> Found:
     def one(state: Climb) -> Found:
         place = state.place(program, data)
-        return found_at(place, curvature_at(place, block=block))
+        leading = leading_at(place, block=block, rank=rank)
+        return found_at(place, leading or curvature_at(place, block=block))
 
     return jax.lax.map(one, states)
 
 
-def found_at(place: Place, curvature: Curvature | Summed) -> Found:
+def found_at(place: Place, curvature: Curvature | Summed | Leading) -> Found:
     """Return mode and curvature of one start, without the sum over the rows of what is summed."""
     flat = place.flat
     density, slope = jax.value_and_grad(lambda flat: place.moved(flat).log_joint())(flat)
-    whitened = curvature.whitened if isinstance(curvature, Curvature) else None
+    whitened = None if isinstance(curvature, Summed) else curvature.whitened
     return Found(flat, whitened, None, curvature.prior, density, slope)
 
 

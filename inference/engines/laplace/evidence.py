@@ -10,40 +10,46 @@ from jaxtyping import Array
 from ...program.differentiate import hessian
 from ..place import Place
 from .covariance import covariance_of
-from .curvature import outputs_of, prior_precision
+from .curvature import Output, outputs_of, prior_precision
 from .gauss_newton import curvature_at
+from .leading import leading_at
 
 NEWTON_STEPS = 6  # on the hyper sites, in each update
 SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # step lengths that are tried; the best is taken
 
 
-def evidence_update(place: Place, *, block: int | None = None) -> tuple[Place, Array]:
+def evidence_update(
+    place: Place, *, block: int | None = None, rank: int | None = None
+) -> tuple[Place, Array]:
     """Return the place after one update of position and hyper sites, and minus the log density.
 
     The position takes a Gauss-Newton step. The hyper sites then take Newton steps on MacKay's
-    objective, with the Jacobian of that step, of which a `block` of rows is made at a time.
+    objective, with the Jacobian of that step: a `block` of its rows is made at a time, and the
+    `rank` leading directions are kept.
     """
 
     def density(flat: Array) -> Array:
         return place.moved(flat).log_joint()
 
-    curvature = curvature_at(place, block=block)
+    leading = leading_at(place, block=block, rank=rank)
+    curvature = leading or curvature_at(place, block=block)
     covariance = covariance_of(curvature)
     step = covariance.apply(jax.grad(density)(place.flat))
     moved = place.moved(_best_along(density, place.flat, step))
     if not place.hyper:
         return moved, -moved.log_joint()
 
+    before = outputs_of(moved)
     spreads = covariance.spreads(curvature)
     variances = covariance.variances()
     centre, unravel = ravel_pytree(place.hyper)
 
     def objective(point: Array) -> Array:
-        # the log determinant to first order in the information and in a diagonal prior's logarithm
+        # the log determinant to first order in the logarithms of information and diagonal prior
         at = moved._replace(hyper=unravel(point))
         total = at.log_joint()
-        for output, spread in zip(outputs_of(at), spreads, strict=True):
-            total -= 0.5 * jnp.einsum("rij,rjk,rik->", spread, output.root, output.root)
+        for output, old, spread in zip(outputs_of(at), before, spreads, strict=True):
+            total -= 0.5 * _log_det(output, old, spread)
         prior = prior_precision(at)
         if prior.ndim == 1:
             weight = jnp.clip(variances * curvature.prior, 0, 1)
@@ -60,6 +66,21 @@ def evidence_update(place: Place, *, block: int | None = None) -> tuple[Place, A
     centre = jax.lax.fori_loop(0, NEWTON_STEPS, newton, centre)
     moved = moved._replace(hyper=unravel(centre))
     return moved, -moved.log_joint()
+
+
+def _log_det(output: Output, before: Output, spread: Array) -> Array:
+    """Return the part of the log determinant that depends on an output's information.
+
+    Where the information is a number this is MacKay's, the share of a row that was informed times
+    the logarithm. To first order in the information itself, a scale goes but a little of its way
+    at each update where almost all of its rows are informed.
+    """
+    if output.root.shape[-1] > 1:
+        return jnp.einsum("rij,rjk,rik->", spread, output.root, output.root)
+    share = spread[:, 0, 0] * before.root[:, 0, 0] ** 2
+    information = output.root[:, 0, 0] ** 2
+    seen = information > 0  # a row that is masked counts for nothing
+    return jnp.sum(jnp.where(seen, share * jnp.log(jnp.where(seen, information, 1.0)), 0.0))
 
 
 def _best_along(fn: Callable[[Array], Array], point: Array, step: Array) -> Array:

@@ -38,6 +38,11 @@ class Curvature(NamedTuple):
         features = self.whitened * scale
         return features.T @ features
 
+    def times(self, scale: Array, matrix: Array) -> Array:
+        """Return the product of `gram(scale)` and a matrix `(d, m)`."""
+        features = self.whitened * scale
+        return features.T @ (features @ matrix)
+
     def each(self, fn: Callable[[Array], Array]) -> list[Array]:
         """Return what `fn` makes of the Jacobian of each output."""
         return [fn(part.jacobian) for part in self.parts]
@@ -60,17 +65,23 @@ class Summed(NamedTuple):
 
     def gram(self, scale: Array) -> Array:
         """Return `S J^T F J S` of a diagonal `scale`, `(d, d)`."""
+        return self._sum(scale, lambda features: features.T @ features, scale.size)
 
+    def times(self, scale: Array, matrix: Array) -> Array:
+        """Return the product of `gram(scale)` and a matrix `(d, m)`."""
+        return self._sum(scale, lambda f: f.T @ (f @ matrix), matrix.shape[1])
+
+    def _sum(self, scale: Array, fn: Callable[[Array], Array], width: int) -> Array:
         def add(total: Array, index: Array) -> tuple[Array, None]:
             for part in self.rows(jnp.minimum(index, self.number - 1)):
                 # rows beyond the last fill the last block, and count for nothing
                 counts = jnp.repeat(index < self.number, len(part.root) // self.block)
                 root = jnp.where(counts[:, None, None], part.root, 0.0)
                 features = part._replace(root=root).whitened * scale
-                total += features.T @ features
+                total += fn(features)
             return total, None
 
-        return jax.lax.scan(add, jnp.zeros((scale.size, scale.size)), self._blocks())[0]
+        return jax.lax.scan(add, jnp.zeros((scale.size, width)), self._blocks())[0]
 
     def each(self, fn: Callable[[Array], Array]) -> list[Array]:
         """Return what `fn`, which acts on each row alone, makes of the Jacobian of each output."""
@@ -92,8 +103,18 @@ def curvature_at(place: Place, *, block: int | None = None) -> Curvature | Summe
         block: How many rows of the Jacobian are made at a time, see `by_rows`; None for passes over
             the whole program.
     """
-    if block is None or not _is_tall(place):
-        return held_at(place, block=block)
+    rows, columns = shape_of(place)
+    return summed_at(place, block) if block and rows > columns else held_at(place, block=block)
+
+
+def shape_of(place: Place) -> tuple[int, int]:
+    """Return how many rows and columns the Jacobian has."""
+    outputs = jax.eval_shape(lambda: [output.value for output in outputs_of(place)])
+    return sum(output.size for output in outputs), place.flat.size
+
+
+def summed_at(place: Place, block: int) -> Summed:
+    """Return the curvature as `curvature_at` does, with no Jacobian held."""
     number = number_of_rows(place)
 
     def rows(index: Array) -> list[Rows]:
@@ -113,12 +134,6 @@ def held_at(place: Place, *, block: int | None = None) -> Curvature:
         _numbers(number, block),
     )
     return Curvature(_in_order(parts, number, block), prior)
-
-
-def _is_tall(place: Place) -> bool:
-    """Whether the Jacobian has more rows than columns."""
-    outputs = jax.eval_shape(lambda: [output.value for output in outputs_of(place)])
-    return sum(output.size for output in outputs) > place.flat.size
 
 
 def _whole(place: Place) -> list[Rows]:

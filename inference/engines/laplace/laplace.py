@@ -20,9 +20,9 @@ from ..engine import AbstractEngine, check_held
 from ..fitted import Fitted, Members, Start, best_first
 from ..optimizers import check_optimizer
 from ..shares import counts, spread_of, weigh
-from .by_rows import block_for
+from .by_rows import checked_block
 from .climb import Alternation
-from .ends import complete, ends_of, gaussians_of, informed_of, log_weights
+from .ends import complete, ends_of, gaussians_of, informed_of, least_kept, log_weights
 from .roles import check_hyper, check_linear, points_of
 
 
@@ -71,7 +71,7 @@ class Laplace(AbstractEngine):
     With `d` values and `n` observations, time grows as `d n min(d, n)` and memory as `d min(d, n)`,
     where each row of the observations depends on its own row of the data alone and every prior is a
     Normal that depends on hyper sites alone. With rows that need each other memory grows as `d n`,
-    with other priors as `d^2`.
+    with other priors as `d^2`. With `rank=r` time grows as `d n r` and memory as `d r`.
 
     Attributes:
         num_starts: The number of starts, each optimised by itself.
@@ -88,6 +88,9 @@ class Laplace(AbstractEngine):
         rows_at_once: Of how many rows of data the curvature is made at a time, where each row of
             the observations depends on its own row of the data alone; None for as many as are
             fast, or for all where rows depend on each other. It changes nothing but memory.
+        rank: How many directions of the sites the data are taken to inform, where values are too
+            many for all; the others keep their prior. With too few of them bands are too wide.
+            None for all. Priors must be independent Normals.
         linearised: Whether predictions are linear about the modes; False runs the program at draws.
         init_strategy: Where starts begin; by default at a prior draw, with scalars at the median.
 
@@ -121,6 +124,7 @@ class Laplace(AbstractEngine):
     hold_params: bool = eqx.field(static=True, default=False)
     num_samples: int = eqx.field(static=True, default=1000)
     rows_at_once: int | None = eqx.field(static=True, default=None)
+    rank: int | None = eqx.field(static=True, default=None)
     linearised: bool = eqx.field(static=True, default=True)
     init_strategy: Callable = eqx.field(static=True, default=init_scalars_to_median)
 
@@ -128,8 +132,9 @@ class Laplace(AbstractEngine):
         """Check the settings."""
         for name in ("num_starts", "num_steps", "num_updates", "num_samples"):
             check_size("Laplace", name, getattr(self, name))
-        if self.rows_at_once is not None:
-            check_size("Laplace", "rows_at_once", self.rows_at_once)
+        for name in ("rows_at_once", "rank"):
+            if getattr(self, name) is not None:
+                check_size("Laplace", name, getattr(self, name))
         for name in ("hold_params", "linearised"):
             check_flag("Laplace", name, getattr(self, name))
         check_callable("Laplace", "init_strategy", self.init_strategy, "a NumPyro init strategy")
@@ -145,14 +150,7 @@ class Laplace(AbstractEngine):
     def resolved(self, program: Program, data: Data, sites: Sites) -> "Laplace":
         """Name the points in `hyper`, and how many rows of the curvature are made at a time."""
         hyper = points_of(sites) if self.hyper is None else self.hyper
-        block = block_for(program, data, sites, hyper, self.rows_at_once)
-        if block is None and self.rows_at_once is not None:
-            raise ValueError(
-                "`Laplace` expected `rows_at_once` for a program in which each row of the "
-                "observations depends on its own row of the data alone; got "
-                f"{self.rows_at_once} for one in which they depend on others, or which does not "
-                "run on one row. Leave it out."
-            )
+        block = checked_block("Laplace", program, data, sites, hyper, self.rows_at_once)
         return dataclasses.replace(self, hyper=hyper, rows_at_once=block)
 
     @property
@@ -185,6 +183,7 @@ class Laplace(AbstractEngine):
             hyper=self.hyper or (),
             hold_params=self.hold_params,
             rows_at_once=self.rows_at_once,
+            rank=self.rank,
         )
         return (climb,)
 
@@ -192,7 +191,7 @@ class Laplace(AbstractEngine):
         self, program: Program, data: Data, start: Start, outcome: Outcome, key: PRNGKeyArray
     ) -> Fitted:
         """Draw from the Gaussians of starts that reached a mode, weighted by their evidences."""
-        found = ends_of(program, data, outcome.states, self.rows_at_once)
+        found = ends_of(program, data, outcome.states, self.rows_at_once, self.rank)
         gaussians = gaussians_of("Laplace", found, outcome.alive)
         number = len(outcome.alive)
         evidence, distance = np.full(number, np.nan), np.full(number, np.inf)
@@ -228,5 +227,6 @@ class Laplace(AbstractEngine):
                 "distance": distance[kept.starts].tolist(),
                 "left_out": kept.left_out,
                 "informed": informed_of(gaussians[kept.starts[0]], outcome.states.point[1]),
+                "least_kept": least_kept(found, int(kept.starts[0]), self.rank),
             },
         )

@@ -16,6 +16,7 @@ from numpyro.infer import Trace_ELBO, init_to_median, init_to_value, svi
 from numpyro.infer.util import log_density
 
 from ...program.program import Data, Program, Values
+from ...running.crew import lanes_at_once
 from ...running.phase import AbstractPhase, Step, all_finite, loss_status
 from ..arrival import distance_of_guide, distance_to_mode
 from ..optimizers import build_optimizer
@@ -24,6 +25,7 @@ from .numpyro_guides import is_point, model_of, rebuilt
 from .points import holding
 
 PEAK = 2e-2  # the highest learning rate, where none is given
+TOGETHER = 16  # draws that are mapped at once, at most
 JUDGED = 200  # draws from which a guide's distance from the best of its family is estimated
 
 
@@ -116,7 +118,7 @@ class GaussianClimb(AbstractClimb):
         return Drawn(
             params,
             values,
-            jax.lax.map(log_weight, flat, batch_size=16),
+            _mapped(log_weight, flat),
             unravel(gaussian.mean),
             # what is held has no spread, and a sampler that starts here needs one
             unravel(jnp.where(gaussian.variance > 0, jnp.sqrt(gaussian.variance), self.init_scale)),
@@ -176,7 +178,7 @@ class NumPyroClimb(AbstractClimb):
             log_p = program.log_density(data, params, position, jacobian=False)
             return values, position, log_p - log_q
 
-        values, position, log_weight = jax.lax.map(draw, keys, batch_size=16)
+        values, position, log_weight = jax.lax.map(draw, keys, batch_size=TOGETHER)
         centre = {n: jnp.mean(v, 0) for n, v in position.items()}
         spread = {n: jnp.std(v, 0) for n, v in position.items()}
         if is_point(self.guide):
@@ -195,6 +197,13 @@ class NumPyroClimb(AbstractClimb):
         return svi.SVI(model_of(program, data), guide, climb, loss)
 
 
+def _mapped(fn: Callable[[Any], Any], draws: Any) -> Any:
+    """Map over draws, as many at once as fit the CPU's cache."""
+    one = jax.jit(fn)  # traced once
+    traced = jax.make_jaxpr(one)(jax.tree.map(lambda a: a[0], draws))
+    return jax.lax.map(one, draws, batch_size=lanes_at_once(traced, TOGETHER))
+
+
 def _distance(
     density: Callable[..., Array], position: Values, keys: Array, points: tuple[str, ...] = ()
 ) -> Array:
@@ -210,6 +219,6 @@ def _distance(
         return flat, gradient
 
     few = jax.tree.map(lambda value: value[:JUDGED], (position, keys))
-    flat, slopes = jax.lax.map(slope, few, batch_size=16)
+    flat, slopes = _mapped(slope, few)
     one = jax.tree.map(lambda value: value[0], position)
     return distance_of_guide(flat - jnp.mean(flat, 0), slopes, one)

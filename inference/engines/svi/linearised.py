@@ -68,6 +68,7 @@ def drawn_linear(
     *,
     num_trunks: int,
     num_samples: int,
+    rows_at_once: int | None,
     key: PRNGKeyArray,
 ) -> Fitted:
     """Draw from the Gaussians of the best restarts, in equal shares.
@@ -79,10 +80,11 @@ def drawn_linear(
         score: `(restart,)`, by which restarts are ordered, the lowest first.
         num_trunks: How many restarts give draws.
         num_samples: How many draws, in all.
+        rows_at_once: Of how many rows the curvature is made at a time; None for whole passes.
         key: The key for the draws.
     """
     states = outcome.states
-    ends = jax.tree.map(np.asarray, _ends(program, data, states))
+    ends = jax.tree.map(np.asarray, _ends(program, data, states, rows_at_once))
     gaussians = gaussians_of("SVI", ends.found, outcome.alive)
     usable = np.isin(np.arange(len(score)), [*gaussians])
     best = np.argsort(np.where(usable, score, np.inf), kind="stable")
@@ -120,10 +122,10 @@ def _scales(
 
 
 @eqx.filter_jit
-def _ends(program: Program, data: Data, states: Climb) -> Ends:
+def _ends(program: Program, data: Data, states: Climb, block: int | None) -> Ends:
     def one(state: Climb) -> Ends:
         place = state.place(program, data)
-        curvature = held_at(place)
+        curvature = held_at(place, block=block)
         found = found_at(place, curvature)
         prior = curvature.prior if curvature.prior.ndim == 1 else jnp.diag(curvature.prior)
         _, unravel = ravel_pytree(place.position)

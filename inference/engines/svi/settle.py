@@ -33,6 +33,7 @@ class Settle(AbstractPhase):
     num_steps: int = eqx.field(static=True)
     num_discarded: int = eqx.field(static=True)
     hyper: tuple[str, ...] = eqx.field(static=True)
+    rows_at_once: int | None = eqx.field(static=True, default=None)
 
     def init(self, program: Program, data: Data, lane: Climbed, key: PRNGKeyArray) -> Climb:
         """Start at the guide's mean, with its params."""
@@ -49,7 +50,7 @@ class Settle(AbstractPhase):
     def step(self, program: Program, data: Data, state: Climb, index: Array, key: PRNGKeyArray):
         """Make an update; one that is not finite leaves the restart as it is."""
         del index, key
-        place, loss = evidence_update(state.place(program, data))
+        place, loss = evidence_update(state.place(program, data), block=self.rows_at_once)
         finite = all_finite(loss, place.position, place.hyper)
         new = state.updated(place, loss)
         state = jax.tree.map(lambda now, before: jnp.where(finite, now, before), new, state)

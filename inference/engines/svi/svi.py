@@ -6,26 +6,26 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import numpy as np
 import optax
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 from numpyro.infer import init_to_median
 from numpyro.infer.autoguide import AutoGuide
 
 from bayesfield.checks import check_callable, check_positive, check_size, check_texts, described
 
-from ...program.described import Keyed
 from ...program.program import Data, Program, Sites
 from ...running.loop import Outcome
 from ...running.phase import AbstractPhase
 from ..engine import AbstractEngine
-from ..fitted import Fitted, Members, Start, best_first
+from ..fitted import Ended, Fitted, Members, Start
+from ..laplace.by_rows import checked_block
 from ..laplace.climb import Alternation
 from ..laplace.climb import Climb as Settled
 from ..laplace.laplace import init_scalars_to_median
 from ..laplace.roles import check_hyper, check_linear, points_of
 from ..optimizers import check_optimizer
-from .climb import AbstractClimb, Drawn, GaussianClimb, NumPyroClimb
+from .climb import AbstractClimb, GaussianClimb, NumPyroClimb
+from .drawn import drawn_from
 from .guides import GUIDES
 from .linearised import drawn_linear, gains
 from .numpyro_guides import check_covers, check_guide, fresh, is_point
@@ -82,6 +82,8 @@ class SVI(AbstractEngine):
         num_updates: Updates of the linearised guide's mean and scales, after the climb.
         hyper: Names of the sites that the linearised guide takes for scales, and fits by the
             evidence; None for those that `Laplace` finds.
+        rows_at_once: Of how many rows of data the linearised guide's curvature is made at a time,
+            as in `Laplace`.
         batch_size: How many restarts run in one batch; None for as many as fit in the CPU's cache.
         init_strategy: Where guides start without `init`; by default at the prior's median, and as
             `Laplace` does where the mean climbs as a point.
@@ -118,13 +120,15 @@ class SVI(AbstractEngine):
     points: tuple[str, ...] = eqx.field(static=True, default=())
     num_updates: int = eqx.field(static=True, default=5)
     hyper: tuple[str, ...] | None = eqx.field(static=True, default=None)
+    rows_at_once: int | None = eqx.field(static=True, default=None)
     batch_size: int | None = eqx.field(static=True, default=None)
     init_strategy: Callable = eqx.field(static=True, default=init_by_guide)
 
     def __check_init__(self) -> None:
         """Check the settings."""
-        if self.batch_size is not None:
-            check_size("SVI", "batch_size", self.batch_size)
+        for name in ("batch_size", "rows_at_once"):
+            if getattr(self, name) is not None:
+                check_size("SVI", name, getattr(self, name))
         for name in COUNTS:
             check_size("SVI", name, getattr(self, name))
         if self.num_trunks > self.num_restarts:
@@ -164,12 +168,15 @@ class SVI(AbstractEngine):
         else:
             check_covers("SVI", guide, program, data, sites)
             strategy = getattr(guide, "init_loc_fn", None) or strategy
-        if linear and hyper is None:
-            hyper = points_of(sites)
+        block = self.rows_at_once
+        if linear:
+            hyper = points_of(sites) if hyper is None else hyper
+            block = checked_block("SVI", program, data, sites, hyper, block)
         if strategy is init_by_guide:
             at_a_point = linear and not sites.params
             strategy = init_scalars_to_median if at_a_point else init_to_median
-        return dataclasses.replace(self, guide=guide, hyper=hyper, init_strategy=strategy)
+        own = {"guide": guide, "hyper": hyper, "init_strategy": strategy, "rows_at_once": block}
+        return dataclasses.replace(self, **own)
 
     @property
     def params_fit(self) -> str:
@@ -196,6 +203,15 @@ class SVI(AbstractEngine):
             )
         return dataclasses.replace(self, guide=CLIMBED) if self.guide is None else self
 
+    def ended(self, fitted: Fitted) -> Ended:
+        """Return the means of the restarts that give draws, the best first, and their draws."""
+        number = min(self.num_trunks, len(fitted.members.score))
+        params, position, *_ = jax.tree.map(lambda a: a[:number], fitted.members.start)
+        if is_point(self.guide):
+            return Ended(params, position, None)
+        shares = {n: v.reshape(number, -1, *v.shape[2:]) for n, v in fitted.draws.items()}
+        return Ended(params, position, shares)
+
     def lanes_at_once(self) -> int | None:
         """As `batch_size` says."""
         return self.batch_size
@@ -205,7 +221,8 @@ class SVI(AbstractEngine):
         if self.guide != LINEARISED:
             return (self._climb(self.guide),)
         if program.code.params:
-            settle = Settle("svi, noise", self.num_updates, 0, self.hyper or ())
+            hyper = self.hyper or ()
+            settle = Settle("svi, noise", self.num_updates, 0, hyper, self.rows_at_once)
             return self._climb(CLIMBED), settle
         among = self.num_updates // 2
         climb = Alternation(
@@ -218,6 +235,7 @@ class SVI(AbstractEngine):
             learning_rate=self.learning_rate,
             hyper=self.hyper or (),
             hold_params=False,
+            rows_at_once=self.rows_at_once,
         )
         return (climb,)
 
@@ -250,40 +268,16 @@ class SVI(AbstractEngine):
                 tail,
                 num_trunks=self.num_trunks,
                 num_samples=self.num_samples,
+                rows_at_once=self.rows_at_once,
                 key=key,
             )
-        keys = jax.random.split(key, self.num_restarts)
-        share = -(-self.num_samples // self.num_trunks)
-        phase = self.phases(program)[0]
-        drawn = _draw(Keyed(phase), program, data, outcome.states, keys, max(share, 200))
-        drawn = Drawn(*jax.tree.map(np.asarray, drawn))
-        ends = Start(drawn.params, drawn.centre, drawn.spread)
-        alive = np.flatnonzero(outcome.alive)
-        best = alive[np.argsort(tail[alive], kind="stable")][: self.num_trunks]
-        trunk = np.repeat(np.arange(len(best)), share)
-
-        def shares(value: Any) -> np.ndarray:
-            return np.concatenate([value[lane, :share] for lane in best])[None]
-
-        return Fitted(
-            draws={name: shares(value) for name, value in drawn.values.items()},
-            params={name: value[best] for name, value in drawn.params.items()},
-            trunk=(trunk if drawn.params else 0 * trunk)[None],
-            # by one batch, neither says anything of all rows
-            stats={} if program.code.batched else {"log_weight": shares(drawn.log_weight)},
-            losses=losses,
-            members=best_first(ends, tail, outcome.alive),
-            report=None
-            if program.code.batched
-            else {"distance": [float(drawn.distance[lane]) for lane in best]},
+        return drawn_from(
+            self._climb(CLIMBED if self.guide == LINEARISED else self.guide),
+            program,
+            data,
+            outcome,
+            tail,
+            num_trunks=self.num_trunks,
+            num_samples=self.num_samples,
+            key=key,
         )
-
-
-@eqx.filter_jit
-def _draw(
-    phase: Keyed, program: Program, data: Data, states: Any, keys: Array, num_draws: int
-) -> Drawn:
-    def one(state: Any, key: PRNGKeyArray) -> Drawn:
-        return phase.value.draws(program, data, state, jax.random.split(key, num_draws))
-
-    return jax.vmap(one)(states, keys)

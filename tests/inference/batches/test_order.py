@@ -135,3 +135,12 @@ def test_arrays_in_chunks_are_read_in_whole_chunks(tmp_path):
 def test_the_columns_of_a_parquet_file_are_its_arguments_by_default(tmp_path):
     batches = Batches(in_parquet(tmp_path)[0], rows=60, batch_size=B)
     assert batches.first.keys() == {"x0", "x1", "y"}
+
+
+def test_a_null_in_a_column_of_whole_numbers_is_named(tmp_path):
+    path = tmp_path / "rows.parquet"
+    whole = pa.array([0, 1, None, 2, 1, 0])
+    parquet.write_table(pa.table({"group": whole, "y": [0.5] * 6}), path, row_group_size=2)
+    batches = Batches(path, rows=6, batch_size=6)
+    with pytest.raises(ValueError, match=r"of int64 without nulls.* in 'group', row 2\."):
+        batches.reader.read(0, 6)

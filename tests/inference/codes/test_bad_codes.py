@@ -31,6 +31,11 @@ CASES = {
     "a plate of None": ({"plate": None}, TypeError, "`plate` to be one of .*got NoneType"),
     "a number of names": ({"names": 3}, TypeError, "`names` to be a list of names; got int"),
     "a known name twice": ({"names": [0, 1, 2], "known": [*"aabc"]}, ValueError, "got 'a' twice"),
+    "members as floats": (
+        {"data": NEW | {"group": NEW["group"].astype(float)}},
+        TypeError,
+        "`infer_codes` expected members .* whole numbers; .*among its arguments are group, y",
+    ),
     "no samples": ({"num_samples": 0}, ValueError, "`num_samples` to be at least 1"),
     "text": ({"num_starts": "8"}, TypeError, "`num_starts` to be an integer"),
     "a frame": ({"data": [NEW]}, TypeError, "`data` to map the model's argument names"),

@@ -6,12 +6,14 @@ import jax.random as jr
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pandas as pd
 import pytest
 from at_draws import posterior_of
 from groups import GROUP, NEW, NOISE, Y, fitted_intercepts, intercepts
 from scipy.stats import chisquare, kstest, multivariate_normal, norm
 
 from bayesfield.inference import Posterior, diagnose, infer_codes, score
+from bayesfield.inference.codes.names import named
 
 
 def waves(x, y=None):
@@ -113,8 +115,17 @@ def test_a_shift_of_the_population_moves_all_groups_alike():
 
 def test_the_population_has_the_mean_of_the_prior():
     posterior = fitted_intercepts()
-    new = infer_codes(posterior, NEW, plate="group", key=jr.key(0), population=True)
+    given = {"names": [1, "new", None], "new": "error"}  # a name is a label and no more
+    new = infer_codes(posterior, NEW, plate="group", key=jr.key(0), population=True, **given)
     np.testing.assert_array_equal(new.draws["a"], np.stack([new.draws["mu"]] * 3, -1))
+    labels = new.to_datatree()["posterior"]["group"].values.tolist()
+    assert labels == ["1", "new", "(missing)"]
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT])
+def test_every_kind_of_missing_name_is_one(missing):
+    who = named("c", "group", ["a", missing], None, num_members=2, num_known=2, new="infer")
+    assert who.labels == ["a", "(missing)"]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 import xarray as xr
+from executors import Fails
 
 from bayesfield.inference import (
     NUTS,
@@ -36,24 +37,6 @@ def line(x, y=None):
     sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
     with numpyro.plate("rows", x.shape[0]):
         numpyro.sample("y", dist.Normal(slope * x, sigma), obs=y)
-
-
-class Fails(ThreadPoolExecutor):
-    """Loses the given lanes, as a process that is killed does, and counts those that ran."""
-
-    def __init__(self, lanes):
-        super().__init__(1)
-        self.lanes, self.seen = lanes, 0
-
-    def submit(self, function, *args):
-        self.seen += 1
-        if self.seen - 1 in self.lanes:
-            return super().submit(_killed)
-        return super().submit(function, *args)
-
-
-def _killed():
-    raise OSError("the worker is gone")
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ WRONG = {
     "num_starts": [0],
     "num_updates": [0],
     "rows_at_once": [0, "all"],
+    "rank": [0, 2.5],
     "points": ["weight", (1,)],
     "num_chains": [0],
     "num_warmup": [0],

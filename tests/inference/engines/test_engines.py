@@ -20,6 +20,7 @@ from bayesfield.inference import (
     SVI,
     EnsembleMAP,
     Laplace,
+    Members,
     Start,
     cosine_cycles,
     diagnose,
@@ -352,6 +353,20 @@ def test_chains_of_one_trunk_begin_at_different_draws_on_it(chains):
     one, other = start.position["slope"][own]
     np.testing.assert_array_equal(found.hmc.position[:, 0], [one, other, one])
     np.testing.assert_array_equal(found.params["intercept"], start.params["intercept"][[0, 0, 0]])
+
+
+def test_each_trunk_that_is_asked_for_is_another_one(chains):
+    """The best two of six chains may be of one trunk, which does not make two of it."""
+    start, score = chains.members.start, chains.members.score
+    order = np.argsort(start.params["intercept"], kind="stable")  # one trunk after the other
+    start = jax.tree.map(lambda value: np.asarray(value)[order], start)
+    first = dataclasses.replace(chains, members=Members(start, score))
+    found = begun(dataclasses.replace(SHORT, num_trunks=3, num_chains=2), first)
+    np.testing.assert_array_equal(found.params["intercept"], start.params["intercept"])
+    np.testing.assert_array_equal(found.hmc.position[:, 0], start.position["slope"])
+    many = dataclasses.replace(SHORT, num_trunks=4)
+    with pytest.raises(ValueError, match="`num_trunks=4` members; got 3, as its chains share"):
+        fit_posterior(with_params, DATA, many, key=KEY, init=first)
 
 
 @pytest.mark.parametrize("metric", ["diagonal", "dense"])

@@ -21,6 +21,7 @@ import numpyro.distributions as dist
 import pytest
 from inference_cases import PROGRAMS, SEEN, X, Y
 from jax.flatten_util import ravel_pytree
+from numpyro import handlers
 
 import bayesfield as bf
 from bayesfield.inference import (
@@ -345,6 +346,7 @@ def masked_slope():
     return posterior.draws["slope"][..., None], y
 
 
+@pytest.mark.slow
 def test_rows_masked_by_obs_mask_count_as_if_they_were_left_out(masked_slope):
     draws, y = masked_slope
     mean, sd = slope_given(X[SEEN], Y[SEEN])
@@ -353,6 +355,30 @@ def test_rows_masked_by_obs_mask_count_as_if_they_were_left_out(masked_slope):
     mean_of_all, sd_of_all = slope_given(X, y)
     assert errors_of_draws(draws, "mean", mean_of_all).max() > 4
     assert errors_of_draws(draws, "sd", sd_of_all).max() > 4
+
+
+@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")  # of five steps
+def test_counts_that_are_missing_are_drawn_and_the_density_is_that_of_the_rows_left():
+    """They are discrete latent sites to NumPyro, whose engines refuse or enumerate them."""
+    count, seen = np.arange(8) % 3, np.arange(8) % 4 != 1
+
+    def model(x, seen, imputed, y=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 1))
+        with numpyro.plate("rows", len(x)), handlers.mask(mask=True if imputed else seen):
+            rate = jnp.exp(slope * x)
+            numpyro.sample("y", dist.Poisson(rate), obs=y, obs_mask=seen if imputed else None)
+
+    data = {"x": X[:8], "seen": seen, "y": count}
+    ours, left = [bind(model, data | {"imputed": imputed})[:2] for imputed in (True, False)]
+    for slope in (-0.5, 1.5):
+        at = {"slope": jnp.asarray(slope)}
+        one, other = (float(p.log_density(d, {}, at)) for p, d in (ours, left))
+        assert one == pytest.approx(other, rel=1e-5)
+    engine = EnsembleMAP(num_members=2, num_steps=5)
+    posterior = fit_posterior(model, data | {"imputed": True}, engine, key=jr.key(0))
+    drawn = posterior.draws["y_unobserved"]
+    assert np.issubdtype(drawn.dtype, np.integer)
+    assert (drawn >= 0).all()
 
 
 def test_the_density_under_obs_mask_is_that_of_the_rows_left():

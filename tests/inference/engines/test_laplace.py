@@ -14,7 +14,6 @@ from inference_cases import PROGRAMS, SEEN, X, Y, line, with_params
 from jax.flatten_util import ravel_pytree
 from numpyro import handlers
 from scipy.optimize import minimize_scalar
-from scipy.stats import multivariate_normal
 
 import bayesfield as bf
 from bayesfield.inference import (
@@ -155,7 +154,8 @@ def test_a_latent_noise_scale_is_where_the_evidence_is_highest():
 
 
 def test_a_latent_prior_scale_too():
-    posterior = fit_posterior(unknown_scales, DATA, ENGINE, key=jr.key(1))
+    engine = dataclasses.replace(ENGINE, num_samples=4)  # of points, which are the same in each
+    posterior = fit_posterior(unknown_scales, DATA, engine, key=jr.key(1))
     sigma, tau = scipy.optimize.minimize(
         lambda p: -log_evidence(*np.exp(p)) - half_normal(np.exp(p)).sum(), np.log([0.5, 0.5])
     ).x
@@ -373,6 +373,9 @@ def test_a_logistic_regression_is_at_its_mode_with_its_curvature():
 SMALL = Laplace(num_starts=2, num_steps=60, num_updates=8, num_samples=10)
 
 
+@pytest.mark.filterwarnings(  # so few rows say little of a scale, and it says so
+    "ignore::bayesfield.inference.ConvergenceWarning"
+)
 def test_rows_masked_by_obs_mask_count_as_if_they_were_left_out():
     masked, _ = PROGRAMS["masked"]()
     data = {"x": X, "y": np.where(SEEN, Y, 5.0), "seen": SEEN}
@@ -473,6 +476,9 @@ def test_many_params_that_climbed_with_the_sites_are_a_finding(recwarn):
     assert not [w for w in recwarn if "trunk has fitted" in str(w.message)]
 
 
+@pytest.mark.filterwarnings(  # so few rows say little of a scale, and it says so
+    "ignore::bayesfield.inference.ConvergenceWarning"
+)
 def test_it_starts_at_an_ensemble():
     init = EnsembleMAP(num_members=2, num_steps=50)
     engine = Laplace(num_starts=2, num_steps=60, num_updates=8, num_samples=4)
@@ -527,6 +533,9 @@ def test_a_linear_program_is_its_own_linearisation(conjugate):
     np.testing.assert_allclose(few["y_mean"], same["y_mean"], atol=1e-4)
 
 
+@pytest.mark.filterwarnings(  # so few rows say little of a scale, and it says so
+    "ignore::bayesfield.inference.ConvergenceWarning"
+)
 def test_it_can_be_asked_for_the_program_itself():
     engine = dataclasses.replace(SMALL, linearised=False)
     assert not fit_posterior(line, {"x": X, "y": Y}, engine, key=jr.key(0)).modes
@@ -599,22 +608,24 @@ def test_a_flat_direction_is_named():
         fit_posterior(flat, {"x": X, "y": Y}, engine, key=jr.key(0))
 
 
-def test_dense_observations_with_almost_no_noise():
+@pytest.mark.parametrize("number", [40, 200])
+def test_dense_observations_with_almost_no_noise(number):
     """Their gram matrix has rounding errors above one in float32; the evidence is exact here."""
     x, rng = np.linspace(0.0, 1.0, 80), np.random.default_rng(0)
-    hills = np.exp(-0.5 * ((x[:, None] - np.linspace(-0.2, 1.2, 40)) / 0.2) ** 2)
-    y = hills @ rng.normal(size=40) + 1e-3 * rng.normal(size=80)
+    hills = np.exp(-0.5 * ((x[:, None] - np.linspace(-0.2, 1.2, number)) / 0.2) ** 2)
+    y = hills @ rng.normal(size=number) + 1e-3 * rng.normal(size=80)
 
     def model(hills, y=None):
-        weights = numpyro.sample("weights", dist.Normal(0, 1).expand([40]).to_event(1))
+        weights = numpyro.sample("weights", dist.Normal(0, 1).expand([number]).to_event(1))
         sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
         with numpyro.plate("rows", 80):
             numpyro.sample("y", dist.Normal(hills @ weights, sigma), obs=y)
 
     def minus_log_evidence(log):
-        return -multivariate_normal(cov=hills @ hills.T + np.exp(2 * log) * np.eye(80)).logpdf(y)
+        cov = hills @ hills.T + np.exp(2 * log) * np.eye(80)
+        return 0.5 * (np.linalg.slogdet(cov)[1] + y @ np.linalg.solve(cov, y))
 
     exact = np.exp(minimize_scalar(minus_log_evidence, bounds=(-9, 0), method="bounded").x)
     engine = Laplace(num_starts=1, num_steps=400)
     fitted = fit_posterior(model, {"hills": hills, "y": y}, engine, key=jr.key(0), progress=False)
-    np.testing.assert_allclose(fitted.draws["sigma"].mean(), exact, rtol=0.05)
+    np.testing.assert_allclose(fitted.draws["sigma"].mean(), exact, rtol=0.01)

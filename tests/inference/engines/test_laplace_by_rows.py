@@ -14,7 +14,7 @@ from numpyro import handlers
 from numpyro.infer import init_to_sample
 
 from bayesfield.inference import Laplace, fit_posterior
-from bayesfield.inference.engines.laplace import by_rows
+from bayesfield.inference.engines.laplace import by_rows, covariance
 from bayesfield.inference.engines.laplace.covariance import covariance_of
 from bayesfield.inference.engines.laplace.gauss_newton import Curvature, Summed, curvature_at
 from bayesfield.inference.engines.place import Place
@@ -229,6 +229,22 @@ def test_rows_are_made_by_themselves_where_the_jacobian_is_large(monkeypatch):
         assert by_rows.block_for(program, arrays, sites, ("sigma",)) is None
     monkeypatch.setattr(by_rows, "WORTH", 0)
     assert by_rows.block_for(program, arrays, sites, ("sigma",)) == ROWS
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        lambda half: covariance._factor(half.T @ half, half),
+        lambda half: covariance._of_few_rows(jnp.ones(5), half.T),
+    ],
+    ids=["many rows", "few rows"],
+)
+def test_the_orthogonal_factor_is_made_only_where_it_is_needed(factor):
+    text = jax.jit(factor).lower(jnp.ones((5, 3))).compile().as_text()
+    always = text[text.index("ENTRY") :]  # and not what a loop runs
+    assert "potrf" in always
+    assert "geqrf" in text.replace(always, "")
+    assert "geqrf" not in always
 
 
 def test_a_fit_is_the_same_at_every_block():

@@ -1,5 +1,7 @@
 """SVI's linearised guide against closed forms, and where it is the default."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -91,6 +93,17 @@ def test_on_params_of_svi_it_is_exact_given_them():
         assert abs(draws.mean() - mean) / sd < 4 / np.sqrt(len(draws))
         assert abs(np.log(draws.std() / sd)) < 4 / np.sqrt(2 * len(draws))
         assert abs(np.log(draws.std() / (1.1 * sd))) > 4 / np.sqrt(2 * len(draws))
+
+
+def test_it_is_the_same_at_every_block_of_rows():
+    engine = SVI("linearised", num_steps=200, num_samples=50)
+    whole, blocks = (
+        fit_posterior(with_params, {"x": X, "y": Y}, one, key=KEY)
+        for one in (engine, dataclasses.replace(engine, rows_at_once=7))
+    )
+    assert blocks.settings["settings"]["rows_at_once"] == 7
+    for name, draws in whole.draws.items():
+        np.testing.assert_allclose(blocks.draws[name], draws, rtol=1e-4, atol=1e-4)
 
 
 def wide(x, y=None, family=dist.Normal):

@@ -28,9 +28,26 @@ def normal(y=None):
         numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
 
 
-def halved(*args, **options):
-    """A fit whose draws are half as far from their mean as they should be."""
-    posterior = fit_unjudged(*args, **options)
+@pytest.fixture(scope="module")
+def fits():
+    """The fits of the simulations, which the claim and its control share."""
+    return {}
+
+
+def remembering(fits):
+    """Return `fit_unjudged`, which fits each simulation once."""
+
+    def fit(*args, key, **options):
+        number = tuple(jax.random.key_data(key).tolist())
+        if number not in fits:
+            fits[number] = fit_unjudged(*args, key=key, **options)
+        return fits[number]
+
+    return fit
+
+
+def halved(posterior):
+    """Return the posterior with draws half as far from their mean as they should be."""
 
     def shrunk(value):
         centre = value.mean(axis=(0, 1), keepdims=True)
@@ -39,7 +56,8 @@ def halved(*args, **options):
     return dataclasses.replace(posterior, draws=jax.tree.map(shrunk, posterior.draws))
 
 
-def test_an_exact_fit_has_uniform_ranks():
+def test_an_exact_fit_has_uniform_ranks(fits, monkeypatch):
+    monkeypatch.setattr(calibration, "fit_unjudged", remembering(fits))
     found = sbc(normal, {"y": np.zeros(4)}, CHAIN, key=KEY, num_simulations=SIMULATIONS)
     assert found["quantity"].values.tolist() == [
         *[f"y_mean[{i}]" for i in range(4)],
@@ -68,8 +86,9 @@ def test_an_init_is_run_in_each_simulation():
         sbc(normal, {"y": np.zeros(4)}, CHAIN, key=KEY, init={"mu": 0.0})
 
 
-def test_halved_spreads_are_caught(monkeypatch):
-    monkeypatch.setattr(calibration, "fit_unjudged", halved)
+def test_halved_spreads_are_caught(fits, monkeypatch):
+    fit = remembering(fits)
+    monkeypatch.setattr(calibration, "fit_unjudged", lambda *a, **k: halved(fit(*a, **k)))
     found = sbc(normal, {"y": np.zeros(4)}, CHAIN, key=KEY, num_simulations=SIMULATIONS)
     assert found.attrs["smallest_p"] < 1e-4
 
@@ -132,10 +151,12 @@ def test_a_small_field_is_calibrated_and_the_control_is_not(monkeypatch):
     x, z = jnp.linspace(-1.0, 1.0, 8)[:, None], jnp.linspace(1.0, -1.0, 8)[:, None]
     data = {"x": x, "z": z, "y": np.zeros(8)}
     engine = NUTS(num_chains=2, num_warmup=300, num_samples=315, target_accept_prob=0.9)
+    fit = remembering({})
+    monkeypatch.setattr(calibration, "fit_unjudged", fit)
     found = sbc(small_field, data, engine, key=KEY)
     print(f"smallest p {found.attrs['smallest_p']:.3f} of {found.sizes['quantity']}")
     assert found.attrs["smallest_p"] > 0.01, found["p_value"].to_series()
-    monkeypatch.setattr(calibration, "fit_unjudged", halved)
+    monkeypatch.setattr(calibration, "fit_unjudged", lambda *a, **k: halved(fit(*a, **k)))
     control = sbc(small_field, data, engine, key=KEY)
     print(f"the control's {control.attrs['smallest_p']:.1e}")
     assert control.attrs["smallest_p"] < 1e-4
@@ -161,11 +182,13 @@ def noisy_line(x, y=None):
 )
 def test_what_is_close_to_exact_is_calibrated_and_the_control_is_not(engine, monkeypatch):
     data = {"x": np.linspace(-1.0, 1.0, 40), "y": np.zeros(40)}
+    fit = remembering({})
+    monkeypatch.setattr(calibration, "fit_unjudged", fit)
     found = sbc(noisy_line, data, engine, key=KEY, num_simulations=SIMULATIONS)
     print(f"smallest p {found.attrs['smallest_p']:.3f} of {found.sizes['quantity']}")
     assert "sigma" in found["quantity"]
     assert found.attrs["smallest_p"] > 0.01, found["p_value"].to_series()
-    monkeypatch.setattr(calibration, "fit_unjudged", halved)
+    monkeypatch.setattr(calibration, "fit_unjudged", lambda *a, **k: halved(fit(*a, **k)))
     control = sbc(noisy_line, data, engine, key=KEY, num_simulations=SIMULATIONS)
     print(f"the control's {control.attrs['smallest_p']:.1e}")
     assert control.attrs["smallest_p"] < 1e-4

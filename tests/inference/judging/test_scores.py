@@ -13,7 +13,7 @@ from numpyro import handlers
 from scipy import stats
 from scipy.special import logsumexp
 
-from bayesfield.inference import fit_posterior, score
+from bayesfield.inference import Batches, fit_posterior, score
 from bayesfield.inference.judging.scoring_rules import crps, score_values
 
 SCORES = ("rmse", "mae", "nll", "crps", "interval_score", "coverage")
@@ -71,6 +71,38 @@ def test_the_layout_is_one_dataset_by_site_and_level(scored):
     assert scored["level"].values.tolist() == [0.5, 0.8, 0.9, 0.95]
     assert scored["y_pit"].dims == ("rows",)
     assert scored["num_values"].item() == N
+
+
+def test_rows_by_blocks_have_the_scores_of_all_rows(known, scored):
+    batches = Batches(HELD_OUT, rows=N, batch_size=10, block_size=500)
+    found = score(known, batches, key=jr.key(1))
+    for name in ("nll", "nll_se", "rmse", "rmse_se", "num_values"):  # no draws are in these
+        np.testing.assert_allclose(found[name], scored[name], rtol=1e-5)
+    for name in ("mae", "crps"):
+        np.testing.assert_allclose(
+            found[name], scored[name], atol=0.2 * scored[f"{name}_se"].item()
+        )
+    assert abs(found["y_pit"] - scored["y_pit"]).mean() < 0.02
+    task = np.arange(N) % 30
+    by = [score(known, data, key=jr.key(1), by=task) for data in (batches, HELD_OUT)]
+    np.testing.assert_allclose(by[0]["rmse_by_task"], by[1]["rmse_by_task"], rtol=1e-5)
+    with pytest.raises(ValueError, match="expected no `joint` with `Batches`"):
+        score(known, batches, key=jr.key(1), joint="rows")
+    with pytest.raises(ValueError, match=r"expected `by` of shape \(1500,\)"):
+        score(known, batches, key=jr.key(1), by=task[:500])
+
+
+def drifting(x, y=None):
+    mu = numpyro.sample("mu", dist.Normal(0, 1))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(mu + x - x.mean(), 0.5), obs=y)
+
+
+def test_rows_that_depend_on_each_other_are_not_scored_by_blocks():
+    posterior = at_draws(drifting, {"x": X, "y": X}, mu=np.zeros(4))
+    batches = Batches(HELD_OUT, rows=N, batch_size=10, block_size=500)
+    with pytest.raises(ValueError, match="`score` expected rows that are independent of each"):
+        score(posterior, batches, key=jr.key(1))
 
 
 def test_crps_is_that_of_the_normal_in_closed_form(scored):
@@ -386,6 +418,25 @@ def test_laws_whose_quantiles_numpyro_does_not_know(law, exact):
     rmse = np.sqrt(np.mean((y - exact.mean()) ** 2))
     assert found["rmse"].item() == pytest.approx(rmse, rel=1e-4)
     assert stats.kstest(found["y_pit"], "uniform").pvalue > 0.01
+
+
+def test_an_interval_that_is_observed_has_an_nll_and_nothing_else():
+    def model(num_rows, y=None):
+        mu = numpyro.sample("mu", dist.Normal(0, 1))
+        none = jnp.zeros(num_rows, bool)
+        with numpyro.plate("rows", num_rows):
+            law = dist.IntervalCensoredDistribution(dist.Normal(mu, 1.0), none, none)
+            numpyro.sample("y", law, obs=y)
+
+    y = np.stack([X, X + 1.0], -1)
+    data = {"num_rows": len(X), "y": y}
+    posterior = at_draws(model, data, mu=np.zeros(10))
+    found = score(posterior, data, key=jr.key(1))
+    exact = np.log(stats.norm.cdf(y[:, 1]) - stats.norm.cdf(y[:, 0]))
+    assert found["nll"].item() == pytest.approx(-exact.mean(), rel=1e-4)
+    assert np.isnan(found["crps"]).all()
+    with pytest.raises(ValueError, match=r"expected `joint` to be None.*of `y`"):
+        score(posterior, data, key=jr.key(1), joint="rows")
 
 
 # Missing values

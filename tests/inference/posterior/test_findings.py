@@ -18,7 +18,6 @@ from bayesfield.inference import (
     ConvergenceWarning,
     EnsembleMAP,
     Finding,
-    Laplace,
     diagnose,
     fit_posterior,
 )
@@ -144,6 +143,20 @@ def test_a_program_whose_arguments_are_all_the_same_is_judged():
 
     posterior = fit_posterior(level, {"noise": np.ones(ROWS), "y": NOISE}, SHORT, key=jr.key(0))
     np.testing.assert_allclose(diagnose(posterior)["explained"], 0.0, atol=0.1)
+
+
+def test_a_mean_of_long_rows_that_is_right_is_not_far():
+    """Of each column one value or none is judged, which is its own average."""
+
+    def level(rows, y=None):
+        mu = numpyro.sample("mu", dist.Normal(0, 3))
+        with numpyro.plate("rows", rows):
+            numpyro.sample("y", dist.Normal(mu, 1.0).expand((64,)).to_event(1), obs=y)
+
+    y = np.random.default_rng(0).normal(size=(20, 64))
+    posterior = fit_posterior(level, {"rows": 20, "y": y}, SHORT, key=jr.key(0))
+    assert not said(posterior, "times as far")
+    assert said(drawn(posterior, mu=3.0), "times as far")
 
 
 def test_rows_that_are_masked_do_not_count():
@@ -390,54 +403,3 @@ def test_a_mean_that_misses_a_part_of_what_neighbours_share_is_a_note():
     (found,) = said(posterior, "which neighbouring rows have in common")
     assert found.severity == "note"
     np.testing.assert_allclose(found.share, 1 - 0.04 / curved.var() - found.number, atol=0.05)
-
-
-# Laplace's points
-
-DRAWN = np.random.default_rng(1).normal(size=40)
-DRAWN /= np.sqrt(np.mean(DRAWN**2))
-SCHOOLS = np.array([28, 8, -3, 7, -1, 1, 18, 12]) / 10 - 0.8  # Rubin 1981, about their mean
-SCHOOLS_NOISE = np.array([15, 10, 16, 11, 9, 11, 10, 18]) / 10
-GROUPS = {  # what is seen of each group, and its noise
-    "many": (2.0 * DRAWN, np.full(40, 0.5)),
-    "few and known": (DRAWN[:6], np.full(6, 0.1)),
-    "many and unknown": (0.55 * DRAWN, np.full(40, 0.5)),
-    "eight schools": (SCHOOLS, SCHOOLS_NOISE),
-}
-
-
-def grouped(noise, y=None):
-    """Means of groups, each seen once, and the sd of their prior."""
-    sd = numpyro.sample("sd", dist.HalfNormal(1))
-    with numpyro.plate("groups", len(noise)):
-        level = numpyro.sample("level", dist.Normal(0, sd))
-        numpyro.sample("y", dist.Normal(level, noise), obs=y)
-
-
-@pytest.mark.parametrize("case", GROUPS)
-def test_a_scale_that_is_a_point_is_warned_of_where_its_values_say_little_of_it(case):
-    """The share of the groups' variance that is lost, by an exact integral over the scale."""
-    y, noise = GROUPS[case]
-    engine = Laplace(num_starts=1, num_steps=300, num_samples=400)
-    posterior = fit_posterior(grouped, {"noise": noise, "y": y}, engine, key=jr.key(0))
-    sd = np.exp(np.linspace(-9, 3, 800))[:, None]
-    total = sd**2 + noise**2
-    log_density = -0.5 * (np.log(total) + y**2 / total).sum(1) - sd[:, 0] ** 2 / 2
-    point = int(np.argmax(log_density))
-    held = float(posterior.draws["sd"][0, 0])
-    assert held == pytest.approx(sd[point, 0], abs=0.05)
-    informed = np.sum(held**2 / (held**2 + noise**2))
-    found = posterior.settings["report"]["informed"]["level"]
-    assert found == pytest.approx(informed, rel=1e-3, abs=1e-6)
-    weight = np.exp(log_density - log_density.max()) * sd[:, 0]
-    weight /= weight.sum()
-    mean, variance = sd**2 / total * y, sd**2 * noise**2 / total
-    exact = weight @ (mean**2 + variance) - (weight @ mean) ** 2
-    lost = np.mean(1 - variance[point] / exact)
-    told = diagnose(posterior).findings
-    assert [one.where for one in told] == (["`sd`"] if lost > 0.1 else [])
-    assert (lost > 0.1) == (case in ("many and unknown", "eight schools"))
-    for one in told:
-        assert one.what.startswith("`sd` is held at a point, and the data inform")
-        assert one.share == pytest.approx(lost, abs=0.11)  # twice what the rule is off by
-    assert len(said(posterior, "Held at a point: `sd`")) == (not told)

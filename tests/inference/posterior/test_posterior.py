@@ -3,7 +3,6 @@
 import dataclasses
 from xml.etree import ElementTree
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -13,14 +12,12 @@ import pytest
 from inference_cases import (
     ENGINES,
     PROGRAMS,
-    make_field,
     nested,
     two_observed,
     with_params,
 )
 from numpyro import handlers
 
-import bayesfield as bf
 from bayesfield.inference import NUTS, SVI, diagnose, fit_posterior, sample_prior
 
 pytestmark = pytest.mark.filterwarnings(
@@ -90,16 +87,6 @@ def test_values_are_draws_and_the_params_of_each_draws_trunk(trunks):
 
 def test_the_draws_of_a_trunk_are_its_equal_share(trunks):
     assert np.bincount(trunks.trunk[0]).tolist() == [4, 4, 4]
-
-
-def test_realise_takes_values():
-    model, data = PROGRAMS["field"]()
-    posterior = fit_posterior(model, data, ENGINES["EnsembleMAP"](), key=jr.key(0))
-    fields = bf.realise(make_field, posterior.values(), "field")
-    x, z = jnp.asarray(data["x"]), jnp.asarray(data["z"])
-    ours = jax.vmap(jax.vmap(lambda field: field(x, z)[..., 0]))(fields)
-    means = posterior.predict(data, key=jr.key(1), sites=["y_mean"])["y_mean"]
-    np.testing.assert_allclose(ours, means, rtol=1e-4, atol=1e-5)
 
 
 def test_print_says_in_a_few_lines_what_was_fitted_and_learnt(trunks):

@@ -60,6 +60,32 @@ def test_a_file_is_no_store(posterior, tmp_path):
         posterior.predict(lazily(), key=KEY, to=tmp_path / "bands", block_size=BLOCK)
 
 
+def test_rows_beyond_the_fit_are_counted_in_all_blocks(posterior, tmp_path):
+    far = np.where(np.isin(np.arange(N), [5, 20, 85]), 5.0, X).astype(np.float32)
+    says = "3 of 90 rows of `x` are outside of the -1 to 1 of the fit"
+    kept = {"key": KEY, "block_size": BLOCK}
+    for name, data in {"dict": {"group": GROUP, "x": far}, "batches": lazily(x=far)}.items():
+        stored = posterior.predict(data, to=tmp_path / name, **kept)
+        for found in (stored, posterior.predict(data, to=tmp_path / name, **kept)):
+            assert found.attrs["outside_of_fit"].startswith(says)
+        in_memory = posterior.predict(data, summaries=("mean",), **kept)
+        assert in_memory.attrs["outside_of_fit"].startswith(says)
+    assert not posterior.predict(lazily(), summaries=("mean",), **kept).attrs
+
+
+def local(x, y=None):
+    """A level for each row."""
+    with numpyro.plate("rows", x.shape[0]):
+        level = numpyro.sample("level", dist.Normal(0, 1))
+        numpyro.sample("y", dist.Normal(level + x, 0.5), obs=y)
+
+
+def test_latent_values_of_rows_are_refused_by_their_name():
+    posterior = posterior_of(local, {"x": X, "y": X}, {"level": np.zeros((4, N))})
+    with pytest.raises(ValueError, match=r"all rows share.* got `level` of shape \(90,\)"):
+        posterior.predict({"x": X}, key=KEY, summaries=("mean",))
+
+
 def weighted(group, weight, x, y=None):
     """A level for each of the groups that are given."""
     with numpyro.plate("groups", weight.shape[0]):

@@ -259,6 +259,11 @@ def test_what_a_mean_depends_on_must_have_a_value():
 
 BAD = {
     "no argument": ({"wrt": "w"}, ValueError, r"`wrt` to be one of \['x', 'task'\]; got 'w'"),
+    "a column": (
+        {"wrt": "depth"},
+        ValueError,
+        r"is one of its components: `wrt='x', components=\{'depth': 0\}`",
+    ),
     "indices": ({"wrt": "task"}, TypeError, r"an array of floats; got 'task' of int"),
     "third order": ({"order": 3}, ValueError, "`order` to be 1 or 2; got 3"),
     "no order": ({"order": 0}, ValueError, "`order` to be at least 1; got 0"),
@@ -286,7 +291,9 @@ def test_bad_input_is_refused(kinds, case):
     ("components", "error", "text"),
     [
         ((2,), ValueError, r"`components` to be among 0 to 1, as `x` has the shape \(5, 2\); got"),
-        ({"a": "b"}, TypeError, "`components` to be an integer; got 'b'"),
+        ({"a": "b"}, TypeError, r"`components` to be whole numbers, .*; got \{'a': 'b'\}"),
+        (["depth"], TypeError, r"got \['depth'\]\. .*give \{'depth': 0\} where it is the first"),
+        ("depth", TypeError, "a dict from names to them; got 'depth'"),
         ((), ValueError, "`components` to be among 0 to 1"),
         (1.5, TypeError, "`components` to be an integer"),
     ],

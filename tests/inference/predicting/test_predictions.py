@@ -530,6 +530,24 @@ def test_new_groups_and_times_are_refused_in_one_sentence(model, size, data, tex
             run()
 
 
+def test_rows_that_do_not_fit_what_the_program_closes_over_are_named():
+    def model(x, y=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 1))
+        with numpyro.plate("rows", len(X)):
+            numpyro.sample("y", dist.Normal(slope * x, 1), obs=y)
+
+    posterior = at_draws(model, {"x": X, "y": X}, slope=np.zeros(4))
+    match = (
+        r"(?s)`predict` expected `data`.*got `x` \(3,\) for \(8,\), and it raises: .*x.shape\[0\]"
+    )
+    with pytest.raises(ValueError, match=match):
+        posterior.predict({"x": X[:3]}, key=jr.key(0))
+    with pytest.raises(
+        ValueError, match=r"(?s)`predict` expected `data`.*got `x` 'abc' for \(8,\)"
+    ):
+        posterior.predict({"x": "abc"}, key=jr.key(0))
+
+
 def test_params_are_not_repeated_for_every_draw():
     """Of a trunk shared by many draws there is one copy: its values would fill the memory."""
 

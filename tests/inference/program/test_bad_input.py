@@ -61,6 +61,11 @@ def discrete(y):
     numpyro.sample("y", dist.Normal(which, 1).expand([len(Y)]), obs=y)
 
 
+def pinned(y):
+    level = numpyro.sample("level", dist.Delta(2.0))
+    numpyro.sample("y", dist.Normal(level, 1).expand([len(Y)]), obs=y)
+
+
 def empty(y):
     numpyro.sample("y", dist.Normal(0, 1).expand([len(Y)]), obs=y)
 
@@ -140,6 +145,13 @@ REFUSED = {
                  r"expected `model` to be a NumPyro program.*got NoneType"),
     "discrete": (discrete, {"y": Y}, TINY, {}, ValueError,
                  r"discrete ones, \['which'\].*Sum them out"),
+    "pinned": (pinned, {"y": Y}, TINY, {}, ValueError,
+               r"sites that can take other values; got \['level'\].*`numpyro.deterministic`"),
+    "outputs": (line, DATA, TINY, {"outputs": 3}, ValueError,
+                r"expected `outputs` to name observed sites, of \['y'\]; got 3"),
+    "no path": (line, DATA, TINY, {"checkpoint": "a\0b"}, TypeError, r"`checkpoint` to be a path"),
+    "no array": (line, {"x": "abc", "y": Y}, TINY, {}, TypeError,
+                 r"`fit_posterior` expected `data`.*`x` = 'abc', no array"),
     "nothing to fit": (empty, {"y": Y}, TINY, {}, ValueError,
                        r"a latent site or a param to fit; got one with neither"),
     "reads values": (reads_values, DATA, TINY, {}, TypeError,
@@ -221,6 +233,31 @@ def test_refusing_compiles_nothing():
         assert found  # the listener hears what is compiled
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.filterwarnings("ignore:subsample_size does not match")  # NumPyro's own, and goes on
+def test_a_batch_larger_than_its_plate_is_refused():
+    def model(y):
+        level = numpyro.sample("level", dist.Normal(0, 1))
+        with numpyro.plate("rows", len(Y), subsample_size=100):
+            numpyro.sample("y", dist.Normal(level, 1), obs=y)
+
+    match = r"plate `rows`, which has a size of \d+, to take.*`subsample_size=100`"
+    with pytest.raises(ValueError, match=match):
+        fit_posterior(model, {"y": Y}, TINY, key=KEY)
+
+
+def test_an_argument_that_may_be_none_and_is_read_all_the_same_is_named():
+    def model(x, y=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 1))
+        with numpyro.plate("rows", len(Y), subsample_size=4) as rows:
+            numpyro.sample("y", dist.Normal(slope * x[rows], 1), obs=y[rows])
+
+    posterior = fit_posterior(model, DATA, TINY, key=KEY)
+    with pytest.raises(
+        TypeError, match=r"`predict`.*hold \['y'\], which `model` reads without ask"
+    ):
+        posterior.predict({"x": X}, key=KEY)
 
 
 def test_a_key_must_be_given():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bayesfield.inference.program import loops
 from bayesfield.inference.program.following import follow
 from bayesfield.inference.program.indices import index_check
 
@@ -22,6 +23,12 @@ def checked(use, **data):
 
 def at(*indices):
     return np.array(indices)
+
+
+@pytest.fixture
+def little_room(monkeypatch):
+    """Follow a tenth of the steps of a long loop: none of those here needs more."""
+    monkeypatch.setattr(loops, "ROOM", loops.ROOM // 10)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +95,7 @@ COMPUTED = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("little_room")
 @pytest.mark.parametrize("name", COMPUTED)
 def test_an_index_that_is_computed_is_checked_wherever_it_is_used(name):
     use, good, bad = COMPUTED[name]
@@ -139,6 +147,7 @@ RIGHT = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("little_room")
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_program_that_says_what_is_meant_is_let_through(name):
     use, g = RIGHT[name]

@@ -1,5 +1,6 @@
 """Data arrive as they are: exactly, as a copy, and what is ordinary is not cried at."""
 
+import array
 import datetime
 import warnings
 
@@ -57,6 +58,8 @@ ARRIVE = {
     "DataArray": (xr.DataArray(X, dims="t"), X.astype("f4")),
     "masked, no gaps": (np.ma.masked_array(X, mask=False), X.astype("f4")),
     "float": (1.5, np.float32(1.5)),
+    "buffer": (memoryview(X), X.astype("f4")),
+    "array of the standard library": (array.array("q", [1, 2]), np.array([1, 2], "i4")),
     "number of NumPy": (np.float64(1.7e9), np.float32(1.7e9)),
 }
 
@@ -234,8 +237,39 @@ def test_a_hashable_object_is_kept_and_one_that_is_not_is_refused():
     assert taken(frozenset({1})) == frozenset({1})
     with pytest.raises(TypeError, match=r"`x\['a'\]` to be an array.*hashed; got a set"):
         taken({"a": {1}})
+    with pytest.raises(TypeError, match=r"got timedelta64\[ns\]"):
+        taken(np.timedelta64(1, "ns"))
     with pytest.raises(TypeError, match="Dates are counted"):
         taken([datetime.date(2020, 1, 1)])
+
+
+def closed_over(observed, law=dist.Normal):
+    def model():
+        mean = numpyro.sample("mean", dist.Normal(0.0, 1.0))
+        with numpyro.plate("rows", len(X)):
+            numpyro.sample("y", law(jnp.exp(mean)), obs=observed)
+
+    return model
+
+
+@pytest.mark.parametrize("observed", [pd.Series(Y), list(map(float, Y)), xr.DataArray(Y)])
+def test_what_a_program_observes_of_its_own_is_taken_as_data_are(observed):
+    found, expected = bind(closed_over(observed), {}), bind(closed_over(jnp.asarray(Y)), {})
+    assert found.program.code.digest == expected.program.code.digest
+
+
+@pytest.mark.parametrize(
+    ("observed", "match"),
+    [
+        (np.arange(8) + 5_000_000_000, "`y` to hold integers that fit int32"),
+        (np.ma.masked_array(Y, mask=Y > 0), "`y` to be an array without gaps"),
+        (pd.Series([*"abcdefgh"]), "`y` to be an array of numbers; got text, 'a' first"),
+        (pd.DataFrame({"a": Y}), "`y` to be an array of numbers; got a DataFrame"),
+    ],
+)
+def test_what_a_program_observes_of_its_own_is_refused_as_data_are(observed, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        bind(closed_over(observed, dist.Poisson), {})
 
 
 def masked_counts(y, seen):

@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 
+from bayesfield.inference.program.binding import bind
 from bayesfield.inference.program.following import follow
 from bayesfield.inference.program.overflow import overflow_check
 
@@ -49,3 +52,38 @@ def test_whole_numbers_that_would_wrap_around_are_refused(use, x, made):
 )
 def test_whole_numbers_that_fit_are_let_through(use, x):
     checked(use, x)
+
+
+MANY = 5_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("law", "data", "named"),
+    [
+        (lambda p, n: dist.Binomial(n, p * jnp.ones(3)), {"n": MANY}, "`total_count`"),
+        (lambda p, n: dist.Binomial(n, p * jnp.ones(3)), {"n": np.int64(MANY)}, "`total_count`"),
+        (lambda p, n: dist.Binomial(np.array([n, MANY, n]), p), {"n": 3}, "`total_count`"),
+        (
+            lambda p, n: dist.ZeroInflatedDistribution(
+                dist.Binomial(n, p * jnp.ones(3)), gate=jnp.full(3, 0.1)
+            ),
+            {"n": MANY},
+            r"`base_dist\.total_count`",
+        ),
+    ],
+    ids=["an argument", "of NumPy", "in the program", "within another"],
+)
+def test_parameters_that_would_wrap_around_are_refused(law, data, named):
+    """NumPyro makes an array of a number, which JAX holds as 705032704."""
+
+    def model(n, y):
+        p = numpyro.sample("p", dist.Beta(1.0, 1.0))
+        with numpyro.plate("rows", 3):
+            numpyro.sample("y", law(p, n), obs=y)
+
+    data = data | {"y": np.array([1, 2, 3])}
+    with pytest.raises(ValueError, match=rf"expected {named} of `y` to be numbers that fit int32"):
+        bind(model, data)
+    bind(
+        model, data | {"n": 10.0} if "int32" and data["n"] != 3 else {"n": 3.0, "y": data["y"]}
+    ) if data["n"] != 3 else None

@@ -44,10 +44,12 @@ def work(i):
 
 
 def test_what_a_thread_gets_is_what_it_would_have_got_alone():
+    which = [0, 1, 0, 1]
     with ThreadPoolExecutor(4) as pool:
-        together = [*pool.map(work, range(4))]
-    for i, (draws, predicted) in enumerate(together):
-        alone, expected = work(i)
+        together = [*pool.map(work, which)]
+    by_itself = [work(0), work(1)]
+    for i, (draws, predicted) in zip(which, together, strict=True):
+        alone, expected = by_itself[i]
         assert [*draws] == [f"slope{i}"]
         for name, value in draws.items():
             np.testing.assert_array_equal(value, alone[name])
@@ -55,7 +57,7 @@ def test_what_a_thread_gets_is_what_it_would_have_got_alone():
 
 
 def test_files_are_written_and_read_in_threads(tmp_path):
-    models = [program(f"slope{i}", 1.0) for i in range(4)]
+    models = [program(f"slope{i}", 1.0) for i in range(2)]
     fits = [fit_posterior(m, {"x": X, "y": Y}, ENGINES[0], key=jr.key(0)) for m in models]
 
     def there_and_back(i):
@@ -63,6 +65,6 @@ def test_files_are_written_and_read_in_threads(tmp_path):
         return Posterior.load(tmp_path / f"{i}.bf", models[i]).draws
 
     with ThreadPoolExecutor(4) as pool:
-        read = [*pool.map(there_and_back, [*range(4)] * 2)]
+        read = [*pool.map(there_and_back, [0, 1] * 4)]
     for i, draws in enumerate(read):
-        np.testing.assert_array_equal(draws[f"slope{i % 4}"], fits[i % 4].draws[f"slope{i % 4}"])
+        np.testing.assert_array_equal(draws[f"slope{i % 2}"], fits[i % 2].draws[f"slope{i % 2}"])
