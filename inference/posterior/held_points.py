@@ -27,6 +27,8 @@ from jaxtyping import Array
 
 from ..engines.fitted import Fitted
 from ..engines.laplace.roles import SPREADS
+from ..predicting.draws import Draws
+from ..predicting.replays import observations
 from ..program.bound import BoundProgram
 from ..program.program import Data, Program, Values
 from .findings import WARNED, Finding, finding, narrower
@@ -103,12 +105,13 @@ def _loose(bound: BoundProgram, fitted: Fitted, name: str) -> Finding | None:
         for site in names
         if site in told
     }
-    sizes |= {site.name: math.prod(site.shape) for site in bound.sites.observed}
-    number = sum(sizes[reader] for reader in readers)
-    left_over = number - sum(centres.values())
-    if centres and left_over < FEW and np.ndim(fitted.draws[name]) == 2:
-        left_over += _known_before(bound, fitted, name) / 2
-        found.append(_of_centres(name, sorted(centres), number, left_over))
+    if centres and bound.data is not None and np.ndim(fitted.draws[name]) == 2:
+        seen = _seen(bound, fitted, readers)
+        number = sum(seen.get(reader, sizes.get(reader, 0)) for reader in readers)
+        left_over = number - sum(centres.values())
+        if left_over < FEW:
+            left_over += _known_before(bound, fitted, name) / 2
+            found.append(_of_centres(name, sorted(centres), number, left_over))
     grave = [one for one in found if one.share >= WARNED]
     return max(grave, key=lambda one: one.share, default=None)
 
@@ -141,22 +144,36 @@ def _of_centres(name: str, centres: list[str], number: int, left_over: float) ->
     )
 
 
+def _seen(bound: BoundProgram, fitted: Fitted, readers: set[str]) -> dict[str, int]:
+    """Return how many values of each observed site are not masked."""
+    names = [site.name for site in bound.sites.observed if site.name in readers]
+    draws = Draws(fitted.draws, fitted.params, fitted.trunk)
+    found = observations(bound.program, bound.data, draws, names) if names else {}
+    return {name: int(np.broadcast_to(seen, y.shape).sum()) for name, (y, seen) in found.items()}
+
+
 def _known_before(bound: BoundProgram, fitted: Fitted, name: str) -> float:
-    """Return the precision of the logarithm of a scalar that its prior gives; 0 if unknown."""
+    """Return the precision of the logarithm of a scale that its prior gives; 0 if unknown.
+
+    A site on the real line is taken for that logarithm, as it enters by `exp`.
+    """
     first = {site: np.asarray(value)[0, 0] for site, value in fitted.draws.items()}
     params = {
         site: np.asarray(value)[int(fitted.trunk[0, 0])] for site, value in fitted.params.items()
     }
     values = jax.tree.map(jnp.asarray, params | first)
-    found = float(_precision_of_prior(bound.program, bound.data, values, name))
+    real = any(site.real for site in bound.sites.latent if site.name == name)
+    found = float(_precision_of_prior(bound.program, bound.data, values, name, real=real))
     return found if found > 0 else 0.0
 
 
 @eqx.filter_jit
-def _precision_of_prior(program: Program, data: Data, values: Values, name: str) -> Array:
+def _precision_of_prior(
+    program: Program, data: Data, values: Values, name: str, *, real: bool
+) -> Array:
     site = program.trace(data, values, jax.random.key(0))[name]
 
     def log_prior(logarithm: Array) -> Array:
-        return jnp.sum(site["fn"].log_prob(jnp.exp(logarithm)))
+        return jnp.sum(site["fn"].log_prob(logarithm if real else jnp.exp(logarithm)))
 
-    return -jax.grad(jax.grad(log_prior))(jnp.log(site["value"]))
+    return -jax.grad(jax.grad(log_prior))(site["value"] if real else jnp.log(site["value"]))

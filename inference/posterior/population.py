@@ -38,7 +38,7 @@ def population_finding(bound: BoundProgram, fitted: Fitted) -> Finding | None:
         fitted: The fit.
     """
     settings, sites = fitted.said.get("settings"), bound.sites.inferred
-    if not isinstance(settings, dict) or settings.get("guide") != "normal":
+    if not isinstance(settings, dict) or settings.get("guide") != "normal" or bound.data is None:
         return None
     names = _around(sites)
     apart = sites.subsampled or settings.get("points") or {"codes", "batches"} & fitted.said.keys()

@@ -82,16 +82,6 @@ def informed_of(gaussian: Gaussian, position: Values) -> dict[str, float]:
     return {name: float(part.sum()) for name, part in zip(sorted(position), parts, strict=True)}
 
 
-def least_kept(found: Found, lane: int, rank: int | None) -> float:
-    """Return what the data say of the last of `rank` directions, the prior being one; 0 if of all.
-
-    It is the least eigenvalue of the curvature that was kept.
-    """
-    if rank is None or found.whitened is None or found.whitened.shape[1] != rank:
-        return 0.0
-    return float(np.sum(np.square(found.whitened[lane][0]) / found.prior[lane]))
-
-
 def complete(
     program: Program,
     data: Data,
@@ -148,7 +138,8 @@ def found_at(place: Place, curvature: Curvature | Summed | Leading) -> Found:
     flat = place.flat
     density, slope = jax.value_and_grad(lambda flat: place.moved(flat).log_joint())(flat)
     whitened = None if isinstance(curvature, Summed) else curvature.whitened
-    return Found(flat, whitened, None, curvature.prior, density, slope)
+    least = curvature.least if isinstance(curvature, Leading) else jnp.zeros(())
+    return Found(flat, whitened, None, curvature.prior, density, slope, least)
 
 
 def _gram(place: Place, block: int) -> np.ndarray:

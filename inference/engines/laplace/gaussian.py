@@ -21,6 +21,7 @@ class Found(NamedTuple):
         prior: The prior's curvature, `(d,)` where it is diagonal, else `(d, d)`.
         density: Log joint density at the mode.
         gradient: The gradient of that density, `(d,)`.
+        least: Of few directions, the likelihood's least eigenvalue, the prior being one; 0 of all.
     """
 
     flat: Array
@@ -29,6 +30,7 @@ class Found(NamedTuple):
     prior: Array
     density: Array
     gradient: Array
+    least: Array
 
 
 class Gaussian(NamedTuple):

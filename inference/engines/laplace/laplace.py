@@ -22,7 +22,7 @@ from ..optimizers import check_optimizer
 from ..shares import counts, spread_of, weigh
 from .by_rows import checked_block
 from .climb import Alternation
-from .ends import complete, ends_of, gaussians_of, informed_of, least_kept, log_weights
+from .ends import complete, ends_of, gaussians_of, informed_of, log_weights
 from .roles import check_hyper, check_linear, points_of
 
 
@@ -227,6 +227,6 @@ class Laplace(AbstractEngine):
                 "distance": distance[kept.starts].tolist(),
                 "left_out": kept.left_out,
                 "informed": informed_of(gaussians[kept.starts[0]], outcome.states.point[1]),
-                "least_kept": least_kept(found, int(kept.starts[0]), self.rank),
+                "least_kept": float(found.least[kept.starts[0]]),
             },
         )

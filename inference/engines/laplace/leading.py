@@ -35,6 +35,11 @@ class Leading(NamedTuple):
         """The prior's precision, `(d,)`."""
         return self.whole.prior
 
+    @property
+    def least(self) -> Array:
+        """The least eigenvalue that is kept, the prior being one."""
+        return jnp.sum(self.whitened[0] ** 2 / self.prior)
+
     def each(self, fn: Callable[[Array], Array]) -> list[Array]:
         """Return what `fn` makes of the Jacobian of each output."""
         return self.whole.each(fn)

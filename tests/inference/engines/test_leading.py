@@ -93,6 +93,14 @@ def test_directions_beyond_what_the_data_inform_change_nothing_and_fewer_widen()
     assert found[3][2][0].startswith("Of the directions that `rank=3` keeps")
 
 
+def test_of_few_rows_as_many_directions_are_all_that_there_are():
+    engine = Laplace(num_starts=1, num_steps=50, num_samples=10, rank=3)
+    posterior = fit_posterior(
+        known_noise, {"hills": HILLS[::20], "y": Y[::20]}, engine, key=jr.key(0)
+    )
+    assert posterior.settings["report"]["least_kept"] == 0
+
+
 def test_other_priors_are_refused():
     def gamma(hills, y=None):
         w = numpyro.sample("w", dist.Gamma(2.0, 1.0).expand([VALUES]).to_event(1))

@@ -7,6 +7,7 @@ import numpyro.distributions as dist
 import pytest
 
 from bayesfield.inference import Laplace, diagnose, fit_posterior
+from bayesfield.inference.posterior.held_points import point_findings
 
 # Programs of few values are meant to be warned of: their findings are read from `diagnose`.
 pytestmark = [
@@ -98,22 +99,23 @@ def test_what_the_groups_are_about_is_warned_of_where_they_are_few(width):
         assert one.share == pytest.approx(lost, abs=0.27)  # twice what the rule is off by
 
 
-def regression(x, y=None):
-    """A line with a noise that is not known."""
+def regression(x, seen, y=None):
+    """A line with a noise that is not known, through some of the rows."""
     line = numpyro.sample("line", dist.Normal(0, 100).expand([2]).to_event(1))
     sigma = numpyro.sample("sigma", dist.HalfNormal(100))
-    with numpyro.plate("rows", x.shape[0]):
+    with numpyro.plate("rows", x.shape[0]), numpyro.handlers.mask(mask=seen):
         numpyro.sample("y", dist.Normal(line[0] + line[1] * x, sigma), obs=y)
 
 
-@pytest.mark.parametrize("rows", [8, 60])
-def test_a_regression_on_few_rows_is_warned_of(rows):
+@pytest.mark.parametrize(("rows", "of"), [(8, 8), (8, 60), (60, 60)])
+def test_a_regression_on_few_rows_is_warned_of(rows, of):
     """The weights have a Student-t posterior; at a point of the noise they have a Gaussian one."""
-    x = np.linspace(-1, 1, rows)
-    y = x + np.random.default_rng(2).normal(size=rows)
-    posterior = fit_posterior(regression, {"x": x, "y": y}, ENGINE, key=jr.key(0))
-    design = np.stack([np.ones(rows), x], 1)
-    squares = np.linalg.lstsq(design, y)[1][0]
+    x = np.linspace(-1, 1, of)
+    y = x + np.random.default_rng(2).normal(size=of)
+    seen = np.isin(np.arange(of), np.linspace(0, of - 1, rows, dtype=int))
+    posterior = fit_posterior(regression, {"x": x, "seen": seen, "y": y}, ENGINE, key=jr.key(0))
+    design = np.stack([np.ones(of), x], 1)
+    squares = np.linalg.lstsq(design[seen], y[seen])[1][0]
     held = posterior.draws["sigma"][0, 0]
     assert held**2 == pytest.approx(squares / (rows - 2), rel=0.02)
     lost = 1 - (rows - 2 - 3) / (rows - 2)  # with a flat prior on sigma
@@ -122,3 +124,21 @@ def test_a_regression_on_few_rows_is_warned_of(rows):
     for one in told:
         assert one.what.endswith("it is the scale of 8 values about `line`")
         assert lost * 0.6 < one.share < lost  # less is lost than under a flat prior
+    without_data = posterior.bound._replace(
+        data=None
+    )  # as of one that was read from its file alone
+    assert [one.share for one in point_findings(without_data, posterior.fitted)] == [0]
+
+
+def test_a_logarithm_that_its_prior_knows_is_not_warned_of():
+    def known(x, y=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 10))
+        log_sigma = numpyro.sample("log_sigma", dist.Normal(-2.0, 0.05))
+        with numpyro.plate("rows", x.shape[0]):
+            numpyro.sample("y", dist.Normal(slope * x, np.e**log_sigma), obs=y)
+
+    x = np.linspace(-1, 1, 8)
+    engine = Laplace(num_starts=1, num_steps=300, num_samples=400, hyper=("log_sigma",))
+    posterior = fit_posterior(known, {"x": x, "y": x + 0.1 * DRAWN[:8]}, engine, key=jr.key(0))
+    assert not diagnose(posterior).findings
+    assert "Held at a point: `log_sigma`" in [one.what for one in diagnose(posterior).notes]

@@ -58,6 +58,8 @@ def test_a_spread_that_is_right_and_other_guides_are_not_spoken_of():
     narrow = np.diag(precision()) ** -0.5
     assert population_finding(bound, fit_with(narrow, guide="linearised")) is None
     assert population_finding(bound, fit_with(narrow, points=("loc",))) is None
+    without_data = bound._replace(data=None)  # as of a posterior that was read from its file alone
+    assert population_finding(without_data, fit_with(narrow)) is None
 
 
 def test_a_location_that_no_plate_reads_is_not_asked_after():
