@@ -49,7 +49,7 @@ def opened(folder: str | os.PathLike) -> Path:
             f"`{CALL}` expected `checkpoint` to be a folder that can be written to; got {path} "
             f"({error}). Name another folder."
         ) from error
-    return path
+    return path.absolute()  # a process of an executor may stand in another folder
 
 
 def name_of(text: Iterable[Any], arrays: Any) -> str:

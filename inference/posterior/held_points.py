@@ -83,13 +83,11 @@ def _loose(bound: BoundProgram, fitted: Fitted, name: str) -> Finding | None:
     """Return the graver of the two findings on a point; None if bands hardly change."""
     told = (fitted.report or {}).get("informed") or {}
     read = {
-        site: {spelt.rsplit(".", 1)[-1]: names for spelt, names in parameters.items()}
+        site: [(spelt.rsplit(".", 1)[-1], names) for spelt, names in parameters.items()]
         for site, parameters in bound.sites.reads.items()
     }
-    readers = {site for site, by in read.items() if any(name in names for names in by.values())}
-    as_scales = all(
-        name not in names or p in SCALES for r in readers for p, names in read[r].items()
-    )
+    readers = {site for site, by in read.items() if any(name in names for _, names in by)}
+    as_scales = all(name not in names or p in SCALES for r in readers for p, names in read[r])
     if not readers or not as_scales or not told:
         return None
     sizes = {site.name: math.prod(site.shape) for site in bound.sites.latent}
@@ -100,7 +98,7 @@ def _loose(bound: BoundProgram, fitted: Fitted, name: str) -> Finding | None:
     centres = {
         site: told[site]
         for reader in readers
-        for parameter, names in read[reader].items()
+        for parameter, names in read[reader]
         if parameter not in SCALES
         for site in names
         if site in told
