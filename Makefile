@@ -9,6 +9,8 @@ DEMOS := $(addprefix examples/, sinusoid_family.py el_nino.py own_model.py pacif
   sleepstudy.py stations.py)
 # A process for each core; a file stays in one of them, as its tests share fits.
 PARALLEL := -n auto --dist loadfile
+# Each process has a core: threads of linear algebra would wait for one another, and wait at full load.
+ALONE := OPENBLAS_NUM_THREADS=1
 
 # Compiled programs are kept here between runs: most of a short run is compilation.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/build/jax-cache
@@ -40,10 +42,10 @@ demo: $(STAMP) ## the examples, figures into out/
 # Fast tests run each program once or twice: less work on its machine code saves a quarter of their time.
 # Files marked `optimised` are compiled as users compile them all the same (tests/conftest.py).
 test: $(STAMP) ## the fast tests; ARGS= goes to pytest
-	@JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -q $(PARALLEL) $(ARGS)
+	@$(ALONE) JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -q $(PARALLEL) $(ARGS)
 
 test-slow: $(STAMP) ## the slow tests
-	@$(PY) -m pytest -q -m slow -n auto --dist worksteal $(ARGS)
+	@$(ALONE) $(PY) -m pytest -q -m slow -n auto --dist worksteal $(ARGS)
 
 bench: $(STAMP) ## the measurements, into benchmarks/RESULTS.md (half an hour)
 	@env -u JAX_COMPILATION_CACHE_DIR $(PY) benchmarks/run.py
