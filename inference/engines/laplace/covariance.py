@@ -100,16 +100,19 @@ def covariance_of(curvature: Curvature | Summed | Leading) -> Covariance:
 def _of_leading(curvature: Leading) -> Covariance:
     """Return the inverse of a Hessian of few directions, while hyper sites are updated.
 
-    The others are taken to be as well informed as the last that was kept, which they are at most.
-    At their prior, what the data say of them would count as noise.
+    At their prior, what the data say of the others would count as noise; as well informed as the
+    last that was kept, too little of it would. Their eigenvalues are taken to fall off from that
+    one, `e`, by the same share from each to the next. What is left of the prior's variance in them,
+    weighted by their eigenvalues, is then `log(1 + e) / e`.
     """
     scale = curvature.prior**-0.5
     features = curvature.whitened * scale
     values = jnp.sum(features**2, 1)  # rising
-    rows = features / jnp.sqrt(jnp.where(values > 0, values, 1.0))[:, None]
-    least = 1 + values[0]
-    half = jnp.diag(jnp.sqrt(least / (1 + values)))
-    return Covariance(scale / jnp.sqrt(least), rows, half, orthogonal=True)
+    some = values > 0
+    rows = features / jnp.sqrt(jnp.where(some, values, 1.0))[:, None]
+    left = jnp.where(some[0], jnp.log1p(values[0]) / jnp.where(some[0], values[0], 1.0), 1.0)
+    half = jnp.diag(jax.lax.rsqrt(left * (1 + values)))
+    return Covariance(scale * jnp.sqrt(left), rows, half, orthogonal=True)
 
 
 def _of_few_rows(scale: Array, features: Array) -> Covariance:

@@ -54,9 +54,12 @@ def test_its_directions_are_the_leading_eigenvectors(block):
     values, vectors = np.linalg.eigh(gram * 0.7**2)
     kept = (vectors[:, -9:] * values[-9:]) @ vectors[:, -9:].T
     np.testing.assert_allclose(root.T @ root * 0.7**2, kept, atol=1e-4 * values[-1])
-    # the others as the last that was kept, lest they count as noise
-    others = values[-9] * (np.eye(VALUES) - vectors[:, -9:] @ vectors[:, -9:].T)
-    inverse = np.linalg.inv(kept + others + np.eye(VALUES)) * 0.7**2
+    # the others as if they fell off from the last that was kept: a mean over eigenvalues from it to
+    # none, weighted by themselves
+    few = np.linspace(0.0, values[-9], 10_001)
+    left = np.mean(1 / (1 + few))
+    others = (np.eye(VALUES) - vectors[:, -9:] @ vectors[:, -9:].T) / left
+    inverse = np.linalg.inv(kept + vectors[:, -9:] @ vectors[:, -9:].T + others) * 0.7**2
     np.testing.assert_allclose(variances, np.diag(inverse), rtol=1e-3)
     for jacobian, spread in zip(jacobians, spreads, strict=True):
         exact = np.einsum("rid,de,rje->rij", jacobian, inverse, jacobian)
