@@ -196,7 +196,7 @@ def _saturated(fitted: Fitted) -> Finding | None:
     deep = fitted.stats.get("reached_max_tree_depth")
     if deep is None or not deep.mean() > SATURATED:
         return None
-    share = float(deep.mean())
+    share, depth = float(deep.mean()), int(fitted.stats["tree_depth"].max())  # the maximal one
     return finding(
         f"{share:.0%} of draws reached the maximal tree depth",
         share,
@@ -204,7 +204,7 @@ def _saturated(fitted: Fitted) -> Finding | None:
         share=0.0,
         effect="trajectories were cut before they turned: the draws are right, but worth less",
         change=f"Trajectories were cut short ({share:.0%} of draws reached the maximal tree "
-        "depth): raise `max_tree_depth` (10), or raise `num_warmup`. ",
+        f"depth): raise `max_tree_depth` from {depth} to {depth + 2}, or raise `num_warmup`. ",
     )
 
 
@@ -242,5 +242,10 @@ def bfmi(energy: np.ndarray) -> np.ndarray:
 def place(names: list[str], at: tuple, shape: tuple[int, ...]) -> str:
     """Name a quantity: its site, its index among those judged, and its trunk of several."""
     trunk, quantity = (int(i) for i in at)
-    index = quantity - names.index(names[quantity])
-    return f"`{names[quantity]}`[{index}]" + (f" on trunk {trunk}" if shape[0] > 1 else "")
+    return named(names, quantity) + (f" on trunk {trunk}" if shape[0] > 1 else "")
+
+
+def named(names: list[str], quantity: int) -> str:
+    """Name a quantity: its site, and its index where several of the site are judged."""
+    name = names[quantity]
+    return f"`{name}`" + (f"[{quantity - names.index(name)}]" if names.count(name) > 1 else "")

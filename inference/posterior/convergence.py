@@ -18,7 +18,7 @@ from ..program.bound import BoundProgram
 from ..program.tracing import tracing
 from ..running.safely import Hold, after_the_draws
 from .approximations import approximation_findings
-from .chains import chain_findings
+from .chains import chain_findings, named
 from .climbs import loss_findings
 from .explained import explained, learning_findings
 from .findings import ConvergenceWarning, Finding, finding, ordered, text_of
@@ -164,7 +164,7 @@ def _not_numbers(names: list[str], values: np.ndarray) -> "list[Finding | None]"
     if not broken.any():
         return []
     at = int(np.argmax(broken))
-    where = f"`{names[at]}`[{at - names.index(names[at])}]"
+    where = named(names, at)
     share = float((~np.isfinite(values[..., at])).mean())
     return [
         finding(

@@ -27,7 +27,7 @@ from bayesfield.inference import (
     fit_posterior,
 )
 from bayesfield.inference.posterior.approximations import reweighted
-from bayesfield.inference.posterior.chains import NARROWING
+from bayesfield.inference.posterior.chains import NARROWING, named
 from bayesfield.inference.posterior.convergence import quantities
 from bayesfield.inference.posterior.held_params import param_findings
 
@@ -263,24 +263,29 @@ def test_two_modes_are_loud():
     (text,) = [text for text in texts if text.startswith("R-hat")]
     worst = float(diagnose(posterior)["rhat"].max())
     assert worst > 1.5
-    assert text.startswith(f"R-hat is {worst:.3f} at `a`[0], expected at most 1.0")
+    assert text.startswith(f"R-hat is {worst:.3f} at `a`, expected at most 1.0")
     assert f"{1 - worst**-2:.0%} of the variance lies between them" in text
     assert "different modes" in text
     assert not any("independent ones" in t for t in texts)  # of one cause one finding
 
 
 def test_a_saturated_tree_is_the_first_remedy_of_chains_that_mix_badly(good):
-    deep = {"reached_max_tree_depth": np.ones((2, 20), bool)}
+    deep = {"reached_max_tree_depth": np.ones((2, 20), bool), "tree_depth": np.full((2, 20), 8)}
     short = shorter(good[0], 2, 20, np.random.default_rng(0).normal(size=(2, 20)))
     short = dataclasses.replace(short, stats=short.stats | deep)
     (found,) = diagnose(short).attrs["findings"]
     assert found.change.startswith("Trajectories were cut short (100% of draws")
-    assert "`max_tree_depth`" in found.change
+    assert "raise `max_tree_depth` from 8 to 10" in found.change
+
+
+def test_a_quantity_has_an_index_where_several_of_its_site_are_judged():
+    names = ["sigma", "f", "f", "tau"]
+    assert [named(names, i) for i in range(4)] == ["`sigma`", "`f`[0]", "`f`[1]", "`tau`"]
 
 
 def test_a_saturated_tree_alone_is_a_note(good):
     deep = np.ones(good[0].trunk.shape, bool)
-    stats = good[0].stats | {"reached_max_tree_depth": deep}
+    stats = good[0].stats | {"reached_max_tree_depth": deep, "tree_depth": 8 * deep}
     found = diagnose(dataclasses.replace(good[0], stats=stats))
     assert found.findings == ()
     (note,) = found.notes
