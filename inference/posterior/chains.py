@@ -196,7 +196,9 @@ def _saturated(fitted: Fitted) -> Finding | None:
     deep = fitted.stats.get("reached_max_tree_depth")
     if deep is None or not deep.mean() > SATURATED:
         return None
-    share, depth = float(deep.mean()), int(fitted.stats["tree_depth"].max())  # the maximal one
+    share, depths = float(deep.mean()), fitted.stats.get("tree_depth")
+    # the deepest of the fit is the maximal one; an engine of the user's own may not tell it
+    raised = "" if depths is None else f" from {depths.max():.0f} to {depths.max() + 2:.0f}"
     return finding(
         f"{share:.0%} of draws reached the maximal tree depth",
         share,
@@ -204,7 +206,7 @@ def _saturated(fitted: Fitted) -> Finding | None:
         share=0.0,
         effect="trajectories were cut before they turned: the draws are right, but worth less",
         change=f"Trajectories were cut short ({share:.0%} of draws reached the maximal tree "
-        f"depth): raise `max_tree_depth` from {depth} to {depth + 2}, or raise `num_warmup`. ",
+        f"depth): raise `max_tree_depth`{raised}, or raise `num_warmup`. ",
     )
 
 
