@@ -88,8 +88,12 @@ class Alternation(AbstractPhase):
             return new, loss, all_finite(loss, point)
 
         def update(state: Climb) -> tuple[Climb, Array, Array]:
-            place = state.place(program, data)
-            place, loss = evidence_update(place, block=self.rows_at_once, rank=self.rank)
+            place, loss = evidence_update(
+                state.place(program, data),
+                block=self.rows_at_once,
+                rank=self.rank,
+                whole=index >= self.num_climbing,
+            )
             new = state.updated(place, loss)
             return new, loss, all_finite(loss, place.position, place.hyper)
 

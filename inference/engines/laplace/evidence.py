@@ -19,13 +19,14 @@ SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # step lengths that are tried; the best is
 
 
 def evidence_update(
-    place: Place, *, block: int | None = None, rank: int | None = None
+    place: Place, *, block: int | None = None, rank: int | None = None, whole: Array | bool = False
 ) -> tuple[Place, Array]:
     """Return the place after one update of position and hyper sites, and minus the log density.
 
     The position takes a Gauss-Newton step. The hyper sites then take Newton steps on MacKay's
     objective, with the Jacobian of that step: a `block` of its rows is made at a time, and the
-    `rank` leading directions are kept.
+    `rank` leading directions are kept. They go the `whole` way only near a mode: where residuals
+    are still large, a noise scale that took all of them would hold the climb there.
     """
 
     def density(flat: Array) -> Array:
@@ -45,11 +46,11 @@ def evidence_update(
     centre, unravel = ravel_pytree(place.hyper)
 
     def objective(point: Array) -> Array:
-        # the log determinant to first order in the logarithms of information and diagonal prior
+        # the log determinant to first order in the information and in a diagonal prior's logarithm
         at = moved._replace(hyper=unravel(point))
         total = at.log_joint()
         for output, old, spread in zip(outputs_of(at), before, spreads, strict=True):
-            total -= 0.5 * _log_det(output, old, spread)
+            total -= 0.5 * _log_det(output, old, spread, whole)
         prior = prior_precision(at)
         if prior.ndim == 1:
             weight = jnp.clip(variances * curvature.prior, 0, 1)
@@ -68,19 +69,21 @@ def evidence_update(
     return moved, -moved.log_joint()
 
 
-def _log_det(output: Output, before: Output, spread: Array) -> Array:
+def _log_det(output: Output, before: Output, spread: Array, whole: Array | bool) -> Array:
     """Return the part of the log determinant that depends on an output's information.
 
-    Where the information is a number this is MacKay's, the share of a row that was informed times
-    the logarithm. To first order in the information itself, a scale goes but a little of its way
-    at each update where almost all of its rows are informed.
+    To first order in the information, a scale goes but a little of its way where almost all of its
+    rows are informed. To first order in its logarithm, where it is a number, a scale goes MacKay's
+    `whole` way: the share of a row that was informed times the logarithm.
     """
+    slow = jnp.einsum("rij,rjk,rik->", spread, output.root, output.root)
     if output.root.shape[-1] > 1:
-        return jnp.einsum("rij,rjk,rik->", spread, output.root, output.root)
+        return slow
     share = spread[:, 0, 0] * before.root[:, 0, 0] ** 2
     information = output.root[:, 0, 0] ** 2
     seen = information > 0  # a row that is masked counts for nothing
-    return jnp.sum(jnp.where(seen, share * jnp.log(jnp.where(seen, information, 1.0)), 0.0))
+    fast = jnp.sum(jnp.where(seen, share * jnp.log(jnp.where(seen, information, 1.0)), 0.0))
+    return jnp.where(whole, fast, slow)
 
 
 def _best_along(fn: Callable[[Array], Array], point: Array, step: Array) -> Array:

@@ -175,7 +175,8 @@ def test_how_well_values_are_informed_is_what_their_prior_has_lost(form):
     matrix = np.diag(prior)
     if form == "dense":
         matrix = prior = matrix + np.cov(rng.normal(size=(5, 20)))
-    found = Found(np.zeros((1, 5)), root[None], None, prior[None], np.zeros(1), np.zeros((1, 5)))
+    nothing = np.zeros((1, 5)), np.zeros(1)
+    found = Found(nothing[0], root[None], None, prior[None], nothing[1], *nothing)
     lost = 1 - np.diag(np.linalg.inv(root.T @ root + matrix) @ matrix)
     assert 0.01 < lost.min() < lost.max() < 0.99
     np.testing.assert_allclose(factorise(found, 0).informed(), lost, rtol=1e-9)

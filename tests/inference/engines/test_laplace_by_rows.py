@@ -248,7 +248,8 @@ def test_the_orthogonal_factor_is_made_only_where_it_is_needed(factor):
 
 
 def test_a_fit_is_the_same_at_every_block():
-    engine = Laplace(num_starts=2, num_steps=60, num_updates=6, num_samples=50)
+    # of two starts at one mode rounding decides which comes first
+    engine = Laplace(num_starts=1, num_steps=60, num_updates=6, num_samples=50)
     fits = [
         fit_posterior(line, LINE, dataclasses.replace(engine, rows_at_once=rows), key=jr.key(0))
         for rows in (None, 7)
