@@ -224,6 +224,7 @@ def draw_bands(path, data, posterior, key):
     axes = plots.bands(posterior.predict({"x": x, "z": z}, key=key), GRID, by=names)
     for axis, a in zip(axes, SHOWN, strict=True):
         axis.plot(GRID, jnp.sin(a * GRID), color="black", lw=1.0, label="truth")
+        axis.set_xlabel("x")
         if a in OBSERVED:
             i = OBSERVED.index(a)
             axis.plot(data["x"][i, :, 0], data["y"][i], ".", color="#D55E00", label="data")
