@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -261,23 +262,9 @@ class SVI(AbstractEngine):
         losses = outcome.kept["svi"]["loss"]
         tail = losses[:, -max(1, losses.shape[1] // 20) :].mean(1)
         if isinstance(outcome.states, Settled):  # else an interrupt has left the climb's own guide
-            return drawn_linear(
-                program,
-                data,
-                outcome,
-                tail,
-                num_trunks=self.num_trunks,
-                num_samples=self.num_samples,
-                rows_at_once=self.rows_at_once,
-                key=key,
-            )
-        return drawn_from(
-            self._climb(CLIMBED if self.guide == LINEARISED else self.guide),
-            program,
-            data,
-            outcome,
-            tail,
-            num_trunks=self.num_trunks,
-            num_samples=self.num_samples,
-            key=key,
-        )
+            draw = partial(drawn_linear, rows_at_once=self.rows_at_once)
+        else:
+            climb = self._climb(CLIMBED if self.guide == LINEARISED else self.guide)
+            draw = partial(drawn_from, climb)
+        sizes = {"num_trunks": self.num_trunks, "num_samples": self.num_samples}
+        return draw(program, data, outcome, tail, **sizes, key=key)
