@@ -326,8 +326,9 @@ def test_no_file_is_longer_than_300_lines_and_no_function_than_60():
                 assert node.end_lineno - begin < 60, f"{path}: {node.name}"
 
 
-def test_no_script_of_the_benchmarks_is_longer_than_300_lines():
-    scripts = [*Path(__file__).parent.parent.joinpath("benchmarks").glob("*.py")]
+@pytest.mark.parametrize("folder", ["benchmarks", "examples"])
+def test_no_script_is_longer_than_300_lines(folder):
+    scripts = [*Path(__file__).parent.parent.joinpath(folder).glob("*.py")]
     assert scripts
     for path in scripts:
         assert len(path.read_text().splitlines()) <= 300, path

@@ -109,7 +109,9 @@ def test_the_first_reason_is_raised_where_no_lane_comes_back():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*fits should not be believed")
+@pytest.mark.filterwarnings(  # fits of a few draws, which are compared and not believed
+    "ignore:.*fits should not be believed"
+)
 def test_refits_and_simulations_are_those_of_this_process():
     halves = ["left"] * 6 + ["right"] * 6
 
