@@ -16,7 +16,7 @@ from .gauss_newton import Curvature, Summed, curvature_at
 from .gaussian import Found, Gaussian, factorise
 from .leading import Leading, leading_at
 
-MOST = 1000  # values of which it is told how well the data inform them
+MOST = 2 * 10**9  # products, a second or so, that it may take to tell how well values are informed
 TRIED = 64  # draws of a start from which the spread of its log weights is estimated
 
 
@@ -76,7 +76,7 @@ def informed_of(gaussian: Gaussian, position: Values) -> dict[str, float]:
         position: The unconstrained sites that it is of, `(start, *shape)`.
     """
     sizes = [int(np.prod(value.shape[1:])) for value in jax.tree.leaves(position)]
-    if sum(sizes) > MOST:
+    if gaussian.work > MOST:
         return {}
     parts = np.split(gaussian.informed(), np.cumsum(sizes)[:-1])
     return {name: float(part.sum()) for name, part in zip(sorted(position), parts, strict=True)}

@@ -45,6 +45,7 @@ class Gaussian(NamedTuple):
             mean square over the directions that the data inform.
         informed: From nothing to `(d,)`: the share of each value's prior precision that the data
             have made up for, 0 where they say nothing and 1 where they say all (MacKay's gamma).
+        work: How many products `informed` takes.
     """
 
     mode: np.ndarray
@@ -53,6 +54,7 @@ class Gaussian(NamedTuple):
     log_evidence: float
     distance: float
     informed: Callable[[], np.ndarray]
+    work: int
 
 
 def factorise(found: Found, lane: int) -> Gaussian | float:
@@ -113,6 +115,7 @@ def factorise(found: Found, lane: int) -> Gaussian | float:
         float(found.density[lane] + size / 2 * math.log(2 * math.pi) - log_det / 2),
         float(np.sqrt(max(inner @ step, 0.0) / len(matrix))),
         partial(_informed, lower, features if short else None, prior),
+        len(matrix) ** 2 * size,
     )
 
 

@@ -142,3 +142,26 @@ def test_a_logarithm_that_its_prior_knows_is_not_warned_of():
     posterior = fit_posterior(known, {"x": x, "y": x + 0.1 * DRAWN[:8]}, engine, key=jr.key(0))
     assert not diagnose(posterior).findings
     assert "Held at a point: `log_sigma`" in [one.what for one in diagnose(posterior).notes]
+
+
+def test_few_rows_of_many_values_are_warned_of():
+    """How many values they inform is told by the rows, however many values there are."""
+    number, x = 1100, np.linspace(-1, 1, 12)
+    hills = np.exp(-0.5 * ((x[:, None] - np.linspace(-1.2, 1.2, number)) / 0.5) ** 2)
+    scaled = hills / np.sqrt(number)
+
+    def model(hills, y=None):
+        w = numpyro.sample("w", dist.Normal(0, 1).expand([number]).to_event(1))
+        sigma = numpyro.sample("sigma", dist.HalfNormal(1))
+        with numpyro.plate("rows", len(hills)):
+            numpyro.sample("y", dist.Normal(hills @ w / np.sqrt(number), sigma), obs=y)
+
+    data = {"hills": hills, "y": np.sin(2 * x) + 0.3 * np.random.default_rng(3).normal(size=12)}
+    posterior = fit_posterior(model, data, ENGINE, key=jr.key(0))
+    noise = float(posterior.draws["sigma"][0, 0]) ** 2
+    informed = 12 - np.trace(np.linalg.inv(np.eye(12) + scaled @ scaled.T / noise))
+    found = posterior.settings["report"]["informed"]["w"]
+    assert found == pytest.approx(informed, rel=1e-3)
+    (told,) = diagnose(posterior).findings
+    assert told.where == "`sigma`"
+    assert told.share == pytest.approx(3 / (12 - informed + 3), abs=0.05)  # less for its prior
