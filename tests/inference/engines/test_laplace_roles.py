@@ -392,6 +392,9 @@ def in_closed_form(t, y=None):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(  # twelve rows say little of a scale, and it says so
+    "ignore::bayesfield.inference.ConvergenceWarning"
+)
 def test_a_solver_with_a_backward_rule_of_its_own_gives_what_the_closed_form_gives():
     t = np.linspace(0.0, 3.0, 12)
     data = {"t": t, "y": 1.5 * np.exp(-0.8 * t) + 0.1 * np.cos(9 * t)}
