@@ -167,7 +167,7 @@ def test_nuts_draws_what_numpyros_nuts_draws(name):
     ).draws  # fmt: skip
     for site in sites.inferred.latent:
         one = np.tanh(np.asarray(theirs[site.name], float))
-        two = np.tanh(ours[site.name].reshape(-1, *site.shape).astype(float))
+        two = np.tanh(ours[site.name].reshape(one.shape).astype(float))
         error = np.hypot(one.std(0), two.std(0)) / np.sqrt(100)
         near = np.abs(one.mean(0) - two.mean(0)) <= 4 * error + 1e-3
         if site.name == "z_unobserved":  # NumPyro gives no density to those that were observed
