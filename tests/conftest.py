@@ -37,10 +37,11 @@ def number_of_test():
 
 
 @pytest.fixture(autouse=True)
-def room_for_machine_code(number_of_test):
-    """Forget what was compiled where a process has had much; asked after every eighth test."""
+def room_for_machine_code(number_of_test, request):
+    """Forget what was compiled where there is much; asked after eight tests, or a slow one."""
     yield
-    if next(number_of_test) % 8 or not MAPS.exists():
+    often = request.node.get_closest_marker("slow") is not None  # one may take thousands
+    if not MAPS.exists() or (next(number_of_test) % 8 and not often):
         return
     if MAPS.read_bytes().count(b"\n") > MOST_MAPS:
         jax.clear_caches()

@@ -118,4 +118,5 @@ def process(port, number, own, folder):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     globals()[sys.argv[1]](*sys.argv[2:])
