@@ -170,9 +170,11 @@ def blocks(seed):
 def timed(port="", number="1", own="0"):
     """Fit two chains by a mesh of processes, or by threads; print the seconds of its chunks.
 
-    The first is left out: in it one process waits for the other to have compiled.
+    The first is left out: in it one process waits for the other to have compiled. A process has a
+    core of its own, as a scheduler gives it: else each starts a thread for every core.
     """
     if port:
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[int(own)]})
         join_processes(f"127.0.0.1:{port}", int(number), int(own))
     mesh = jax.make_mesh((int(number),), ("lanes",)) if port else None
     crew, ends = MeshCrew if port else Crew, []
