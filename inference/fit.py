@@ -29,8 +29,8 @@ from .posterior.convergence import with_verdict
 from .posterior.posterior import Posterior
 from .program.arguments import check_not_traced
 from .program.described import described
+from .program.mesh import OnMesh, on_mesh
 from .running.checkpoint import Checkpoint
-from .running.mesh import OnMesh, on_mesh
 from .running.progress import Progress, check_progress, is_shown, say, waiting
 from .running.safely import Hold, interrupts_held
 from .running.together import SharedHold, by_first, check_alike, is_first

@@ -22,9 +22,9 @@ from .program.bound import BoundProgram
 from .program.described import described
 from .program.digests import digest
 from .program.fingerprint import program_digest
+from .program.mesh import OnMesh
 from .program.roles_of_sites import check_fittable, with_outputs
 from .program.sites import FEW, Sites
-from .running.mesh import OnMesh
 from .running.same_fit import layout_of
 from .start import Init, read_init
 
@@ -66,7 +66,7 @@ class Plan(NamedTuple):
         if on is None:
             return None
         size = None if self.batches is None else self.batches.batch_size
-        return on.with_rows(call, self.bound.sites, self.bound.data, size)
+        return on.with_rows(call, self.bound.sites.observed, self.bound.data, size)
 
     def feed(self, key: PRNGKeyArray) -> Feed | None:
         """Return the batches of rows of the steps, if the data are `Batches`."""

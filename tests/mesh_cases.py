@@ -24,6 +24,7 @@ from bayesfield.inference import (
     EnsembleMAP,
     fit_posterior,
     join_processes,
+    score,
 )
 from bayesfield.inference.running.mesh_crew import MeshCrew
 
@@ -32,6 +33,8 @@ X = np.linspace(-1.0, 1.0, ROWS) + 0.5  # the last row says most
 DATA = {"x": X, "y": 1.5 * X + 0.3 * np.cos(7 * X)}
 SHORT = NUTS(num_chains=3, num_warmup=8, num_samples=6, max_tree_depth=3)
 MEMBERS = EnsembleMAP(num_members=4, num_steps=30)
+NEW = {"x": np.linspace(-2.0, 2.0, 7)}
+SCORES = ["rmse", "nll", "crps", "interval_score"]  # no counts, which go by steps
 LONG = NUTS(num_chains=4, num_warmup=100, num_samples=300, max_tree_depth=4)
 
 
@@ -50,6 +53,41 @@ def fitted(engine, data=DATA, **options):
 def mesh_of(**sizes):
     size = np.prod([*sizes.values()])
     return jax.make_mesh((*sizes.values(),), (*sizes,), devices=jax.devices()[:size])
+
+
+def results(posterior, mesh, to=None):
+    """Return what a posterior predicts and how it scores, by name; nothing comes out even."""
+    key, bands = jr.key(1), {"block_size": 3, "to": to}
+    return named(
+        mesh,
+        drawn=posterior.predict(NEW, key=key, mesh=mesh),
+        bands=posterior.predict(NEW, key=key, summaries=("mean", 0.9), mesh=mesh, **bands),
+        score=score(posterior, DATA, key=key, mesh=mesh)[SCORES],
+    )
+
+
+def more_results(posterior, mesh):
+    """Return what goes the same ways as `results`, for what is particular to each."""
+    blocks = Batches(DATA, rows=ROWS, batch_size=2, block_size=2)
+    return named(
+        mesh,
+        density=posterior.log_likelihood(DATA, mesh=mesh),
+        blocks=score(posterior, blocks, key=jr.key(1), mesh=mesh)[SCORES],
+    )
+
+
+def named(mesh, **found):
+    on = "alone" if mesh is None else "mesh"
+    return {f"{on}: {n} {v}": of[v].values for n, of in found.items() for v in of.data_vars}
+
+
+def refusal(call):
+    """Return what a call is refused with."""
+    try:
+        call()
+    except ValueError as error:
+        return np.array(str(error))
+    raise AssertionError("nothing was refused")
 
 
 def four_devices(file):
@@ -78,10 +116,10 @@ def four_devices(file):
         "few": ({name: value[:3] for name, value in DATA.items()}, mesh_of(rows=4)),
     }
     for name, (data, mesh) in refused.items():
-        try:
-            fitted(MEMBERS, data, mesh=mesh)
-        except ValueError as error:
-            found[name] = np.array(str(error))
+        found[name] = refusal(lambda d=data, m=mesh: fitted(MEMBERS, d, mesh=m))
+    short = draws["short"]
+    for mesh in (None, mesh_of(lanes=2, rows=2)):
+        found |= results(short, mesh) | more_results(short, mesh)
     np.savez(file, **found)
 
 
@@ -96,7 +134,8 @@ def process(port, number, own, folder):
         return advance(crew, begin, *args)
 
     MeshCrew.advance = slow
-    found = {"short": fitted(SHORT, mesh=lanes, checkpoint=Path(folder) / "fit").draws["slope"]}
+    short = fitted(SHORT, mesh=lanes, checkpoint=Path(folder) / "fit")
+    found = {"short": short.draws["slope"]}
     MeshCrew.advance = advance
     found["split"] = fitted(MEMBERS, mesh=rows).draws["slope"]
 
@@ -110,11 +149,25 @@ def process(port, number, own, folder):
         warnings.simplefilter("ignore", UserWarning)
         found["cut_short"] = fitted(SHORT, mesh=lanes).draws["slope"]
     MeshCrew.advance = advance
-    try:
-        fitted(SHORT, DATA | {"y": DATA["y"] + int(own)}, mesh=lanes)
-    except ValueError as error:
-        found["other"] = np.array(str(error))
+    other = DATA | {"y": DATA["y"] + int(own)}
+    found["other"] = refusal(lambda: fitted(SHORT, other, mesh=lanes))
+    found |= predicted(short, lanes, rows, int(own), Path(folder))
     np.savez(Path(folder) / f"{own}.npz", **found)
+
+
+def predicted(posterior, lanes, rows, own, folder):
+    """Predict with the other processes; return what came of it, and what was refused."""
+    store, key = folder / "bands.zarr", jr.key(1)
+    found = results(posterior, rows, store)
+    before = {path: path.stat().st_mtime_ns for path in store.glob("y*/c/**/*") if path.is_file()}
+    again = {"summaries": ("mean", 0.9), "block_size": 3, "to": store, "mesh": lanes}
+    found["again"] = posterior.predict(NEW, key=key, **again)["y"].values
+    found["rewritten"] = [path.stat().st_mtime_ns != before[path] for path in before]
+    foreign = again | {"to": folder / "fit"}
+    found["foreign"] = refusal(lambda: posterior.predict(NEW, key=key, **foreign))
+    other = {"x": NEW["x"] + own}
+    found["others"] = refusal(lambda: posterior.predict(other, key=key, mesh=lanes))
+    return found
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ..batches.feed import Feed
 from ..program.bound import BoundProgram
+from ..program.mesh import OnMesh
 from ..program.tracing import TRACING
 from ..running import loop
 from ..running.checkpoint import Checkpoint, Reached
 from ..running.clock import Clock
-from ..running.mesh import OnMesh
 from ..running.progress import Progress, waiting
 from ..running.safely import Hold
 from .elsewhere import Elsewhere, run_elsewhere

@@ -11,9 +11,12 @@ from jaxtyping import PRNGKeyArray
 from bayesfield.checks import check_key, check_size
 
 from ..batches.batches import Batches
+from ..posterior.ready import check_same_call
 from ..predicting.labels import Labelled, axis_names, dotless
 from ..predicting.redraw import predictions_in
 from ..program.arguments import check_not_traced, check_posterior
+from ..program.digests import digest
+from ..program.mesh import on_mesh
 from ..program.tracing import tracing
 from .joint_scores import score_tasks, tasks_along
 from .parts import joined, parts_of, scored
@@ -35,6 +38,7 @@ def score(
     levels: Iterable[float] = (0.5, 0.8, 0.9, 0.95),
     joint: str | None = None,
     batch_size: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> "xr.Dataset":
     r"""Score a posterior's predictions of data that it has not seen.
 
@@ -89,6 +93,7 @@ def score(
             `"task"` for the tasks of `by`, or the name of an axis (a plate), each entry of which
             is one task. None for none.
         batch_size: How many draws are predicted at a time; chosen by default.
+        mesh: The devices to run on, as in `Posterior.predict`.
 
     Returns:
         An xarray Dataset with the scores by (site,) or (site, level), `<score>_se` beside each,
@@ -145,6 +150,7 @@ def score(
             "`score` expected no `joint` with `Batches`, whose draws are not kept; got both. Score "
             "tasks whole from arrays."
         )
+    on = on_mesh(call, mesh)
     posterior.check_unchanged(call)
     blocks = parts_of(posterior, data)
     first = next(blocks)
@@ -162,10 +168,14 @@ def score(
         )
     shapes = {stems[s.name]: (rows, *s.shape[1:]) if rows else s.shape for s in sites}
     tasks, row_task = _check_by(by, shapes)
+    source = {"batches": data.description()} if isinstance(data, Batches) else {}
+    settings = {"batch_size": batch_size, "levels": chosen.tolist()}
+    check_same_call(call, on, first, key=digest(key), settings=settings, **source)
     parts = []
     for number, ready in enumerate(itertools.chain([first], blocks)):
         own = jax.random.fold_in(key, number) if number else key
-        parts.append(scored(ready, stems, own, chosen, batch_size))
+        spread = ready.on_devices(on, [site.name for site in sites])
+        parts.append(scored(spread, stems, own, chosen, batch_size))
 
     tables, pits = {}, {}
     for stem, (site, y, seen, of_values, drawn) in joined(parts).items():

@@ -89,6 +89,10 @@ class InMemory:
 class BandStore:
     """Blocks in a zarr store, one chunk each.
 
+    Attributes:
+        path: The folder of the store.
+        flags: Which blocks were there when it was opened.
+
     Args:
         path: The folder of the store, created where there is none.
         variables: What it holds.
@@ -136,11 +140,11 @@ class BandStore:
             )
             for name, one in variables.items()
         }
-        self._flags = np.asarray(self._done[:])
+        self.flags = np.asarray(self._done[:])
 
     def has(self, block: int) -> bool:
         """Whether a block was written to its end."""
-        return bool(self._flags[block])
+        return bool(self.flags[block])
 
     def is_of(self, block: int, rows: str) -> bool:
         """Whether a block that was written is of the rows with a digest."""
@@ -160,11 +164,7 @@ class BandStore:
 
     def opened(self) -> "xr.Dataset":
         """Return the store as a Dataset whose values are read when they are asked for."""
-        import xarray as xr
-
-        result = xr.open_dataset(self.path, engine="zarr", consolidated=False, cache=False)
-        result.attrs.pop("bayesfield", None)
-        return result
+        return opened(self.path)
 
     def close(self) -> None:
         """Unlock the store for the next call."""
@@ -206,6 +206,15 @@ class BandStore:
                 f"`{CALL}` expected `to` to be a store that no other call writes to; got "
                 f"{self.path}, which process {error or 'unknown'} is writing. Wait for it to end."
             ) from None
+
+
+def opened(path: Path) -> "xr.Dataset":
+    """Return a store as a Dataset whose values are read when they are asked for."""
+    import xarray as xr
+
+    result = xr.open_dataset(path, engine="zarr", consolidated=False, cache=False)
+    result.attrs.pop("bayesfield", None)
+    return result
 
 
 def _number(rows: str) -> int:

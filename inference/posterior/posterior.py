@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -135,6 +136,7 @@ class Posterior(AbstractPrinted):
         summaries: Iterable[str | float] | None = None,
         to: str | os.PathLike[str] | None = None,
         block_size: int | None = None,
+        mesh: jax.sharding.Mesh | None = None,
     ) -> "xr.Dataset":
         """Run the program on new data, once for each draw.
 
@@ -156,12 +158,14 @@ class Posterior(AbstractPrinted):
             num_draws: Use about so many of the draws, spread evenly; by default all.
             coords: From an axis's name to its coordinates, `{"points": times}`.
             batch_size: How many draws run at a time; by default it depends on the result's size.
-            summaries: `"mean"`, `"sd"` and quantiles of the draws, in their place, made a block of
-                rows at a time, each row by itself, so that not all draws have to fit in memory;
-                (mean, sd, 0.05, 0.5, 0.95) with `to` or `Batches`.
+            summaries: `"mean"`, `"sd"` and quantiles in the place of draws, a block of rows at a
+                time, each row by itself; (mean, sd, 0.05, 0.5, 0.95) with `to` or `Batches`.
             to: A zarr store that they are written to, and read from as they are asked for. The same
                 call goes on where one was stopped.
             block_size: How many rows a block has.
+            mesh: The devices to run on, as in `fit_posterior`: draws are spread over its axis
+                "lanes", rows of `data` over "rows". The numbers are those of one device but for
+                rounding. All processes of a job make the same call; each gets the whole result.
 
         Returns:
             An xarray Dataset with dims (chain, draw, ...), (quantile, ...) or (summary, ...) and
@@ -177,14 +181,17 @@ class Posterior(AbstractPrinted):
         blocks = {"summaries": summaries, "to": to, "block_size": block_size}
         whole = {"quantiles": quantiles, "coords": coords, "batch_size": batch_size}
         own = self.bound, self.fitted, self.record, data
-        return predicted(*own, key, sites, num_draws, whole=whole, blocks=blocks)
+        return predicted(*own, key, sites, num_draws, whole=whole, blocks=blocks, mesh=mesh)
 
     @tracing
-    def log_likelihood(self, data: Mapping[str, Any]) -> "xr.Dataset":
+    def log_likelihood(
+        self, data: Mapping[str, Any], *, mesh: jax.sharding.Mesh | None = None
+    ) -> "xr.Dataset":
         """Return the log density of new observations, for each draw.
 
         Args:
             data: Arguments with their observations, of any number of rows.
+            mesh: The devices to run on, as in `predict`.
 
         Returns:
             An xarray Dataset of every observed site, its dims as in `predict`; NaN where masked.
@@ -193,7 +200,7 @@ class Posterior(AbstractPrinted):
             ValueError: The size of a latent site's plate changed; no observed site.
             NotImplementedError: A site's distribution has no density.
         """
-        return log_likelihoods(self.bound, self.fitted, self.record, data)
+        return log_likelihoods(self.bound, self.fitted, self.record, data, mesh)
 
     def to_datatree(
         self,
@@ -231,8 +238,7 @@ class Posterior(AbstractPrinted):
     def extend(self, num_samples: int, *, progress: Progress = True) -> "Posterior":
         """Continue the chains, and return the old draws and `num_samples` more of each chain.
 
-        The draws are those that one longer fit would have made; the warm-up is not repeated.
-        `progress` is as in `fit_posterior`.
+        The draws are those of one longer fit, with no second warm-up. `progress` is as in the fit.
 
         Raises:
             TypeError: The engine has no chains.

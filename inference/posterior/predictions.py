@@ -16,11 +16,13 @@ from ..predicting.replays import observations, replay
 from ..predicting.run import run_program
 from ..program.arguments import check_not_traced
 from ..program.bound import BoundProgram
+from ..program.digests import digest
+from ..program.mesh import on_mesh
 from ..storage.as_fitted import check_as_fitted
 from .bands import assembled, check_quantiles, thinned
 from .member_names import with_names
 from .ranges import outside_of_fit
-from .ready import on_new_data
+from .ready import check_same_call, on_new_data
 from .streamed import streamed
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ def predicted(
     *,
     whole: dict[str, Any],
     blocks: dict[str, Any],
+    mesh: jax.sharding.Mesh | None = None,
 ) -> "xr.Dataset":
     """Run the program on new data at each draw; see `Posterior.predict`.
 
@@ -51,10 +54,12 @@ def predicted(
         num_draws: Of how many draws.
         whole: What else is asked for where all rows run together.
         blocks: What is asked for where they run a block at a time: then at least one is not None.
+        mesh: The devices to run on.
     """
     call = "predict"
     check_not_traced(call, data, key)
     key = check_key(call, key)
+    on = on_mesh(call, mesh)
     check_as_fitted(call, bound, record)
     if sites is not None:
         sites = check_texts(call, "sites", sites)
@@ -66,7 +71,8 @@ def predicted(
                 "`Batches`; got both. Quantiles are summaries, `summaries=(0.05, 0.95)`, and the "
                 "result takes coordinates by `assign_coords`."
             )
-        return streamed(bound, fitted, data, key=key, sites=sites, num_draws=num_draws, **blocks)
+        own = bound, fitted, data
+        return streamed(*own, key=key, sites=sites, num_draws=num_draws, on=on, **blocks)
     quantiles, coords, batch_size = whole["quantiles"], whole["coords"], whole["batch_size"]
     if batch_size is not None:
         check_size(call, "batch_size", batch_size)
@@ -76,9 +82,12 @@ def predicted(
     ready = ready._replace(draws=draws)
     outputs = ready.sites.outputs
     means = [f"{name}_mean" for name in outputs] if sites is None else []
+    names = [*(outputs if sites is None else sites)]
+    said = {"key": digest(key), "sites": names, "settings": {"batch_size": batch_size}}
+    check_same_call(call, on, ready, **said)
     out = run_program(
-        *ready,
-        outputs if sites is None else sites,
+        *ready.on_devices(on, outputs),
+        names,
         key,
         optional=means,
         batch_size=batch_size,
@@ -98,9 +107,14 @@ def predicted(
 
 
 def log_likelihoods(
-    bound: BoundProgram, fitted: Fitted, record: dict[str, Any] | None, data: Mapping[str, Any]
+    bound: BoundProgram,
+    fitted: Fitted,
+    record: dict[str, Any] | None,
+    data: Mapping[str, Any],
+    mesh: jax.sharding.Mesh | None = None,
 ) -> "xr.Dataset":
     """Return the log density of new observations; see `Posterior.log_likelihood`."""
+    on = on_mesh("log_likelihood", mesh)
     check_as_fitted("log_likelihood", bound, record)
     ready = on_new_data(bound, fitted, "log_likelihood", data, fill=False)
     observed = {site.name: site for site in ready.sites.observed}
@@ -109,8 +123,10 @@ def log_likelihoods(
             "`log_likelihood` expected `data` to hold observations; got none for any site. Give "
             "the arguments that the program passes as `obs`."
         )
+    check_same_call("log_likelihood", on, ready)
     at = ready.program, ready.data, ready.draws
-    found = replay(*at, parts=("log_likelihood",)).log_likelihood
+    spread = ready.on_devices(on, observed).draws
+    found = replay(*at[:2], spread, parts=("log_likelihood",)).log_likelihood
     items, values = {}, observations(*at, observed)
     for name in observed:
         y, seen = values[name]

@@ -1,6 +1,6 @@
 """Preparing to run a posterior's program at its draws: on new data, or on those of the fit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +13,13 @@ from ..predicting.replays import observations
 from ..program.arguments import check_data_mapping
 from ..program.binding import bind
 from ..program.bound import BoundProgram
+from ..program.digests import digest
+from ..program.fingerprint import program_digest
+from ..program.mesh import OnMesh
 from ..program.new_rows import check_rows, other_shapes
 from ..program.program import Program
 from ..program.sites import Data, Sites
+from ..running.together import check_alike
 
 
 class Ready(NamedTuple):
@@ -25,6 +29,36 @@ class Ready(NamedTuple):
     data: Data
     sites: Sites
     draws: Draws
+
+    def on_devices(self, on: OnMesh | None, names: Iterable[str]) -> "Ready":
+        """Spread draws over the lanes of a mesh, and rows, as many as sites have, over its rows."""
+        if on is None:
+            return self
+        own = [s for s in (*self.sites.latent, *self.sites.observed) if s.name in {*names}]
+        return self._replace(draws=self.draws._replace(on=on.splitting(own, self.data)))
+
+
+def check_same_call(call: str, on: OnMesh | None, ready: Ready, **said: Any) -> None:
+    """Refuse processes of a mesh that would not all run the same, before any waits for another.
+
+    Args:
+        call: The public function that was called.
+        on: The mesh.
+        ready: What this process runs.
+        **said: What else it was asked, in JSON's types.
+
+    Raises:
+        ValueError: They do not.
+    """
+    if on is None or not on.several:
+        return
+    program, data, _, draws = ready
+    identity = {
+        "posterior": digest((draws.latent, draws.params, draws.trunk)),
+        "program": program_digest(program),
+        "data": {name: digest(value) for name, value in data.items()},
+    }
+    check_alike(call, identity | said)
 
 
 def on_new_data(

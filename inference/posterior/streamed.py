@@ -5,8 +5,9 @@ a key of its own number, so that the result does not depend on the blocks.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,63 +17,31 @@ from bayesfield.checks import check_path, check_size
 
 from ..batches.ahead import Ahead
 from ..batches.batches import Batches
-from ..batches.converted import Row, converted, rows_of
 from ..batches.source import Block
 from ..engines.fitted import Fitted
-from ..predicting.by_rows import run_rows
 from ..predicting.labels import Labelled, axis_names, dotless, told_apart
-from ..predicting.run import Asked, asked_of, run_program
+from ..predicting.run import run_program
 from ..predicting.summaries import check_summaries, summarised
 from ..program.bound import BoundProgram
 from ..program.digests import digest
 from ..program.fingerprint import program_digest
-from ..program.sites import Site
+from ..program.mesh import OnMesh
 from .band_store import SUMMARY, Bands, BandStore, InMemory
-from .bands import thinned
 from .ranges import added, counted, told
-from .ready import Ready, on_new_data
-from .row_blocks import Blocks, blocks_of, in_memory, on_one_row, value_check
+from .ready import check_same_call, on_new_data
+from .row_blocks import Blocks, blocks_of, in_memory, value_check
+from .row_job import CALL, Job, job_of, read
+from .shared_store import SharedStore
 
 if TYPE_CHECKING:
     import xarray as xr
 
-CALL = "predict"
 DEFAULT = ("mean", "sd", 0.05, 0.5, 0.95)
 ROWS = 16_384  # of a block at most
 NUMBERS = 2**24  # draws that a block makes at most, of each site
 TOLD = 64  # rows on which is tried whether each is by itself as it is among others
 STRETCHES = 8  # of neighbouring rows among them
 CLOSE = 1e-3
-
-
-class Job(NamedTuple):
-    """What is run on each block.
-
-    Attributes:
-        ready: The program bound to one row, and the draws.
-        asked: What is returned of a row.
-        optional: Names to return only where they are known.
-        sites: The site that each name is of.
-        wanted: The names that the user gets.
-        rows: What a row of each argument is.
-        check: Refuses rows `begin` to `end` with values that the program cannot take.
-    """
-
-    ready: Ready
-    asked: tuple[Asked, ...]
-    optional: tuple[str, ...]
-    sites: dict[str, Site]
-    wanted: frozenset[str]
-    rows: dict[str, Row]
-    check: Callable[[Block, int, int], None]
-
-    def run(self, block: Block, numbers: np.ndarray, key: PRNGKeyArray) -> dict[str, np.ndarray]:
-        """Return the draws of each row, `(draw, row, ...)`."""
-        program, data, sites, draws = self.ready
-        shared = {name: value for name, value in data.items() if name not in self.rows}
-        redrawn = frozenset(sites.outputs)
-        how = (draws, key, self.asked, redrawn, self.optional)
-        return run_rows(program, shared, block, numbers, *how)
 
 
 def streamed(
@@ -86,6 +55,7 @@ def streamed(
     sites: Iterable[str] | None,
     num_draws: int | None,
     block_size: int | None,
+    on: OnMesh | None = None,
 ) -> "xr.Dataset":
     """Summarise predictions by blocks of rows; see `Posterior.predict`."""
     chosen = check_summaries(CALL, DEFAULT if summaries is None else summaries)
@@ -94,29 +64,27 @@ def streamed(
     if block_size is not None:
         check_size(CALL, "block_size", block_size)
     blocks = blocks_of(data, bound)
-    job = _job(bound, fitted, blocks, sites, num_draws, key)
+    job = job_of(bound, fitted, blocks, sites, num_draws, key, on)
     size = min(ROWS, max(1, NUMBERS // job.ready.draws.trunk.size))
     size = min(size if block_size is None else block_size, blocks.number)
+    labels = [str(one) for one in chosen]
+    asked = {"summaries": labels, "num_draws": num_draws, "block_size": size}
+    said = {"data": blocks.identity, "key": digest(key), "sites": sorted(job.wanted)}
+    check_same_call(CALL, on, job.ready, **said, settings=asked)
     check = value_check(job.ready.program, job.ready.data, job.rows, blocks, size)
     job = job._replace(check=check)
-    first = job.run(_read(blocks, job, 0, size), np.arange(size), key)
+    first = job.run(read(blocks, job, 0, size), np.arange(size), key)
     _check_alone(bound, fitted, blocks, job, *_tried(blocks, job, size, key, first))
     variables = _variables(job, blocks.number, first, chosen)
-    labels = [str(one) for one in chosen]
     if to is None:
         store = InMemory(variables, labels)
     else:
-        identity = {
-            "posterior": digest((fitted.draws, fitted.params, fitted.trunk, fitted.modes or {})),
-            "program": program_digest(job.ready.program),
-            "data": blocks.identity,
-            "key": digest(key),
-            "summaries": labels,
-            "sites": sorted(variables),
-            "num_draws": num_draws,
-            "block_size": size,
-        }
-        store = BandStore(to, variables, labels, size, identity)
+        parts = fitted.draws, fitted.params, fitted.trunk, fitted.modes or {}
+        program = program_digest(job.ready.program)
+        identity = {"posterior": digest(parts), "program": program, **said, **asked}
+        identity |= {"sites": sorted(variables)}
+        make = partial(BandStore, to, variables, labels, size, identity)
+        store = SharedStore(to, make) if on is not None and on.several else make()
     known = {n: v for n, v in job.ready.data.items() if n not in job.rows}
     known |= in_memory(blocks, job.rows)
     beyond = counted(bound, fitted, job.ready.sites, known)
@@ -135,40 +103,6 @@ def streamed(
     return store.opened()
 
 
-def _job(
-    bound: BoundProgram,
-    fitted: Fitted,
-    blocks: Blocks,
-    sites: Iterable[str] | None,
-    num_draws: int | None,
-    key: PRNGKeyArray,
-) -> Job:
-    """Bind the program to one row, and say what is returned of each."""
-    row = blocks.source.read(0, 1)
-    ready = on_one_row(bound, fitted, {**row, **blocks.shared})
-    draws, _ = thinned(CALL, ready.draws, num_draws, jax.random.fold_in(key, 1))
-    ready = ready._replace(draws=draws)
-    names = [*(ready.sites.outputs if sites is None else sites)]
-    if not names:
-        raise ValueError(
-            f"`{CALL}` expected a program with an output; got none. Name `sites` to summarise."
-        )
-    # the means are made in any case: they tell whether a row is by itself as among others
-    means = [f"{name}_mean" for name in names if name in ready.sites.outputs]
-    asked = asked_of(ready.sites, (*names, *means))
-    wanted = frozenset((*names, *means) if sites is None else names)
-    rows = rows_of({name: ready.data[name] for name in row}, tuple(row))
-    return Job(
-        ready,
-        tuple((name, site.name, summary) for name, site, summary in asked),
-        tuple(means),
-        {name: site for name, site, _ in asked},
-        wanted,
-        rows,
-        lambda block, begin, end: None,
-    )
-
-
 def _tried(
     blocks: Blocks, job: Job, size: int, key: PRNGKeyArray, first: Mapping[str, np.ndarray]
 ) -> tuple[Block, dict[str, np.ndarray]]:
@@ -178,11 +112,11 @@ def _tried(
     """
     if blocks.number <= size or blocks.source.goes_one_way:
         at = np.unique(np.linspace(0, min(size, blocks.number) - 1, TOLD).round().astype(int))
-        block = _read(blocks, job, 0, size)
+        block = read(blocks, job, 0, size)
         return {n: v[at] for n, v in block.items()}, {n: v[0, at] for n, v in first.items()}
     each = max(1, min(TOLD, size) // STRETCHES)
     begins = np.linspace(0, blocks.number - each, min(TOLD, size) // each).astype(int)
-    parts = [_read(blocks, job, int(begin), each) for begin in begins]
+    parts = [read(blocks, job, int(begin), each) for begin in begins]
     numbers = np.concatenate([np.arange(begin, begin + each) for begin in begins])
     block = {name: np.concatenate([part[name] for part in parts]) for name in job.rows}
     more = (0, size - len(numbers))  # as long as the blocks, so that nothing is compiled anew
@@ -214,9 +148,8 @@ def _check_alone(
             )
     told = [name for name, _, summary in job.asked if summary is not None and name in found]
     one = job.ready.draws
-    one = one._replace(
-        latent={name: value[:1, :1] for name, value in one.latent.items()}, trunk=one.trunk[:1, :1]
-    )
+    latent = {name: value[:1, :1] for name, value in one.latent.items()}
+    one = one._replace(latent=latent, trunk=one.trunk[:1, :1], on=None)
     among = run_program(program, data, sites, one, told, jax.random.key(0), redrawn=sites.outputs)
     for name in told:
         alone, together = found[name], among[name].value[0, 0]
@@ -253,24 +186,13 @@ def _variables(
     }
 
 
-def _read(blocks: Blocks, job: Job, begin: int, size: int) -> Block:
-    """Return the rows of a block; one that ends early has its last row repeated."""
-    end = min(begin + size, blocks.number)
-    block = converted(blocks.source.read(begin, end), job.rows, begin, end)
-    job.check(block, begin, end)
-    more = size - (end - begin)
-    if not more:
-        return block
-    return {n: np.concatenate([v, np.repeat(v[-1:], more, axis=0)]) for n, v in block.items()}
-
-
 def _predicted(
     job: Job,
     blocks: Blocks,
     size: int,
     key: PRNGKeyArray,
     first: dict[str, np.ndarray],
-    store: BandStore | InMemory,
+    store: BandStore | InMemory | SharedStore,
 ) -> Iterator[tuple[int, Block, dict[str, np.ndarray]]]:
     """Yield each block that the store does not have and its draws, the next one read meanwhile.
 
@@ -279,11 +201,11 @@ def _predicted(
     """
     number = -(-blocks.number // size)
     todo = [n for n in range(number) if not (blocks.digested and store.has(n))]
-    ahead = [Ahead(_read, blocks, job, n * size, size) for n in todo[:1]]
+    ahead = [Ahead(read, blocks, job, n * size, size) for n in todo[:1]]
     for block, then in zip(todo, [*todo[1:], None], strict=False):
         rows = ahead.pop().result()
         if then is not None:
-            ahead = [Ahead(_read, blocks, job, then * size, size)]
+            ahead = [Ahead(read, blocks, job, then * size, size)]
         begin = block * size
         if store.has(block):
             if not store.is_of(block, digest(rows)):

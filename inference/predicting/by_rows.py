@@ -43,29 +43,23 @@ def run_rows(
         redrawn: Observed sites to draw anew.
         optional: Names to return only where they are known.
     """
+    put = jnp.asarray if draws.on is None else draws.on.put_rows
+    each = {name: put(jnp.asarray(value)) for name, value in rows.items()}
     with TRACING:
-        out = _run(
-            program,
-            shared,
-            {name: jnp.asarray(value) for name, value in rows.items()},
-            jnp.asarray(numbers, jnp.uint32),
-            draws.arrays(),
-            key,
-            asked,
-            redrawn,
-            optional,
-        )
-    return {name: np.asarray(value) for name, value in out.items()}
+        own = draws.placed(program, shared, key)
+        numbered = put(jnp.asarray(numbers, jnp.uint32))
+        out = _run(*own, each, numbered, asked, redrawn, optional)
+    return {name: np.asarray(value)[:, : len(numbers)] for name, value in out.items()}
 
 
 @eqx.filter_jit
 def _run(
     program: Program,
     shared: Data,
-    rows: Values,
-    numbers: Array,
     draws: Draws,
     key: PRNGKeyArray,
+    rows: Values,
+    numbers: Array,
     asked: tuple[Asked, ...],
     redrawn: frozenset[str],
     optional: tuple[str, ...],

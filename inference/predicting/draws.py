@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from ..program.mesh import OnMesh
+from ..program.program import Data, Program
 from ..program.sites import Site, Values
 from ..program.sizes import largest_array
 from .labels import end_to_end
@@ -24,12 +26,14 @@ class Draws(NamedTuple):
         params: From a param's name to its values, `(trunk, *shape)`, not repeated for every draw.
         trunk: `(chain, draw)`: the index into `params` of each draw.
         times: How many times in a row each draw is run.
+        on: The devices of a mesh that they are spread over, where they run on them.
     """
 
     latent: Values
     params: Values
     trunk: Any
     times: int = 1
+    on: OnMesh | None = None
 
     @classmethod
     def of(cls, values: "Mapping[str, Any] | Draws") -> "Draws":
@@ -41,7 +45,21 @@ class Draws(NamedTuple):
 
     def arrays(self) -> "Draws":
         """Return the draws with JAX arrays, for a compiled function."""
-        return jax.tree.map(jnp.asarray, self._replace(times=None))._replace(times=self.times)
+        found = jax.tree.map(jnp.asarray, (self.latent, self.params, self.trunk))
+        latent, params, trunk = found if self.on is None else self.on.put(found)
+        return Draws(latent, params, trunk, self.times, self.on)
+
+    def placed(
+        self, program: Program, data: Data, key: PRNGKeyArray
+    ) -> tuple[Program, Data, "Draws", PRNGKeyArray]:
+        """Return what a compiled function takes, on the devices that it runs on."""
+        if self.on is None:
+            return program, data, self.arrays(), key
+        return self.on.put(program), self.on.spread(data), self.arrays(), self.on.put(key)
+
+    def whole(self, data: Data) -> Data:
+        """Return data as the program is to see them, inside a trace."""
+        return data if self.on is None else self.on.whole(data)
 
     def padded(self) -> "Draws":
         """Return the draws with the last of each chain repeated, so that lengths are few.
@@ -78,12 +96,17 @@ def at_draws(
         values = {name: value[at] for name, value in latent.items()}
         return run(values | {name: v[trunk[at]] for name, v in draws.params.items()}, key)
 
+    def on_device(which: Array, keys: Array) -> Any:
+        return jax.lax.map(one, (which, keys), batch_size=min(batch_size, which.size))
+
     keys = jax.random.split(key, which.size)
     if jax.default_backend() == "cpu":  # an accelerator is the faster the more it has at once
         # traced apart: inside one `jit` for both, `pushed` would not be told of a custom_vjp rule
         draw = jax.make_jaxpr(one)((which[0], keys[0]))
         batch_size = min(batch_size, max(1, BATCH_BYTES // max(1, largest_array(draw.jaxpr))))
-    return jax.lax.map(one, (which, keys), batch_size=min(batch_size, which.size))
+    if draws.on is None:
+        return on_device(which, keys)
+    return draws.on.in_lanes(on_device, which, keys)
 
 
 def batch_size_for(sites: Iterable[Site], elements: int = BATCH_ELEMENTS) -> int:

@@ -71,9 +71,11 @@ def replay(
     draws = Draws.of(values)
     key = jax.random.key(0) if key is None else key
     chosen = None if sites is None else (*sites,)
-    at = draws.arrays()
     with TRACING:
-        out = _replay(program, data, at, key, parts, chosen, medians, batch_size or BATCH_SIZE)
+        own = draws.placed(program, data, key)
+        out = _replay(*own, parts, chosen, medians, batch_size or BATCH_SIZE)
+    if draws.on is not None:  # each device has all of it
+        out = jax.tree.map(np.asarray, out)
     return jax.tree.map(lambda v: v.reshape(*draws.lead, *v.shape[1:]), out)
 
 
@@ -88,6 +90,8 @@ def _replay(
     medians: bool,
     batch_size: int,
 ) -> Replay:
+    data = draws.whole(data)
+
     def run(values: Values, key: PRNGKeyArray) -> Replay:
         key_trace, key_draw = jax.random.split(key)
         with redrawing((), given=True):

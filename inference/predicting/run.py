@@ -72,7 +72,8 @@ def run_program(
         batch_size = batch_size_for([site for _, site, _ in asked])
     what = tuple((name, site.name, summary) for name, site, summary in asked)
     with TRACING:
-        out = _run(program, data, draws.arrays(), key, what, redrawn, optional, batch_size)
+        own = draws.placed(program, data, key)
+        out = _run(*own, what, redrawn, optional, batch_size)
     return {
         name: Labelled(
             np.asarray(out[name]).reshape(*draws.lead, *out[name].shape[1:]),
@@ -113,6 +114,8 @@ def _run(
     optional: tuple[str, ...],
     batch_size: int,
 ) -> Values:
+    data = draws.whole(data)
+
     def run(values: Values, key: PRNGKeyArray) -> Values:
         return run_once(program, data, values, key, asked, redrawn, optional)
 

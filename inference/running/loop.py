@@ -17,12 +17,12 @@ from jaxtyping import Array, PyTree
 
 from ..batches.feed import Feed
 from ..program.digests import from_arrays, to_arrays
+from ..program.mesh import OnMesh
 from ..program.program import Data, Program
 from .checkpoint import Checkpoint, Chunk, Reached
 from .clock import Clock
 from .crew import Bound, Crew, initial_states
 from .lanes import Lanes
-from .mesh import OnMesh
 from .mesh_crew import MeshCrew
 from .phase import AbstractPhase
 from .progress import Progress, shown

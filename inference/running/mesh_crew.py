@@ -11,11 +11,11 @@ from jax.sharding import PartitionSpec as Spec
 from jaxtyping import Array, PyTree
 
 from ..program.digests import from_arrays, to_arrays
+from ..program.mesh import LANES, ROWS, OnMesh
 from ..program.tracing import TRACING
 from . import together
 from .clock import Clock
 from .crew import Bound, chunk
-from .mesh import LANES, ROWS, OnMesh
 
 Carry = tuple[PyTree, Array, Array]
 

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..program.mesh import OnMesh
 from . import crew
-from .mesh import OnMesh
 
 PLURAL = ("batches", "data", "settings", "versions")
 MESH = "on a mesh"

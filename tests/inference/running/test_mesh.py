@@ -11,13 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+import jax.random as jr
 import mesh_cases
 import numpy as np
 import pytest
-from mesh_cases import DATA, LONG, MEMBERS, NOISE, SHORT, fitted, mesh_of
+from mesh_cases import DATA, LONG, MEMBERS, NEW, NOISE, SHORT, fitted, mesh_of, results
 
 from bayesfield.inference import Batches, join_processes
 from bayesfield.inference.running import together
+from bayesfield.inference.running.checkpoint import STATE
+from bayesfield.inference.running.chunk_files import state_in
 
 # chains of a few draws have not converged, and need not
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
@@ -32,10 +35,14 @@ def test_a_mesh_of_one_device_gives_the_fit_without_one(tmp_path):
     assert on_mesh.settings["mesh"] == {"lanes": 1, "rows": 1, "processes": 1}
     again = fitted(SHORT, mesh=mesh, checkpoint=tmp_path / "fit")
     np.testing.assert_array_equal(again.draws["slope"], on_mesh.draws["slope"])
+    drawn = [whole.predict(NEW, key=jr.key(1), mesh=on)["y"] for on in (None, mesh)]
+    np.testing.assert_allclose(*drawn, rtol=1e-5)
     longer = [posterior.extend(2, progress=False).draws["slope"] for posterior in (on_mesh, whole)]
     np.testing.assert_allclose(*longer, rtol=1e-4)
     with pytest.raises(ValueError, match=r"its layout differs \(together: on a mesh, any\)"):
         fitted(SHORT, checkpoint=tmp_path / "fit")
+    with pytest.raises(ValueError, match=r"`predict` expected `mesh` to have.*got 'chains'"):
+        whole.predict(NEW, key=jr.key(1), mesh=mesh_of(chains=1))
 
 
 @pytest.mark.parametrize(
@@ -101,6 +108,17 @@ def test_four_devices_give_the_fits_of_one(tmp_path):
     assert "at most as many devices as there are rows of observations, 3; got 4" in str(
         found["few"]
     )
+    assert_results_are_those_of_one_device(found, "density", "blocks")
+
+
+def assert_results_are_those_of_one_device(found, *more, tolerance=1e-5):
+    names = [name.removeprefix("mesh: ") for name in found if name.startswith("mesh: ")]
+    assert {name.split()[0] for name in names} == {"drawn", "bands", "score", *more}
+    for name in names:
+        one, mesh = found[f"alone: {name}"], found[f"mesh: {name}"]
+        np.testing.assert_allclose(mesh, one, rtol=tolerance, atol=tolerance, err_msg=name)
+    spread = np.std(found["mesh: drawn y"] - found["mesh: drawn y_mean"])
+    assert 0.5 * NOISE < spread < 2 * NOISE  # not one draw of the noise for all
 
 
 def started(number, folder):
@@ -129,10 +147,13 @@ def test_a_job_that_loses_a_process_goes_on_with_fewer(tmp_path):
             time.sleep(0.01)
         four[2].send_signal(signal.SIGKILL)
         assert four[2].wait() == -signal.SIGKILL
-        before = {path: path.stat().st_mtime_ns for path in chunks.glob("0*.npz")}
-        assert not (tmp_path / "0.npz").exists()
     finally:
         end(four)  # as a scheduler ends a job that has lost a process
+    assert not (tmp_path / "0.npz").exists()
+    # looked at once nobody writes: a chunk that is not in the state yet has not finished
+    finished = state_in((chunks / STATE).read_bytes()).chunks
+    assert len(finished) >= 2
+    before = {chunks / chunk.name: (chunks / chunk.name).stat().st_mtime_ns for chunk in finished}
     two = started(2, tmp_path)
     try:
         assert [process.wait(timeout=300) for process in two] == [0, 0]
@@ -145,7 +166,17 @@ def test_a_job_that_loses_a_process_goes_on_with_fewer(tmp_path):
             found.append(dict(file))
     for name in ("short", "split", "cut_short"):
         np.testing.assert_array_equal(found[0][name], found[1][name])
-    whole = fitted(SHORT).draws["slope"]
+    whole = fitted(SHORT)
+    alone = results(whole, None)
+    for one in found:  # of draws that differ by rounding
+        assert_results_are_those_of_one_device(alone | one, tolerance=1e-3)
+        np.testing.assert_array_equal(one["again"], one["mesh: bands y"])
+        assert len(one["rewritten"]) == 6  # of two sites, three blocks
+        assert not one["rewritten"].any()
+        assert "which holds something else. Name another" in str(one["foreign"])
+        assert "got another one in process 1" in str(one["others"])
+    assert "process 1 (its data differ (x))" in str(found[1]["others"])
+    whole = whole.draws["slope"]
     np.testing.assert_allclose(found[0]["short"], whole, rtol=1e-4)
     np.testing.assert_allclose(found[0]["split"], fitted(MEMBERS).draws["slope"], rtol=1e-4)
     np.testing.assert_allclose(found[0]["cut_short"], whole[:, :1], rtol=1e-4)

@@ -8,30 +8,34 @@ keeps its meaning, whatever it does with its rows, and what a program pays is a 
 where it sums over rows.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from bayesfield.checks import is_key, listed
 
-from ..program.sites import Data, Sites
+from .sites import Data, Site
 
 LANES, ROWS = "lanes", "rows"
 
 
 class OnMesh(NamedTuple):
-    """Hold the devices that a fit runs on; equal ones share what is compiled.
+    """Hold the devices that a fit or a prediction runs on; equal ones share what is compiled.
 
     Attributes:
         mesh: Devices, `(lanes, rows)`.
         rows: How many rows the data have; 0 where they are not split.
+        split: Which leaves of the data have so many rows, and are split.
     """
 
     mesh: Mesh
     rows: int = 0
+    split: tuple[int, ...] = ()
 
     @property
     def over_lanes(self) -> int:
@@ -67,8 +71,53 @@ class OnMesh(NamedTuple):
         short = -len(host) % self.over_rows
         return self.put(np.concatenate([host, np.repeat(host[-1:], short, 0)]), ROWS)
 
-    def with_rows(self, call: str, sites: Sites, data: Data, batch_size: int | None) -> "OnMesh":
-        """Return the mesh with the number of rows that are split, those of what is observed.
+    def spread(self, data: Data) -> Data:
+        """Put data on the devices, arrays of rows in parts; a trace takes them by `whole`."""
+        leaves, structure = jax.tree.flatten(data)
+        each = enumerate(leaves)
+        placed = [self.put_rows(a) if i in self.split else self.put(a) for i, a in each]
+        return jax.tree.unflatten(structure, placed)
+
+    def whole(self, data: Data) -> Data:
+        """Cut off the rows that were repeated, inside a trace and before the program sees them."""
+        leaves, structure = jax.tree.flatten(data)
+        cut = [a[: self.rows] if i in self.split else a for i, a in enumerate(leaves)]
+        return jax.tree.unflatten(structure, cut)
+
+    def in_lanes(self, run: Callable[..., PyTree], *lanes: PyTree) -> PyTree:
+        """Run a function of lanes inside a trace, on each device its own; each then has them all.
+
+        Where they do not come out even, some run twice, and the second is dropped.
+        """
+        number = len(jax.tree.leaves(lanes)[0])
+        turns = jnp.arange(-(-number // self.over_lanes) * self.over_lanes) % number
+        spec, everywhere = PartitionSpec(LANES), NamedSharding(self.mesh, PartitionSpec())
+        spread = jax.shard_map(
+            run,
+            mesh=self.mesh,
+            axis_names={LANES},  # the other axis is XLA's
+            in_specs=(spec,) * len(lanes),
+            out_specs=spec,
+            check_vma=False,
+        )
+        found = spread(*jax.tree.map(lambda a: a[turns], lanes))
+        found = jax.tree.map(lambda a: a[:number], found)
+        return jax.lax.with_sharding_constraint(found, everywhere)
+
+    def splitting(self, sites: Iterable[Site], data: Data) -> "OnMesh":
+        """Return the mesh with the rows that it splits: arrays that are as long as the sites."""
+        number = max([site.shape[0] for site in sites if site.shape], default=0)
+        split = tuple(
+            place
+            for place, leaf in enumerate(jax.tree.leaves(data))
+            if number and leaf.shape[:1] == (number,) and not is_key(leaf)
+        )
+        return self._replace(rows=number, split=split)
+
+    def with_rows(
+        self, call: str, sites: Iterable[Site], data: Data, batch_size: int | None
+    ) -> "OnMesh":
+        """Return the mesh with the rows that a fit splits, those of what is observed.
 
         Raises:
             ValueError: There are none, or fewer than devices; or a batch does not come out even.
@@ -83,20 +132,20 @@ class OnMesh(NamedTuple):
                     "one of them."
                 )
             return self
-        number = max([site.shape[0] for site in sites.observed if site.shape], default=0)
-        if number < self.over_rows:
+        own = self.splitting(sites, data)
+        if own.rows < self.over_rows:
             raise ValueError(
                 f"`{call}` expected `mesh` to split rows over at most as many devices as there are "
-                f"rows of observations, {number}; got {self.over_rows}. Spread lanes alone: "
+                f"rows of observations, {own.rows}; got {self.over_rows}. Spread lanes alone: "
                 f"`jax.make_mesh(({self.mesh.size},), ('lanes',))`."
             )
-        if not any(leaf.shape[:1] == (number,) for leaf in jax.tree.leaves(data)):
+        if not own.split:
             raise ValueError(
                 f"`{call}` expected `data` to hold arrays with as many rows as the observations "
-                f"have, {number}, as `mesh` splits them; got none. Spread lanes alone: "
+                f"have, {own.rows}, as `mesh` splits them; got none. Spread lanes alone: "
                 f"`jax.make_mesh(({self.mesh.size},), ('lanes',))`."
             )
-        return self._replace(rows=number)
+        return own
 
     def settings(self) -> dict[str, int]:
         """Describe the mesh in JSON's types."""
@@ -104,8 +153,8 @@ class OnMesh(NamedTuple):
         return {LANES: self.over_lanes, ROWS: self.over_rows, "processes": processes}
 
 
-def on_mesh(call: str, mesh: Any, executor: Any) -> OnMesh | None:
-    """Return the mesh that a fit runs on, with both axes, or None without one.
+def on_mesh(call: str, mesh: Any, executor: Any = None) -> OnMesh | None:
+    """Return the mesh that a call runs on, with both axes, or None without one.
 
     Raises:
         TypeError: It is no mesh.
@@ -127,8 +176,8 @@ def on_mesh(call: str, mesh: Any, executor: Any) -> OnMesh | None:
     names = mesh.axis_names
     if not names or {*names} - {LANES, ROWS}:
         raise ValueError(
-            f"`{call}` expected `mesh` to have an axis 'lanes', over which chains, restarts or "
-            f"members are spread, or 'rows', over which the data are, or both; got "
+            f"`{call}` expected `mesh` to have an axis 'lanes', over which chains, restarts, "
+            f"members or draws are spread, or 'rows', over which the data are, or both; got "
             f"{listed([repr(name) for name in names]) or 'none'}. Name them when the mesh is made: "
             "`jax.make_mesh((2, 2), ('lanes', 'rows'))`."
         )
