@@ -328,7 +328,7 @@ BAD = {
     ),
     "a share of one": (
         fitted(bf.Beta(2.0), np.where(COUNTS == 3, 1.0, 0.5)),
-        r"in the support of its BetaProportion, .* from 0.0 to 1.0; got 1.0 in row 3",
+        r"in the support of its BetaProportion, .* from 0.0 to 1.0; got 1.0 in row 3.*`unscaled=`",
     ),
     "neither yes nor no": (
         fitted(bf.Bernoulli(), COUNTS),
