@@ -204,6 +204,7 @@ POSITIVE = dist.LogNormal(0.0, 0.5)
 LIKELIHOODS = {
     "Gaussian": lambda: bf.Gaussian(POSITIVE),
     "Gaussian-known": lambda: bf.Gaussian(0.3),
+    "Gaussian-integrated": lambda: bf.Gaussian(POSITIVE, integrate=True),
     "Gaussian-tasks": lambda: bf.Gaussian(POSITIVE, num_tasks=2),
     "StudentT": lambda: bf.StudentT(POSITIVE, df=dist.Gamma(2.0, 0.1)),
     "Poisson": bf.Poisson,

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from bayesfield.checks import check_rows
+from bayesfield.checks import check_rows, check_size
 
 
 def points_of_tasks(call: str, name: str, x: ArrayLike) -> Float[Array, "tasks N D"]:
@@ -29,16 +29,21 @@ def rows_of_tasks(call: str, name: str, z: ArrayLike) -> Float[Array, "tasks P"]
     return check_rows(call, name, z, jnp.shape(z)[-1], "one column a covariate")
 
 
-def check_tasks(call: str, given: Mapping[str, Any], num_points: Mapping[str, int]) -> int:
+def check_tasks(
+    call: str, given: Mapping[str, Any], num_points: Mapping[str, int], num_tasks: int | None
+) -> int:
     """Return the number of tasks; refuse arguments of other numbers of tasks or points.
 
     Args:
         call: The public call, for the error.
         given: The arguments, tasks first; those that are None are left out.
         num_points: Of the arguments with a value for each point: how many points there are.
+        num_tasks: How many tasks there are; None where the arguments say it.
     """
     shapes = {name: jnp.shape(value) for name, value in given.items() if value is not None}
     tasks = max(shape[0] for shape in shapes.values() if shape)
+    if num_tasks is not None:
+        tasks = check_size(call, "num_tasks", num_tasks)
     for name, shape in shapes.items():
         if name in num_points and shape != (tasks, num_points[name]):
             raise ValueError(
@@ -47,7 +52,7 @@ def check_tasks(call: str, given: Mapping[str, Any], num_points: Mapping[str, in
             )
         if shape[0] not in (1, tasks):
             raise ValueError(
-                f"`{call}` expected `{name}` of {tasks} tasks, as the other arguments have; got "
+                f"`{call}` expected `{name}` of {tasks} tasks, as the other arguments say; got "
                 f"{shape[0]}."
             )
     return tasks

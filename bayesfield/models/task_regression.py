@@ -64,6 +64,7 @@ class TaskRegression(eqx.Module):
         scale: ArrayLike | None = None,
         x_new: ArrayLike | None = None,
         y_new: ArrayLike | None = None,
+        num_tasks: int | None = None,
         **covariates: Any,
     ) -> Array:
         """Run the program; its sites are `field.*`, the codes', the residual's, `sigma`, and `y`.
@@ -84,6 +85,8 @@ class TaskRegression(eqx.Module):
                 points, or those at `x` and then those at `x_new`.
             x_new: Other points of the same tasks, in either shape of `x`.
             y_new: Observations there, `(tasks, points)`.
+            num_tasks: How many tasks there are, where no other argument says it: to predict all of
+                them at an `x` that they share.
             covariates: What else the likelihood takes: `exposure`, for counts, `(tasks, points)`.
 
         Returns:
@@ -101,7 +104,7 @@ class TaskRegression(eqx.Module):
         if others is not None:
             sizes["y_new"] = others.shape[1]
         named = {"x": x, "z": z, "y": y, "seen": seen, "x_new": others, "y_new": y_new}
-        tasks = check_tasks(CALL, named, sizes)
+        tasks = check_tasks(CALL, named, sizes, num_tasks)
         check_seen(CALL, seen)
         if self.residual is None and self._integrated is None:
             if others is not None:

@@ -77,7 +77,8 @@ class Table:
             exposure: The column of the exposures, where the outcome is a count.
             known_sd: The column of the noise's sd, in the outcome's units; one for each outcome.
             counts: Whether the outcome is a count, which is checked and not scaled.
-            unscaled: The columns whose numbers are taken as they are.
+            unscaled: The columns whose numbers are taken as they are: an outcome that is a
+                share, for `Beta`, say.
             unit: In what dates are counted: weeks "W", days "D", hours "h", minutes "m" or
                 seconds "s".
 

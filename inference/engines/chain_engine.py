@@ -18,7 +18,7 @@ from ..program.program import Data, Program, Sites, Values
 from ..running.loop import Outcome
 from .engine import AbstractEngine, check_held
 from .fitted import Fitted, Members, Start, best_first
-from .noise_scale import noise_scale_of
+from .noise_scale import asked_for, noise_scale_of
 
 LEAST_FOR_SCALES = 10  # draws of a chain; of fewer the next fit is told of no scales
 
@@ -32,14 +32,15 @@ class AbstractChainEngine(AbstractEngine):
         num_samples: Draws kept of each chain; None for the engine's own number.
         num_trunks: How many of `init`'s best members give a trunk.
         integrate: The scale of Gaussian noise that is integrated out, and drawn given all else:
-            True for the one there is, if there is one; a name; or False.
+            True for the one there is, if there is one; a name; False; or None for the one that
+            the program asks for.
     """
 
     num_chains: eqx.AbstractVar[int | None]
     num_warmup: eqx.AbstractVar[int]
     num_samples: eqx.AbstractVar[int | None]
     num_trunks: eqx.AbstractVar[int]
-    integrate: eqx.AbstractVar[bool | str]
+    integrate: eqx.AbstractVar[bool | str | None]
 
     @property
     @abc.abstractmethod
@@ -54,9 +55,9 @@ class AbstractChainEngine(AbstractEngine):
         for name in ("num_chains", "num_samples", *more):
             if getattr(self, name) is not None:
                 check_size(who, name, getattr(self, name))
-        if not isinstance(self.integrate, bool | str):
+        if not isinstance(self.integrate, bool | str | None):
             raise TypeError(
-                f"`{who}` expected `integrate` to be True, False or the name of a site; got "
+                f"`{who}` expected `integrate` to be True, False, None or the name of a site; got "
                 f"{type(self.integrate).__name__}."
             )
 
@@ -85,14 +86,21 @@ class AbstractChainEngine(AbstractEngine):
         """With the name of the scale that is integrated out, or False."""
         if self.integrate is False:
             return self
-        wanted = self.integrate if isinstance(self.integrate, str) else None
-        found, why = noise_scale_of(program, data, sites, wanted)
-        if wanted and not found:
-            raise ValueError(
-                f"`{type(self).__name__}` expected `integrate` to be the scale of Gaussian noise; "
-                f"got {wanted!r}, and {why}. "
-                "`integrate=False` samples it as any other site."
-            )
+        if isinstance(self.integrate, str):
+            wanted = [self.integrate]
+        else:
+            wanted = asked_for(program, data, sites)
+        found = None
+        if self.integrate and not wanted:
+            found, _ = noise_scale_of(program, data, sites)
+        for name in wanted:
+            found, why = noise_scale_of(program, data, sites, name)
+            if not found:
+                raise ValueError(
+                    f"`{type(self).__name__}` expected `integrate` to be the scale of Gaussian "
+                    f"noise; got {name!r}, and {why}. "
+                    "`integrate=False` samples it as any other site."
+                )
         return dataclasses.replace(self, integrate=found or False)
 
     @property

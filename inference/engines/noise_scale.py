@@ -67,6 +67,19 @@ def noise_scale_of(
     return site.name, ""
 
 
+def asked_for(program: Program, data: Data, sites: Sites) -> list[str]:
+    """Return the sites that the program asks to be integrated out: `infer={"integrate": True}`."""
+    found: list[str] = []
+    latent = {site.name for site in sites.latent}
+
+    def look(values: Values) -> None:
+        trace = program.trace(data, values, jax.random.key(0))
+        found.extend(n for n, s in trace.items() if n in latent and s["infer"].get("integrate"))
+
+    jax.eval_shape(look, _anywhere(sites))
+    return found
+
+
 def _anywhere(sites: Sites) -> Values:
     """Return a value of each site's shape, at which the program can be traced."""
     return {s.name: jnp.zeros(s.shape, s.dtype) for s in (*sites.latent, *sites.params)}

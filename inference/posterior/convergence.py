@@ -58,7 +58,8 @@ def examine(
     mixed = [mixing(_of_trunk(fitted, values, trunk)) for trunk in range(fitted.num_trunks)]
     seen = {} if probe is not None else explained(bound, fitted, means)
     result = table_of(bound, fitted, names, values, mixed, seen)
-    found: list[Finding | None] = [*_not_numbers(names, values), *learning_findings(seen)]
+    found: list[Finding | None] = [*_not_numbers(names, values)]
+    found += learning_findings(bound, fitted, seen)
     kind = fitted.said.get("draws_are", "sample")
     if kind == "chains":
         found += chain_findings(bound, fitted, names, values, mixed)

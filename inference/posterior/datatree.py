@@ -110,9 +110,9 @@ def _on_data(bound: BoundProgram, fitted: Fitted, key: PRNGKeyArray | None) -> d
         if seen.any():
             groups["log_likelihood"][name] = item if seen.all() else _seen(item, seen)
     if key is not None and sites.outputs:
-        groups["posterior_predictive"] = run_program(
-            program, data, sites, draws, bound.sites.outputs, key
-        )
+        if not {*sites.outputs} <= observed.keys():  # of members that nothing was observed of
+            ready = on_new_data(bound, fitted, "to_datatree", bound.program.arguments(data))
+        groups["posterior_predictive"] = run_program(*ready, bound.sites.outputs, key)
     return groups
 
 

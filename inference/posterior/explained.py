@@ -17,26 +17,23 @@ posterior of many weights, and too few steps.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from ..engines.fitted import Fitted
 from ..predicting.draws import Draws
 from ..predicting.labels import dotless
-from ..predicting.moments import location
 from ..predicting.replays import observations, probed
 from ..program.bound import BoundProgram
-from ..program.program import Data, Program, Values
+from .codes_at_prior import codes_at_prior, codes_of
 from .findings import Finding, finding
+from .neighbours import arguments_of, columns_of, in_common
 
 LITTLE = 0.1
 MUCH = 0.3
 CHANCE = 1e-3
-MOST_ROWS = 2000
 # Their means are not judged. Classes have no order, and where codes are integrated out the mean is
 # that of all tasks: what tells one from another is in the covariance.
 OF_NO_MEAN = ("CategoricalProbs", "CategoricalLogits", "TaskNormal")
@@ -51,6 +48,7 @@ class Explained(NamedTuple):
         num_rows: How many rows were compared with a neighbour.
         num_values: How many values were judged.
         sd: The standard deviation of the observations.
+        members: Whether latent values in a plate tell members apart, of which rows are neighbours.
     """
 
     share: float
@@ -58,6 +56,7 @@ class Explained(NamedTuple):
     num_rows: int
     num_values: int
     sd: float
+    members: bool = False
 
 
 def explained(
@@ -76,24 +75,34 @@ def explained(
     )
     draws = Draws(fitted.draws, fitted.params, fitted.trunk)
     seen = observations(bound.program, bound.data, draws, names)
-    feeds = _feeds(bound.program, bound.data, values, names)
+    sites = bound.sites
+    feeds = arguments_of(bound.program, bound.data, values, names, sites)
     out = {}
     for name in names:
         y, mask = seen[name]
         if not np.issubdtype(y.dtype, np.number) or not y.ndim:
             continue
-        site = next(site for site in bound.sites.observed if site.name == name)
-        judged = _judge(
-            y.astype(float), mask, means[name], site.event_dim, _columns(feeds[name], y.shape)
-        )
+        site = next(site for site in sites.observed if site.name == name)
+        codes = codes_of(name, sites)
+        members = {plate for code in codes for plate, _ in code.plates}
+        lead = y.ndim == 2 and any(at == 0 and plate in members for plate, at in site.plates)
+        table = columns_of(feeds[name], y.shape, by_member=bool(codes), lead=lead)
+        judged = _judge(y.astype(float), mask, means[name], site.event_dim, table)
         if judged is not None:
-            out[name] = judged
+            apart = lead or (bool(codes) and any(one.labels for one in feeds[name]))
+            out[name] = judged._replace(members=apart)
     return out
 
 
-def learning_findings(found: Mapping[str, Explained]) -> list[Finding | None]:
+def learning_findings(
+    bound: BoundProgram, fitted: Fitted, found: Mapping[str, Explained]
+) -> list[Finding | None]:
     """Report the sites of which the fit has learnt too little."""
-    return [_worse(name, one) or _nothing(name, one) for name, one in found.items()]
+    at_prior = {
+        name: codes_at_prior(name, bound.sites, fitted) if one.members else ""
+        for name, one in found.items()
+    }
+    return [_worse(name, one) or _nothing(name, one, at_prior[name]) for name, one in found.items()]
 
 
 CHANGE = (
@@ -103,13 +112,27 @@ CHANGE = (
 )
 
 
-def _nothing(name: str, one: Explained) -> Finding | None:
+def _nothing(name: str, one: Explained, at_prior: str) -> Finding | None:
     error = np.sqrt(3 / max(one.num_rows, 1))  # of `neighbours`, if they have nothing in common
     missed = one.neighbours - max(one.share, 0.0)
     least = max(MUCH if one.share < LITTLE else LITTLE, 4 * error * (1 - one.neighbours))
     if one.neighbours <= 4 * error or missed <= least:
         return None
     nothing = one.share < LITTLE
+    if at_prior:
+        return finding(
+            f"The draws of `{at_prior}` are alike for all members, and the mean explains "
+            f"{max(one.share, 0.0):.0%} of the variance of `{name}`",
+            one.share,
+            where=f"`{dotless(name)}`",
+            expected=f"about {one.neighbours:.0%}, which neighbouring rows of a member share",
+            share=missed,
+            warned=True,
+            effect="the codes have fallen back to their prior, and what tells members apart is "
+            "taken for noise",
+            change="Hold the weights that they act on at a point, `SVI(points=...)`; or start "
+            "from `init=EnsembleMAP()`, or fit by `Laplace()`.",
+        )
     return finding(
         f"The mean explains {max(one.share, 0.0):.0%} of the variance of `{name}`",
         one.share,
@@ -168,73 +191,4 @@ def _judge(
     share = 1 - ((at - drawn.mean(0)) ** 2).sum() / total
     if not np.isfinite(share):
         return None
-    return Explained(float(share), *_in_common(y, seen, arguments), len(at), float(y[seen].std()))
-
-
-def _in_common(y: np.ndarray, seen: np.ndarray, arguments: np.ndarray | None) -> tuple[float, int]:
-    """Return the share of variance that neighbouring rows have in common, and how many rows.
-
-    Half the mean squared difference of neighbours is the variance that they do not share.
-    """
-    from scipy.spatial import KDTree
-
-    if arguments is None:
-        return 0.0, 0
-    y = y.reshape(len(arguments), -1)
-    whole = seen.reshape(y.shape).all(1)
-    y, arguments = y[whole], arguments[whole]
-    at = probed(len(y), MOST_ROWS)
-    y, arguments = y[at], arguments[at]
-    variance = y.var(0).sum() if len(y) else 0.0
-    if len(y) < 10 or not variance > 0:
-        return 0.0, len(y)
-    _, places = KDTree(arguments).query(arguments, k=2)
-    nearest = np.asarray(places)[:, 1]
-    apart = ((y - y[nearest]) ** 2).mean(0).sum() / 2
-    return float(max(0.0, 1 - apart / variance)), len(y)
-
-
-def _columns(arguments: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return the arguments as one table of scaled columns, `(row, column)`."""
-    columns = [
-        value.reshape(len(value), -1).astype(float)
-        for value in arguments
-        if value.shape[:1] == shape[:1] and np.issubdtype(value.dtype, np.number)
-    ]
-    if not columns:
-        return None
-    table = np.concatenate(columns, axis=1)
-    table = table[:, np.isfinite(table).all(0)]
-    spread = table.std(0)
-    moving = spread > 0  # of columns that are all the same no row is nearer than another
-    return table[:, moving] / spread[moving] if moving.any() else None
-
-
-def _feeds(
-    program: Program, data: Data, values: Values, names: tuple[str, ...]
-) -> dict[str, list[np.ndarray]]:
-    """Return the arguments that each site's mean is made of and no observation is."""
-    leaves, structure = jax.tree.flatten(data)
-
-    def said(*leaves: Array) -> list[Array]:
-        trace = program.trace(jax.tree.unflatten(structure, leaves), values, jax.random.key(0))
-        sites = [trace[name] for name in names]
-        where = [jnp.asarray(location(site["fn"])) for site in sites]  # known: it was judged
-        return where + [jnp.asarray(site["value"]) for site in sites]
-
-    jaxpr = jax.make_jaxpr(said)(*leaves).jaxpr
-    # each equation is taken to need all of its operands for each of its results
-    needs: dict[Any, frozenset[int]] = {v: frozenset([i]) for i, v in enumerate(jaxpr.invars)}
-
-    def needed(variables: Any) -> frozenset[int]:
-        return frozenset().union(*(needs.get(v, ()) for v in variables if not hasattr(v, "val")))
-
-    for equation in jaxpr.eqns:
-        of_all = needed(equation.invars)
-        needs |= dict.fromkeys(equation.outvars, of_all)
-    used = [needed([variable]) for variable in jaxpr.outvars]
-    observed = frozenset().union(*used[len(names) :])
-    return {
-        name: [np.asarray(leaves[i]) for i in sorted(mean - observed)]
-        for name, mean in zip(names, used[: len(names)], strict=True)
-    }
+    return Explained(float(share), *in_common(y, seen, arguments), len(at), float(y[seen].std()))

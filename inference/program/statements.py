@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import biject_to, constraints
-from numpyro.distributions.transforms import IdentityTransform
+from numpyro.distributions.transforms import IdentityTransform, IndependentTransform
 
 from .aspects import fields
 from .program import is_tree
@@ -106,9 +106,12 @@ def describe(message: dict) -> Site:
 
 def _is_real(support: Any) -> bool:
     try:
-        return isinstance(biject_to(support), IdentityTransform)
+        transform = biject_to(support)
     except NotImplementedError:  # a sphere: an output that is left out of the data may lie there
         return False
+    while isinstance(transform, IndependentTransform):  # of vectors, as weights of a field are
+        transform = transform.base_transform
+    return isinstance(transform, IdentityTransform)
 
 
 def check_observed(call: str, message: dict) -> None:

@@ -126,6 +126,8 @@ def test_new_members_without_observations_are_saved(sampled, tmp_path):
     found.save(tmp_path / "new")
     mean = found.predict(blind, key=jr.key(0))
     assert "outside_of_fit" not in found.predict({"x": 9 * X[:2]}, key=jr.key(0)).attrs
+    tree = found.to_datatree(key=jr.key(0), predictions=blind)
+    np.testing.assert_array_equal(tree["posterior_predictive"]["y"], tree["predictions"]["y"])
     for data in (blind, None):
         again = Posterior.load(tmp_path / "new", sampled.program.model, data)
         assert again.predict(blind, key=jr.key(0)).equals(mean)

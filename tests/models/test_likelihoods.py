@@ -328,7 +328,7 @@ BAD = {
     ),
     "a share of one": (
         fitted(bf.Beta(2.0), np.where(COUNTS == 3, 1.0, 0.5)),
-        r"in the support of its BetaProportion, .* from 0.0 to 1.0; got 1.0 in row 3",
+        r"in the support of its BetaProportion, .* from 0.0 to 1.0; got 1.0 in row 3.*`unscaled=`",
     ),
     "neither yes nor no": (
         fitted(bf.Bernoulli(), COUNTS),
@@ -357,6 +357,10 @@ BAD = {
     "tasks of a leading axis": (
         at(bf.Gaussian(POSITIVE, num_tasks=2), z=jnp.zeros((3, 1, 2))),
         r"expected `task` to be below 2, its `num_tasks`; got 2",
+    ),
+    "several scales integrated out": (
+        lambda: bf.Gaussian(POSITIVE, num_tasks=2, integrate=True),
+        r"`Gaussian` expected `integrate` with one scale for all tasks; got `num_tasks` 2",
     ),
     "outputs": (
         at(bf.MultivariateGaussian(POSITIVE, num_outputs=3), field=wide()),
@@ -403,3 +407,5 @@ def test_an_index_of_a_task_that_is_not_there_is_refused_by_its_row():
 def test_one_scale_a_task_needs_a_prior():
     with pytest.raises(TypeError, match=r"`scale` to be a prior where `num_tasks` is given"):
         bf.Gaussian(0.1, num_tasks=3)
+    with pytest.raises(TypeError, match=r"`scale` to be a prior where it is to be integrated out"):
+        bf.Gaussian(0.1, integrate=True)

@@ -173,6 +173,13 @@ def test_codes_that_are_sampled_are_a_plate_and_gaps_leave_their_rows_alone():
     np.testing.assert_allclose(counted, jnp.where(SEEN, wanted, 0.0), rtol=1e-4)
 
 
+def test_tasks_that_share_their_points_are_counted_by_an_argument():
+    sampled, integrated = program(integrate=False, residual=None), program()
+    assert trace(sampled, x=X[0], num_tasks=T)["y"]["value"].shape == (T, N)
+    assert trace(sampled, x=X[0])["y"]["value"].shape == (1, N)
+    assert trace(integrated, x=X[0], num_tasks=T)["y"]["value"].shape == (T, N)
+
+
 def run(model=None, x=X, **more):
     return lambda: trace(model or program(), x=x, **more)
 
@@ -191,6 +198,7 @@ BAD = {
         r"`seen` of shape \(3, 5\).*got \(3, 4\)",
     ),
     "new points of other tasks": (run(y=Y, x_new=X_NEW[:2]), r"`x_new` of 3 tasks.*got 2"),
+    "more tasks than there are": (run(y=Y, num_tasks=T + 1), r"`x` of 4 tasks, as.*got 3"),
     "new points without observations": (run(x_new=X_NEW), r"`y` with `x_new`.*got None"),
     "new points for sampled codes": (
         run(program(integrate=False, residual=None), y=Y, x_new=X_NEW),

@@ -6,6 +6,7 @@ import equinox as eqx
 import numpyro.distributions as dist
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
+from bayesfield.checks import check_flag, described
 from bayesfield.fields import AbstractField
 
 from .likelihood import AbstractLikelihood
@@ -27,14 +28,19 @@ class Gaussian(AbstractLikelihood):
         num_tasks: How many tasks there are, each with a `sigma` of its own; None for one `sigma`.
             The program then needs `task`, unless its `x` has a leading axis of tasks.
         plate: The name of the plate in which there is a `sigma` for each task.
+        integrate: Whether `NUTS` and `MCLMC` integrate `sigma` out and draw it given all else, so
+            that it does not slow the chains down. Other engines fit it as any other site.
 
     Raises:
-        TypeError: `num_tasks` with a scale that has no prior; a scale that is none of these.
-        ValueError: A known scale that is not positive; a prior that is not for one positive number.
+        TypeError: `num_tasks` or `integrate` with a scale that has no prior; a scale that is none
+            of these.
+        ValueError: A known scale that is not positive; a prior that is not for one positive number;
+            `integrate` with `num_tasks`.
 
     Examples:
         >>> import bayesfield as bf, numpyro.distributions as dist
         >>> one, known = bf.Gaussian(dist.HalfNormal(0.5)), bf.Gaussian(0.1)
+        >>> out = bf.Gaussian(dist.HalfNormal(0.5), integrate=True)
         >>> each = bf.Gaussian(dist.HalfNormal(0.5), num_tasks=12, plate="station")
 
     References:
@@ -45,6 +51,7 @@ class Gaussian(AbstractLikelihood):
     scale: Scale
     num_tasks: int | None = eqx.field(static=True)
     plate: str = eqx.field(static=True)
+    integrate: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -55,10 +62,22 @@ class Gaussian(AbstractLikelihood):
         *,
         num_tasks: int | None = None,
         plate: str = "task",
+        integrate: bool = False,
     ):
         """Take the prior, the known value or the field of the sd."""
         self.scale = check_noise_scale("Gaussian", scale, num_tasks, plate)
         self.num_tasks, self.plate = num_tasks, plate
+        self.integrate = check_flag("Gaussian", "integrate", integrate)
+        if integrate and not isinstance(scale, dist.Distribution):
+            raise TypeError(
+                "`Gaussian` expected `scale` to be a prior where it is to be integrated out; got "
+                f"{described(scale)}. Leave `integrate` out."
+            )
+        if integrate and num_tasks is not None:
+            raise ValueError(
+                "`Gaussian` expected `integrate` with one scale for all tasks; got `num_tasks` "
+                f"{num_tasks}. Leave one of them out."
+            )
 
     def scatter(
         self,
@@ -68,7 +87,8 @@ class Gaussian(AbstractLikelihood):
         scale: ArrayLike | None = None,
     ) -> Array:
         """Return the sd: `scale` where the program has it, else its own, drawn or known."""
-        return draw_scale(self.scale, self.num_tasks, self.plate, x, z, scale)
+        own = self.scale, self.num_tasks, self.plate
+        return draw_scale(*own, x, z, scale, integrate=self.integrate)
 
     def around(
         self,

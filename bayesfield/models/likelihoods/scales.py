@@ -49,10 +49,12 @@ def check_known(call: str, name: str, value: dist.Distribution | ArrayLike) -> A
     return check_scale(call, name, value)
 
 
-def drawn_or_known(site: str, value: dist.Distribution | Array) -> Array:
+def drawn_or_known(
+    site: str, value: dist.Distribution | Array, infer: dict[str, Any] | None = None
+) -> Array:
     """Return a parameter's draw, at the site of its name, or its known value."""
     if isinstance(value, dist.Distribution):
-        return jnp.asarray(numpyro.sample(site, value))
+        return jnp.asarray(numpyro.sample(site, value, infer=infer))
     return value
 
 
@@ -63,6 +65,8 @@ def draw_scale(
     x: ArrayLike | None,
     z: ArrayLike | None,
     scale: ArrayLike | None,
+    *,
+    integrate: bool = False,
 ) -> Array:
     """Return the scale: as given to the program, or drawn at `sigma` or at the sites of `scale`."""
     if scale is not None:
@@ -71,7 +75,7 @@ def draw_scale(
         with numpyro.plate(plate, num_tasks):
             return drawn_or_known("sigma", own)
     if isinstance(own, dist.Distribution | Array):
-        return drawn_or_known("sigma", own)
+        return drawn_or_known("sigma", own, {"integrate": True} if integrate else None)
     return jnp.exp(random_field("scale", own)(x, z))
 
 

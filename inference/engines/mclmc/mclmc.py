@@ -48,8 +48,10 @@ class MCLMC(AbstractChainEngine):
         decoherence_length: How far a chain goes, in units of the metric, until its direction is
             forgotten; None for the root of the number of values.
         integrate: The scale of Gaussian noise that is integrated out, and drawn given all else:
-            True for the one there is, if there is one; a name; or False. It is a positive site that
-            the only observed site, a Normal, reads as its scale and nothing else reads.
+            True for the one there is, if there is one; a name; False; or None for the one that
+            the program asks for, by `numpyro.sample(name, prior, infer={"integrate": True})`. It is
+            a positive site that the only observed site, a Normal, reads as its scale and nothing
+            else reads.
         batch_size: How many chains are mapped at once; None for as many as fit in the cache.
         init_strategy: Where chains start without `init`.
 
@@ -81,7 +83,7 @@ class MCLMC(AbstractChainEngine):
     num_steps: int = eqx.field(static=True, default=20)
     energy_tolerance: float = eqx.field(static=True, default=5e-4)
     decoherence_length: float | None = eqx.field(static=True, default=None)
-    integrate: bool | str = eqx.field(static=True, default=True)
+    integrate: bool | str | None = eqx.field(static=True, default=True)
     batch_size: int | None = eqx.field(static=True, default=None)
     init_strategy: Callable = eqx.field(static=True, default=init_to_uniform)
 

@@ -46,7 +46,8 @@ class NUTS(AbstractChainEngine):
             of the warm-up estimates the metric; 0 forgets them after the first window. A guide is
             too narrow where values correlate, and many draws for it make short trajectories.
         integrate: The scale of Gaussian noise that is integrated out, and drawn given all else:
-            True for the one there is, if there is one; a name; or False. See `MCLMC`.
+            True for the one there is, if there is one; a name; False; or None for the one that
+            the program asks for, `Gaussian(..., integrate=True)` say. See `MCLMC`.
         batch_size: How many chains run in one batch; None for all of them on an accelerator and
             one on a CPU, where chains in a batch wait for the longest trajectory and copy their
             trees at each step.
@@ -77,7 +78,7 @@ class NUTS(AbstractChainEngine):
     max_tree_depth: int = eqx.field(static=True, default=8)
     metric: Literal["diagonal", "dense", "site"] = eqx.field(static=True, default="diagonal")
     guide_weight: float = eqx.field(static=True, default=50.0)
-    integrate: bool | str = eqx.field(static=True, default=False)
+    integrate: bool | str | None = eqx.field(static=True, default=None)
     batch_size: int | None = eqx.field(static=True, default=None)
     init_strategy: Callable = eqx.field(static=True, default=init_to_uniform)
 

@@ -87,7 +87,8 @@ class SVI(AbstractEngine):
             as in `Laplace`.
         batch_size: How many restarts run in one batch; None for as many as fit in the CPU's cache.
         init_strategy: Where guides start without `init`; by default at the prior's median, and as
-            `Laplace` does where the mean climbs as a point.
+            `Laplace` does where the mean climbs as a point, or some sites do: weights at their
+            median, zero, would stay there.
 
     Examples:
         >>> import jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
@@ -174,7 +175,7 @@ class SVI(AbstractEngine):
             hyper = points_of(sites) if hyper is None else hyper
             block = checked_block("SVI", program, data, sites, hyper, block)
         if strategy is init_by_guide:
-            at_a_point = linear and not sites.params
+            at_a_point = bool(self.points) or (linear and not sites.params)
             strategy = init_scalars_to_median if at_a_point else init_to_median
         own = {"guide": guide, "hyper": hyper, "init_strategy": strategy, "rows_at_once": block}
         return dataclasses.replace(self, **own)

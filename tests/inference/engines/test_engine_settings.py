@@ -49,7 +49,7 @@ WRONG = {
     "metric": ["diag", 3, ["dense"]],
     "energy_tolerance": [0, -1e-4, "1", math.nan, math.inf, True],
     "decoherence_length": [0, -1.0, "1", math.nan, math.inf, True],
-    "integrate": [None, 1, ("sigma",)],
+    "integrate": [1, 0.5, ("sigma",)],
     "guide_weight": [-1, "1", math.nan, math.inf],
 }
 

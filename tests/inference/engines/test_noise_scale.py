@@ -1,5 +1,7 @@
 """The scale of Gaussian noise: its integral and its draws against quadrature and closed forms."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -10,7 +12,8 @@ import pytest
 from inference_cases import PROGRAMS, SEEN, X, Y, line
 from scipy import special, stats
 
-from bayesfield.inference import NUTS, fit_posterior
+import bayesfield as bf
+from bayesfield.inference import MCLMC, NUTS, fit_posterior
 from bayesfield.inference.engines.noise_scale import Line, log_density, noise_scale_of
 from bayesfield.inference.engines.place import Place
 from bayesfield.inference.program.binding import bind
@@ -169,3 +172,38 @@ def test_a_field_names_its_scale_and_a_count_has_none():
     for name, expected in (("field", "sigma"), ("masked", "sigma"), ("poisson", None)):
         program, arrays, sites = bind(*PROGRAMS[name]())
         assert noise_scale_of(program, arrays, sites.inferred)[0] == expected
+
+
+def asks(x, sigma, y=None, name="sigma"):
+    slope = numpyro.sample("slope", dist.Normal(0, 1), infer={"integrate": name == "slope"})
+    scale = numpyro.sample("sigma", sigma, infer={"integrate": name == "sigma"})
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * x, scale), obs=y)
+
+
+def test_a_program_asks_for_its_scale_to_be_integrated_out():
+    """By hand, and by `Gaussian(integrate=True)`; an engine's own setting goes before it."""
+    prior = dist.HalfNormal(0.5)
+    trunk = bf.SIREN.init(1, 4, 1, depth=2, key=jr.key(0))
+    field = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=1, key=jr.key(1))
+    field = bf.with_prior(field, where="all")
+    rows = {"x": jnp.zeros((4, 1)), "z": jnp.zeros((4, 1)), "y": jnp.zeros(4)}
+    by_hand = partial(asks, sigma=prior), {"x": X, "y": Y}
+    ours = bf.regression(field, bf.Gaussian(prior, integrate=True)), rows
+    plain = bf.regression(field, bf.Gaussian(prior)), rows
+    for (model, data), asked in ((by_hand, "sigma"), (ours, "sigma"), (plain, False)):
+        program, arrays, sites = bind(model, data)
+        for engine, found in (
+            (NUTS(), asked),
+            (NUTS(integrate=True), "sigma"),
+            (NUTS(integrate=False), False),
+            (MCLMC(integrate=None), asked),
+        ):
+            assert engine.resolved(program, arrays, sites.inferred).integrate == found
+
+
+def test_what_a_program_asks_for_in_vain_is_refused():
+    model, data = partial(asks, sigma=dist.HalfNormal(0.5), name="slope"), {"x": X, "y": Y}
+    for engine in (NUTS(), MCLMC()):
+        with pytest.raises(ValueError, match=r"`integrate`.*got 'slope', and that scale is `sig"):
+            fit_posterior(model, data, engine, key=jr.key(0))
