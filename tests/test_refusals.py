@@ -698,6 +698,8 @@ JUDGED = {
                      "`key` to be given with `predictions`"),
     "tree, predictions": (post("to_datatree", key=KEY, predictions={"w": X}), TypeError,
                           r"`to_datatree\(predictions=...\)` expected `data` to hold arguments"),
+    "tree, axis": (post("to_datatree", coords={"row": X}), ValueError,
+                   r"`coords` to hold names among .*got \['row'\]. Did you mean 'rows'\?"),
     "tree, pred_coords": (post("to_datatree", key=KEY, predictions={"x": X},
                                pred_coords={"row": [1]}), ValueError,
                           r"`pred_coords` to name axes of.*got 'row'. Did you mean 'rows'\?"),

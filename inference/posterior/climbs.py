@@ -5,35 +5,29 @@ For each finding, what it looks like, its cause, and what it does to the bands:
 - *A loss that still falls*, by `d` nats from one twentieth of the steps to the next and last one:
   the climb has not converged. `d` nats may mean a shift of one quantity by `sqrt(2 d)` sds; in a
   network they are of all the directions that the data inform together.
-- *A loss that is NaN, or far above that of a constant prediction*: the climb has failed.
+- *A loss that is NaN*: the climb has failed.
 - *A curvature cut off too soon*: the data inform the last direction that was kept.
 - *A climb that ended away from its mode*: the engine reports the distance in posterior sds. It
   counts more than the loss, which is flat anywhere once the learning rate has gone to zero.
 """
-
-from collections.abc import Mapping
 
 import numpy as np
 
 from ..engines.fitted import Fitted
 from ..program.bound import BoundProgram
 from ..program.sites import FEW
-from .explained import Explained
 from .findings import Finding, finding, narrower
 
 TREND = 4.0
 FAR = 1.0  # posterior sds; `Laplace` leaves a start out beyond the same distance
-HUGE = 50.0  # nats for each value: the residuals are ten noise scales long
 FIRST = (
     "Scale arguments and observations to order one; then more steps (`num_steps`), then another "
     "`learning_rate`"
 )
 
 
-def loss_findings(
-    bound: BoundProgram, fitted: Fitted, seen: Mapping[str, Explained]
-) -> list[Finding | None]:
-    """Judge the losses: report one that is NaN, far too high, or has not converged."""
+def loss_findings(bound: BoundProgram, fitted: Fitted) -> list[Finding | None]:
+    """Judge the losses: report one that is NaN or has not converged."""
     if fitted.losses is None:
         return []
     lost = {int(lane) for lane in fitted.said.get("lost", {})}
@@ -44,7 +38,7 @@ def loss_findings(
     if unfinished is None or unfinished.severity == "note":
         sure = "distance" in (fitted.report or {}) and _is_sure(bound, fitted)
         unfinished = (None if sure else _falling(bound, losses, fitted.times)) or unfinished
-    return [_broken(losses) or unfinished or _huge(bound, losses, seen, fitted.times)]
+    return [_broken(losses) or unfinished]
 
 
 def loss_trend(losses: np.ndarray) -> np.ndarray:
@@ -78,30 +72,6 @@ def _broken(losses: np.ndarray) -> Finding | None:
         share=1.0,
         effect="the fit has failed",
         change=f"{FIRST}, a lower one.",
-    )
-
-
-def _huge(
-    bound: BoundProgram, losses: np.ndarray, seen: Mapping[str, Explained], times: float
-) -> Finding | None:
-    """Compare the loss with that of a constant whose normal noise has the sd of the data."""
-    sizes = {site.name: times * int(np.prod(site.shape)) for site in bound.sites.observed}
-    if not losses.size or not sizes or set(seen) != set(sizes) or bound.sites.subsampled:
-        return None
-    latent = sum(int(np.prod(site.shape)) for site in bound.sites.latent)
-    # a value whose noise has the data's sd costs log(sd) + 1.42 nats; a latent one some nats more
-    constant = sum(n * (np.log(seen[name].sd) + 1.42) for name, n in sizes.items()) + 5.0 * latent
-    last = float(losses[:, -max(1, losses.shape[1] // 20) :].mean(1).min())
-    excess = (last - constant) / sum(sizes.values())
-    if not excess > HUGE:
-        return None
-    return finding(
-        f"The loss ends at {last:.2g}, {excess:.2g} nats a value above that of a constant",
-        last,
-        expected="one below it",
-        share=1.0,
-        effect="the fit is further from the data than a constant would be",
-        change=f"{FIRST}.",
     )
 
 

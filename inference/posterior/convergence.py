@@ -58,17 +58,19 @@ def examine(
     mixed = [mixing(_of_trunk(fitted, values, trunk)) for trunk in range(fitted.num_trunks)]
     seen = {} if probe is not None else explained(bound, fitted, means)
     result = table_of(bound, fitted, names, values, mixed, seen)
-    found: list[Finding | None] = [*_not_numbers(names, values)]
-    found += learning_findings(bound, fitted, seen)
     kind = fitted.said.get("draws_are", "sample")
+    ran = loss_findings(bound, fitted)
     if kind == "chains":
-        found += chain_findings(bound, fitted, names, values, mixed)
-    else:
+        ran = [*ran, *chain_findings(bound, fitted, names, values, mixed)]
+    arrived = all(one is None or one.severity == "note" for one in ran)
+    learnt = learning_findings(bound, fitted, seen, arrived=arrived)
+    found: list[Finding | None] = [*_not_numbers(names, values), *learnt, *ran]
+    if kind != "chains":
         k_hat, worth = (float(result.get(n, np.nan)) for n in ("pareto_k", "reweighted_share"))
         found += approximation_findings(bound, fitted, names, values, k_hat, worth)
         found += guide_noise(bound, fitted, lambda few: _scattered(bound, few), seen)
         found.append(population_finding(bound, fitted))
-    found += [*loss_findings(bound, fitted, seen), *param_findings(bound, fitted, result)]
+    found += param_findings(bound, fitted, result)
     if kind != "modes" and probe is None and "codes" not in fitted.said:
         found.append(restart_finding(bound, fitted, means, seen, MAX_PROBES))
     found += code_findings(fitted)

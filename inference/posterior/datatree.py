@@ -52,7 +52,7 @@ def build(
         raise TypeError(
             f"`{call}` expected `prior` to be what `sample_prior` returns; got {described(prior)}."
         )
-    check_axes(bound, dims=dims, coords=coords, pred_coords=pred_coords)
+    check_axes(bound, dims=dims, coords=coords, pred_coords=pred_coords, prior=prior)
     said = {dotless(n): tuple(names) for n, names in (dims or {}).items()}
     ahead = _out_of_sample(bound, fitted, key, predictions, said, pred_coords)
     latent = {s.name: s for s in bound.sites.latent}

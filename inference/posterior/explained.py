@@ -9,7 +9,9 @@ warning only if
 
 - rows that are neighbours in the arguments of the mean have observations that are alike, far more
   than by chance, so that there is something to learn; or
-- the mean is further from the data than their average is, by more than chance.
+- the mean is further from the data than their average is, by more than chance; or
+- the observations have a far lower density than a constant with normal noise of their own sd gives
+  them. The noise of such a fit is far smaller than its residuals.
 
 A mean that explains something, but less than neighbours have in common, is a note: it may be meant.
 The usual cause is arguments far from order one. Others are priors, guides that cannot represent the
@@ -25,7 +27,7 @@ import numpy as np
 from ..engines.fitted import Fitted
 from ..predicting.draws import Draws
 from ..predicting.labels import dotless
-from ..predicting.replays import observations, probed
+from ..predicting.replays import first_log_likelihood, observations, probed
 from ..program.bound import BoundProgram
 from .codes_at_prior import codes_at_prior, codes_of
 from .findings import Finding, finding
@@ -34,6 +36,7 @@ from .neighbours import arguments_of, columns_of, in_common
 LITTLE = 0.1
 MUCH = 0.3
 CHANCE = 1e-3
+HUGE = 50.0  # nats for each value: the residuals are ten noise scales long
 # Their means are not judged. Classes have no order, and where codes are integrated out the mean is
 # that of all tasks: what tells one from another is in the covariance.
 OF_NO_MEAN = ("CategoricalProbs", "CategoricalLogits", "TaskNormal")
@@ -49,6 +52,8 @@ class Explained(NamedTuple):
         num_values: How many values were judged.
         sd: The standard deviation of the observations.
         members: Whether latent values in a plate tell members apart, of which rows are neighbours.
+        excess: By how many nats a value, at the first draw, their density is below that of a
+            constant with normal noise of this sd.
     """
 
     share: float
@@ -57,6 +62,7 @@ class Explained(NamedTuple):
     num_values: int
     sd: float
     members: bool = False
+    excess: float = 0.0
 
 
 def explained(
@@ -76,6 +82,7 @@ def explained(
     draws = Draws(fitted.draws, fitted.params, fitted.trunk)
     seen = observations(bound.program, bound.data, draws, names)
     sites = bound.sites
+    density = first_log_likelihood(bound.program, bound.data, draws, names)
     feeds = arguments_of(bound.program, bound.data, values, names, sites)
     out = {}
     for name in names:
@@ -90,19 +97,35 @@ def explained(
         judged = _judge(y.astype(float), mask, means[name], site.event_dim, table)
         if judged is not None:
             apart = lead or (bool(codes) and any(one.labels for one in feeds[name]))
-            out[name] = judged._replace(members=apart)
+            count = int((np.broadcast_to(mask, y.shape) & np.isfinite(y)).sum())
+            constant = np.log(judged.sd) + 1.42  # nats a value
+            excess = -density[name] / count - constant
+            out[name] = judged._replace(members=apart, excess=excess)
     return out
 
 
 def learning_findings(
-    bound: BoundProgram, fitted: Fitted, found: Mapping[str, Explained]
+    bound: BoundProgram, fitted: Fitted, found: Mapping[str, Explained], *, arrived: bool
 ) -> list[Finding | None]:
-    """Report the sites of which the fit has learnt too little."""
+    """Report the sites of which the fit has learnt too little.
+
+    Args:
+        bound: The program that was fitted.
+        fitted: Its fit.
+        found: What `explained` returns.
+        arrived: Whether no climb and no chain is warned of: on their way they are far from all
+            data.
+    """
     at_prior = {
         name: codes_at_prior(name, bound.sites, fitted) if one.members else ""
         for name, one in found.items()
     }
-    return [_worse(name, one) or _nothing(name, one, at_prior[name]) for name, one in found.items()]
+    return [
+        _worse(name, one)
+        or (_far(name, one) if arrived else None)
+        or _nothing(name, one, at_prior[name])
+        for name, one in found.items()
+    ]
 
 
 CHANGE = (
@@ -163,6 +186,21 @@ def _worse(name: str, one: Explained) -> Finding | None:
         share=1.0,
         effect="the fit has not found the data, and its bands are not about them",
         change=CHANGE,
+    )
+
+
+def _far(name: str, one: Explained) -> Finding | None:
+    if not HUGE < one.excess < np.inf:
+        return None
+    return finding(
+        f"The density of `{name}` is {one.excess:.2g} nats a value below that of a constant",
+        one.excess,
+        where=f"`{dotless(name)}`",
+        expected="one above it",
+        share=1.0,
+        effect="the fit is further from the data than a constant would be",
+        change="Scale arguments and observations to order one, or widen the priors, which may "
+        "allow no noise of their size; then take more steps (`num_steps`, `num_warmup`).",
     )
 
 

@@ -18,6 +18,7 @@ is what a wide one leaves, and one that knows the logarithm of `s` with the prec
 """
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -174,4 +175,14 @@ def _precision_of_prior(
     def log_prior(logarithm: Array) -> Array:
         return jnp.sum(site["fn"].log_prob(logarithm if real else jnp.exp(logarithm)))
 
-    return -jax.grad(jax.grad(log_prior))(site["value"] if real else jnp.log(site["value"]))
+    curve = -jax.grad(jax.grad(log_prior))(site["value"] if real else jnp.log(site["value"]))
+    return curve if real else jnp.maximum(curve, _precision_of_bounds(site["fn"].support))
+
+
+def _precision_of_bounds(support: Any) -> Array:
+    """Return the precision of a logarithm that is uniform between the bounds of a support."""
+    low, high = (getattr(support, name, None) for name in ("lower_bound", "upper_bound"))
+    if low is None or high is None:
+        return jnp.zeros(())
+    apart = jnp.log(high) - jnp.log(jnp.maximum(low, 0.0))  # infinite where zero is one of them
+    return 12 / jnp.max(apart) ** 2

@@ -1,19 +1,21 @@
 """Names of the axes of a DataTree, as a user gives them."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from bayesfield.checks import check_names, check_texts, described
 
-from ..predicting.labels import Labelled, axis_names
+from ..predicting.labels import LEAD, Labelled, axis_names, dotless
 from ..program.bound import BoundProgram
 
 
-def check_axes(bound: BoundProgram, *, dims: Any, coords: Any, pred_coords: Any) -> None:
-    """Refuse unknown sites in `dims`, and axes or labels that do not fit a site's shape."""
+def check_axes(
+    bound: BoundProgram, *, dims: Any, coords: Any, pred_coords: Any, prior: Any = None
+) -> None:
+    """Refuse unknown sites in `dims`, and axes or labels that fit no site's shape."""
     call, sites = "to_datatree", bound.sites
     for name, value in (("dims", dims), ("coords", coords), ("pred_coords", pred_coords)):
         if value is not None and not isinstance(value, Mapping):
@@ -41,11 +43,23 @@ def check_axes(bound: BoundProgram, *, dims: Any, coords: Any, pred_coords: Any)
     for name, (shape, own) in known.items():
         for axis, size in zip((dims or {}).get(name, own), shape, strict=True):
             sizes[axis].add(size)
-    for axis, labels in (coords or {}).items():
+    more = (*LEAD, *map(str, getattr(prior, "dims", ())))
+    _check_labels(coords or {}, {name: sizes.get(name, set()) for name in (*sizes, *more)}, known)
+
+
+def _check_labels(
+    coords: Mapping[str, Any], sizes: Mapping[str, set[int]], sites: Iterable[str]
+) -> None:
+    """Refuse labels of an axis that the tree has not, and more or fewer than it is long."""
+    # before an axis whose name is taken stands its site, and before the rows that a mask leaves
+    apart = {f"{dotless(site)}_{axis}" for site in sites for axis in (*sizes, "seen")}
+    for axis, labels in coords.items():
+        if axis not in apart:
+            check_names("to_datatree", "coords", (axis,), sizes)
         size = len(np.atleast_1d(np.asarray(labels)))
-        if axis in sizes and size not in sizes[axis]:
+        if sizes.get(axis) and size not in sizes[axis]:
             raise ValueError(
-                f"`{call}` expected `coords` to hold {min(sizes[axis])} labels for the axis "
+                f"`to_datatree` expected `coords` to hold {min(sizes[axis])} labels for the axis "
                 f"`{axis}`; got {size}."
             )
 

@@ -38,8 +38,9 @@ def aspects(message: dict, marked: Any) -> Iterator[tuple[str, Any]]:
         yield "observed", message["is_observed"]
         yield "plates", [(f.name, f.dim, f.size) for f in message["cond_indep_stack"]]
         yield "weight", message["scale"]
-        yield from fields(message["fn"], "")
-        if not _known(message["fn"]):
+        said = list(fields(message["fn"], ""))
+        yield from (pair for pair in said if not _is_function(pair[1]))
+        if not _known(said):
             yield from _asked(message["fn"], marked)
     elif kind == "param":
         for name, value in message["kwargs"].items():
@@ -74,10 +75,15 @@ def fields(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _known(fn: Any) -> bool:
-    """Whether a distribution and its parts are of a library, so that its fields say it all."""
-    inside = [value for name, value in fields(fn, "") if name.endswith("class")]
-    return all(of_library(kind) for kind in inside)
+def _known(said: list[tuple[str, Any]]) -> bool:
+    """Whether the fields of a distribution say it all: no class or function is the user's own."""
+    kinds = [value for name, value in said if name.endswith("class")]
+    return all(map(of_library, kinds)) and not any(_is_function(value) for _, value in said)
+
+
+def _is_function(value: Any) -> bool:
+    """Whether a field is a function, the drift of an SDE say, which may enclose latent values."""
+    return callable(value) and not isinstance(value, type)
 
 
 def _asked(fn: Any, marked: Any) -> Iterator[tuple[str, Any]]:

@@ -56,8 +56,9 @@ def other_shapes(
         return None
     return ValueError(
         f"`{call}` expected `data` that `model` can be run on; got {', '.join(changed)}, and it "
-        f"raises: {error} Whatever has a size of its own in the program, a plate or an array that "
-        "it closes over, has to follow the data: `plate('rows', x.shape[0])`, or an argument."
+        f"raises: {str(error).rstrip('.')}. Whatever has a size of its own in the program, a plate "
+        "or an array that it closes over, has to follow the data: `plate('rows', x.shape[0])`, or "
+        "an argument."
     )
 
 

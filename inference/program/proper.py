@@ -41,6 +41,8 @@ class Proper(Messenger):
             return
         if isinstance(msg["fn"], dist.Unit) and msg["value"] is None:  # as `numpyro.factor` has it
             msg["value"], msg["is_observed"] = msg["fn"].sample(None), True
+        if msg["is_observed"]:
+            _check_one_array(msg["name"], msg["value"])
         if _is_foreign(msg["value"]):  # of a handler, or of a variable that the program reads
             msg["value"] = take("fit_posterior", msg["name"], msg["value"])
         if msg["is_observed"] and _is_for_all(msg):
@@ -53,6 +55,16 @@ class Proper(Messenger):
             msg["stop"] = True
         elif isinstance(msg["fn"], dist.MaskedDistribution):
             msg["fn"] = _without_mask(msg["fn"])
+
+
+def _check_one_array(name: str, value: Any) -> None:
+    """Refuse an observed value that is a container of arrays."""
+    arrays = isinstance(value, list) and any(isinstance(v, jax.Array) for v in value)
+    if arrays or isinstance(value, tuple | dict):
+        raise TypeError(
+            f"`fit_posterior` expected the observed value of `{name}` to be one array; got a "
+            f"{type(value).__name__} of {len(value)}. Make an array of it: `np.asarray`."
+        )
 
 
 def _is_foreign(value: Any) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from at_draws import at_draws
 from inference_cases import PROGRAMS, Metropolis
 
 from bayesfield.inference import (
@@ -300,15 +301,37 @@ def test_a_loss_that_ends_at_no_number_is_named(fitted, end):
     assert not said(dataclasses.replace(fitted, losses=losses, settings=lost), "The loss of")
 
 
-def test_a_loss_far_above_that_of_a_constant_is_named(fitted):
-    high = dataclasses.replace(fitted, losses=np.full((1, 600), 4e6))
-    (found,) = said(high, "The loss ends at 4e+06")
-    assert found.severity == "warning"
-
-
 def test_draws_without_a_spread_are_named(fitted):
     (found,) = said(drawn(fitted, s=2.0), "All draws are the same")
     assert found.share == 1.0
+
+
+def with_noise(x, y=None):
+    s = numpyro.sample("s", dist.Normal(0, 1))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(s * x, sigma), obs=y)
+
+
+@pytest.mark.parametrize("unit", [0.1, 1.0, 1e4])
+def test_noise_far_below_the_residuals_is_named(unit):
+    """Priors of order one allow neither the line nor its noise, and chains mix well there."""
+    y = unit * (2 * X + NOISE)
+    held = {"s": np.full(8, 2 * min(unit, 2.0)), "sigma": np.full(8, min(0.2 * unit, 250.0))}
+    posterior = at_draws(with_noise, {"x": X, "y": y}, **held)
+    found = said(posterior, "nats a value below that of a constant")
+    assert len(found) == (unit == 1e4)
+    for one in found:
+        noise = held["sigma"][0]
+        nats = np.log(noise) + 0.5 * np.mean((y - held["s"][0] * X) ** 2) / noise**2
+        assert one.number == pytest.approx(nats - np.log(y.std()) - 0.5, rel=0.01)
+        assert one.severity == "warning"
+
+
+def test_a_high_loss_alone_is_no_fault(fitted):
+    """Rows may count a thousandfold (`handlers.scale`), or a factor be added."""
+    high = dataclasses.replace(fitted, losses=np.full((1, 600), 4e6))
+    assert not said(high, "of a constant")
 
 
 # Chains

@@ -144,6 +144,21 @@ def test_a_logarithm_that_its_prior_knows_is_not_warned_of():
     assert "Held at a point: `log_sigma`" in [one.what for one in diagnose(posterior).notes]
 
 
+def test_a_scale_within_narrow_bounds_is_not_warned_of():
+    """The density of such a prior is flat, and it knows the scale all the same."""
+
+    def known(x, y=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 10))
+        sigma = numpyro.sample("sigma", dist.Uniform(0.09, 0.11))
+        with numpyro.plate("rows", x.shape[0]):
+            numpyro.sample("y", dist.Normal(slope * x, sigma), obs=y)
+
+    x = np.linspace(-1, 1, 8)
+    data = {"x": x, "y": x + 0.1 * DRAWN[:8]}
+    posterior = fit_posterior(known, data, ENGINE, key=jr.key(0))
+    assert not diagnose(posterior).findings
+
+
 def test_few_rows_of_many_values_are_warned_of():
     """How many values they inform is told by the rows, however many values there are."""
     number, x = 1100, np.linspace(-1, 1, 12)

@@ -265,6 +265,8 @@ def test_what_a_program_observes_of_its_own_is_taken_as_data_are(observed):
         (np.ma.masked_array(Y, mask=Y > 0), "`y` to be an array without gaps"),
         (pd.Series([*"abcdefgh"]), "`y` to be an array of numbers; got text, 'a' first"),
         (pd.DataFrame({"a": Y}), "`y` to be an array of numbers; got a DataFrame"),
+        (tuple(Y.tolist()), "`y` to be one array; got a tuple of 8"),
+        (list(jnp.asarray(Y)), "`y` to be one array; got a list of 8"),
     ],
 )
 def test_what_a_program_observes_of_its_own_is_refused_as_data_are(observed, match):

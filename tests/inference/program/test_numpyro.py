@@ -4,10 +4,13 @@ The list is tests/numpyro_cases.py. NumPyro's own functions on the same program 
 the density everywhere, and in the slow tests what its NUTS draws.
 """
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro
+import numpyro.distributions as dist
 import pytest
 from inference_cases import ENGINES
 from numpy.testing import assert_allclose
@@ -60,6 +63,34 @@ def test_the_density_is_that_of_numpyro(name):
         theirs.append(-float(potential_energy(lambda: given(**data), (), {}, at)))
     assert np.isfinite(ours).all()
     assert_allclose(np.diff(ours), np.diff(theirs), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["a function", "a module"])
+def test_a_distribution_may_hold_a_function_of_a_latent_value(kind):
+    """The drift of an SDE, whose rate is drawn."""
+
+    class Drift(eqx.Module):
+        rate: jax.Array
+
+        def __call__(self, value, time):
+            return -self.rate * value, 0.5 * jnp.ones_like(value)
+
+    def model(rate=None, y=None):
+        rate = numpyro.sample("rate", dist.LogNormal(0, 1)) if rate is None else rate
+        drift = Drift(rate) if kind == "a module" else lambda value, time: Drift(rate)(value, time)
+        times = jnp.arange(len(Y)) / len(Y)
+        numpyro.sample("y", dist.EulerMaruyama(times, drift, dist.Normal(0, 1)), obs=y)
+
+    program, arrays, sites = bind(model, {"y": Y})
+    assert any("rate" in names for names in sites.reads["y"].values())
+    ours, theirs = [], []
+    for rate in (0.5, 2.0):
+        position = {"rate": jnp.log(rate)}
+        ours.append(float(program.log_density(arrays, {}, position)))
+        theirs.append(-float(potential_energy(model, (), {"y": Y}, position)))
+    assert_allclose(ours, theirs, rtol=1e-5)
+    slow, fast = (bind(model, {"y": Y, "rate": i})[0].code.digest for i in (1, 2))
+    assert slow != fast
 
 
 FITTED = [
