@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.flatten_util import ravel_pytree
@@ -40,8 +39,7 @@ class Place(NamedTuple):
 
     def trace(self) -> dict[str, dict]:
         """Return the program's trace here."""
-        values = self.program.constrain(self.data, self.params, self.hyper | self.position)
-        return self.program.trace(self.data, self.params | values, jax.random.key(0))
+        return self.program.trace_at(self.data, self.params, self.hyper | self.position)
 
     def log_joint(self, trace: dict[str, dict] | None = None) -> Array:
         """Return the log joint density: hyper sites constrained, the other latent sites not.

@@ -69,11 +69,22 @@ def moved(fn: Callable[[Any], Any], point: Any, step: Any) -> Any:
 
 def hessian(fn: Callable[[Array], Array], flat: Array) -> Array:
     """Return the Hessian `(d, d)` of `fn: (d,) -> ()`."""
+    return slope_and_hessian(fn, flat)[1]
+
+
+def slope_and_hessian(fn: Callable[[Array], Array], flat: Array) -> tuple[Array, Array]:
+    """Return the gradient `(d,)` of `fn: (d,) -> ()` and its Hessian `(d, d)`, from one trace."""
+
+    def slope(flat: Array) -> tuple[Array, Array]:
+        found = jax.grad(fn)(flat)
+        return found, found
+
     try:
-        return jax.hessian(fn)(flat)
+        curve, found = jax.jacfwd(slope, has_aux=True)(flat)
     except TypeError as error:
         _check_forward(error)
-    return jax.jacrev(jax.grad(fn))(flat)
+        curve, found = jax.jacrev(slope, has_aux=True)(flat)
+    return found, curve
 
 
 def curve_along(fn: Callable[[Array], Array], flat: Array, step: Array) -> Array:

@@ -139,6 +139,16 @@ class Program(eqx.Module):
         placed = handlers.substitute(model, substitute_fn=constrained_at(position))
         return jnp.asarray(log_density(placed, (), {}, {})[0])
 
+    def trace_at(self, data: Data, params: Values, position: Values) -> dict[str, dict]:
+        """Run the program once, at an unconstrained `position`; all latent sites have their place.
+
+        `trace` at what `constrain` returns is the same in two runs.
+        """
+        placed = self._placed(data, params)
+        return handlers.trace(
+            handlers.substitute(placed, substitute_fn=constrained_at(position))
+        ).get_trace()
+
     def constrain(self, data: Data, params: Values, position: Values) -> Values:
         """Return the values of the latent sites at an unconstrained `position`."""
         return constrain_fn(self._placed(data, params), (), {}, position)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from ...program.differentiate import hessian
+from ...program.differentiate import slope_and_hessian
 from ..place import Place
 from .covariance import covariance_of
 from .curvature import Output, outputs_of, prior_precision
@@ -59,7 +59,7 @@ def evidence_update(
         return total - 0.5 * jnp.sum(spread * prior)
 
     def newton(_: Array, point: Array) -> Array:
-        slope, curve = jax.grad(objective)(point), hessian(objective, point)
+        slope, curve = slope_and_hessian(objective, point)
         values, vectors = jnp.linalg.eigh(curve)
         step = vectors @ ((vectors.T @ slope) / jnp.maximum(jnp.abs(values), 1e-6))
         return _best_along(objective, point, jnp.clip(step, -1, 1))

@@ -6,7 +6,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 from numpyro.distributions import biject_to
 
-from ...program.differentiate import hessian
+from ...program.differentiate import slope_and_hessian
 from ..place import Place
 from .curvature import outputs_of, prior_precision
 
@@ -39,7 +39,7 @@ def gaussian_of_scales(place: Place, jacobians: list[Array]) -> tuple[Array, Arr
         gain, log_det = _gain_and_log_det(rows, prior_precision(at), slope)
         return value + 0.5 * (gain - log_det) + _log_jacobian(at)
 
-    slope, curve = jax.grad(log_evidence)(centre), hessian(log_evidence, centre)
+    slope, curve = slope_and_hessian(log_evidence, centre)
     usable = jnp.isfinite(slope).all() & jnp.isfinite(curve).all()
     slope, curve = jnp.where(usable, slope, 0.0), jnp.where(usable, curve, 0.0)
     values, vectors = jnp.linalg.eigh(-curve)
