@@ -253,7 +253,10 @@ def report(table, settings, seconds):
         rest = {name: row[f"crps{n}"] for name, row in table.items() if name != "field"}
         best = min(rest, key=lambda name: rest[name])
         gain = 1 - table["field"][f"crps{n}"] / rest[best]
-        print(f"{n} cells seen: the field is {gain:.1%} below the best of the others, {best}.")
+        side = "below" if gain > 0 else "above"
+        print(
+            f"{n} cells seen: the field is {abs(gain):.1%} {side} the best of the others, {best}."
+        )
     print(f"Seed {settings.seed}, degrees C, {seconds:.0f} s; figure in {settings.out}/")
 
 

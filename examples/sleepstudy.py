@@ -19,11 +19,12 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import numpyro.distributions as dist
+from figures import save
 from jaxtyping import Array
 from scipy.stats import norm
 
 import bayesfield as bf
-from bayesfield.inference import NUTS, fit_posterior
+from bayesfield.inference import NUTS, fit_posterior, plots
 
 # Subject, then the reaction time of each day.
 TABLE = """
@@ -46,6 +47,7 @@ TABLE = """
 371 269.8804 272.4428 277.8989 281.7895 279.1705 284.512 259.2658 304.6306 350.7807 369.4692
 372 269.4117 273.474 297.5968 310.6316 287.1726 329.6076 334.4818 343.2199 369.1417 364.1236
 """
+SUBJECTS = np.array([line.split()[0] for line in TABLE.split("\n") if line])
 REACTION = np.array([line.split()[1:] for line in TABLE.split("\n") if line], float)
 DAYS = np.arange(10.0)
 X = ((DAYS - 4.5) / 4.5)[:, None]
@@ -62,6 +64,7 @@ class Settings:
     num_chains: int = 2
     folds: int = 6
     json: Path | None = None
+    out: Path = Path("out")
 
 
 class Line(bf.AbstractField):
@@ -121,8 +124,23 @@ def crps(y, mean, sd):
     return sd * (w * (2 * norm.cdf(w) - 1) + 2 * norm.pdf(w) - 1 / np.sqrt(np.pi))
 
 
+def draw(posterior, out, path):
+    """Subjects that were not in the fit: days 0 to 4 are seen, days 5 to 9 predicted."""
+    y = REACTION[out]
+    data = {"x": X[:5], "y": (y[:, :5] - CENTRE) / UNIT, "x_new": X[5:]}
+    predicted = CENTRE + UNIT * posterior.predict(data, key=jr.key(1), sites=["y_new"])
+    axes = plots.bands(predicted, DAYS[5:], by=[f"subject {n}" for n in SUBJECTS[out]])
+    for axis, row in zip(axes, y, strict=True):
+        axis.plot(DAYS[:5], row[:5], "o", color="0.5", ms=4, label="given")
+        axis.plot(DAYS[5:], row[5:], "o", color="black", ms=4, label="observed")
+        axis.set(xlim=(-0.4, 9.4), xlabel="day without sleep")
+    axes[0].set_ylabel("reaction time (ms)")
+    save(axes, path)
+
+
 def main(settings):
-    """Fit all subjects, then each fold; return the table, a dict of numbers."""
+    """Fit all subjects, then each fold; draw; return the table, a dict of numbers."""
+    settings.out.mkdir(parents=True, exist_ok=True)
     keys = jr.split(jr.key(settings.seed), settings.folds + 1)
     table = {"all subjects": effects(fit(settings, REACTION, keys[0]))}
     found = []
@@ -130,6 +148,8 @@ def main(settings):
         out = np.arange(i, len(REACTION), 6)
         posterior = fit(settings, np.delete(REACTION, out, axis=0), keys[i + 1])
         mean, sd = predict(posterior, REACTION[out])
+        if i == 0:
+            draw(posterior, out, settings.out / "sleepstudy.png")
         y = REACTION[out, 5:]
         inside = np.abs(y - mean) < norm.ppf(0.95) * sd
         found.append([(y - mean) ** 2, crps(y, mean, sd), inside])
@@ -146,7 +166,7 @@ def main(settings):
     )
     print(
         "days 5 to 9 of new subjects: RMSE {RMSE:.1f} ms, CRPS {crps:.1f} ms, 90 % band "
-        "{coverage:.2f}".format(**table["new subjects"])
+        "{coverage:.2f}; figure in {out}/".format(**table["new subjects"], out=settings.out)
     )
     if settings.json is not None:
         settings.json.parent.mkdir(parents=True, exist_ok=True)
@@ -159,6 +179,7 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write the table")
     parser.add_argument("--smoke", action="store_true", help="small settings, in seconds")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="where the figure goes")
     args = vars(parser.parse_args())
     small = {"num_warmup": 10, "num_samples": 10, "folds": 1} if args.pop("smoke") else {}
     main(Settings(**args, **small))

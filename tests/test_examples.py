@@ -153,10 +153,11 @@ def test_pacific_sst_writes_its_table_and_its_figure(script, tmp_path):
 @pytest.mark.slow
 def test_sleepstudy_writes_its_table(script, tmp_path):
     example = script("sleepstudy")
-    small = {"num_warmup": 10, "num_samples": 10, "json": tmp_path / "table.json"}
+    small = {"num_warmup": 10, "num_samples": 10, "folds": 1, "json": tmp_path / "table.json"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ten draws have not converged
-        found = example.main(example.Settings(**small))
+        found = example.main(example.Settings(**small, out=tmp_path))
+    assert (tmp_path / "sleepstudy.png").exists()
     assert {*found} == {"all subjects", "new subjects"}
     assert all(math.isfinite(value) for value in numbers(found))
     assert json.loads((tmp_path / "table.json").read_text()) == found
@@ -502,9 +503,9 @@ def test_el_nino_is_as_good_as_a_ridge_on_april(script, tmp_path):
 
 
 @pytest.mark.slow
-def test_sleepstudy_is_as_good_as_the_mixed_model(script):
+def test_sleepstudy_is_as_good_as_the_mixed_model(script, tmp_path):
     """REML by statsmodels: 251.4, 10.47, 25.6; new subjects 44.7, 25.1, 0.81."""
-    found = script("sleepstudy").main(script("sleepstudy").Settings())
+    found = script("sleepstudy").main(script("sleepstudy").Settings(out=tmp_path))
     everyone, new = found["all subjects"], found["new subjects"]
     assert everyone["intercept"] == pytest.approx(251.4, abs=1.0)
     assert everyone["slope"] == pytest.approx(10.47, abs=1.0)
