@@ -26,6 +26,7 @@ from bayesfield.inference import (
     join_processes,
     score,
 )
+from bayesfield.inference.program.mesh import OnMesh
 from bayesfield.inference.running.mesh_crew import MeshCrew
 
 ROWS, NOISE = 5, 0.5
@@ -88,6 +89,12 @@ def refusal(call):
     except ValueError as error:
         return np.array(str(error))
     raise AssertionError("nothing was refused")
+
+
+def processes(monkeypatch):
+    """Return a mesh that this process takes for one of several, of which it is the first."""
+    monkeypatch.setattr(OnMesh, "several", True)
+    return {"mesh": mesh_of(lanes=1, rows=1)}
 
 
 def four_devices(file):

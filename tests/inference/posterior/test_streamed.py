@@ -19,6 +19,7 @@ import numpyro.distributions as dist
 import pytest
 import xarray as xr
 from at_draws import posterior_of
+from mesh_cases import processes
 
 from bayesfield.inference import Batches
 from bayesfield.inference.posterior.band_store import Bands, BandStore
@@ -140,14 +141,15 @@ class Full:
         return self.write(*args)
 
 
+@pytest.mark.parametrize("on_mesh", [False, True])
 def test_a_failure_of_the_writer_is_raised_and_nothing_is_left_that_looks_written(
-    posterior, in_memory, tmp_path, monkeypatch
+    posterior, in_memory, tmp_path, monkeypatch, on_mesh
 ):
-    path = tmp_path / "bands.zarr"
+    path, on = tmp_path / "bands.zarr", processes(monkeypatch) if on_mesh else {}
     with monkeypatch.context() as patch:
         Full(patch, 3)
         with pytest.raises(OSError, match="no space left"):
-            streamed(posterior, path)
+            streamed(posterior, path, **on)
     half = xr.open_zarr(path, chunks=None, consolidated=False)
     for name, value in half.data_vars.items():
         assert np.isfinite(value.values[:, : 3 * BLOCK]).all(), name
@@ -155,9 +157,9 @@ def test_a_failure_of_the_writer_is_raised_and_nothing_is_left_that_looks_writte
     # the same call goes on with the blocks that are missing
     with monkeypatch.context() as patch:
         full = Full(patch, NUM_BLOCKS)
-        assert_same(streamed(posterior, path), in_memory)
+        assert_same(streamed(posterior, path, **on), in_memory)
         assert full.left == 3
-        streamed(posterior, path)  # all are there
+        streamed(posterior, path)  # all are there, on a mesh or not
         assert full.left == 3
 
 

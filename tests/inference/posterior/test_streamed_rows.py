@@ -7,6 +7,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from at_draws import posterior_of
+from mesh_cases import processes
 
 from bayesfield.inference import Batches
 
@@ -43,15 +44,18 @@ def test_an_index_out_of_range_is_refused_in_every_row(posterior, tmp_path, inde
             posterior.predict(data, key=KEY, to=tmp_path / name, block_size=BLOCK)
 
 
-@pytest.mark.parametrize("row", [5, 85])
-def test_a_store_of_other_rows_of_the_same_shape_is_refused(posterior, tmp_path, row):
+@pytest.mark.parametrize(("row", "on_mesh"), [(5, False), (85, False), (85, True)])
+def test_a_store_of_other_rows_of_the_same_shape_is_refused(
+    posterior, tmp_path, monkeypatch, row, on_mesh
+):
+    how = {"key": KEY, "block_size": BLOCK} | (processes(monkeypatch) if on_mesh else {})
     other = np.where(np.arange(N) == row, 5.0, X).astype(np.float32)
     to = tmp_path / "bands.zarr"
-    posterior.predict(lazily(), key=KEY, to=to, block_size=BLOCK)
-    again = posterior.predict(lazily(), key=KEY, to=to, block_size=BLOCK)
+    posterior.predict(lazily(), to=to, **how)
+    again = posterior.predict(lazily(), to=to, **how)
     assert np.isfinite(again["y"].values).all()
     with pytest.raises(ValueError, match=r"`predict` expected `data` .* got others in rows"):
-        posterior.predict(lazily(x=other), key=KEY, to=to, block_size=BLOCK)
+        posterior.predict(lazily(x=other), to=to, **how)
 
 
 def test_a_file_is_no_store(posterior, tmp_path):
