@@ -62,17 +62,18 @@ def fit_posterior(
             static, so the program may branch on them. Or `Batches`, which are read as the fit goes
             on, for `SVI` and `EnsembleMAP`; the posterior then holds the rows of a first batch, at
             up to 64 of which it is judged.
-        backend: The engine: `SVI(...)`, `EnsembleMAP(...)`, `NUTS(...)`, one of your own, or a
-            name such as `"nuts"` for that engine with its defaults. `"auto"` chooses the engine,
-            and `init` where there is none, by the numbers of rows and of values to infer; what it
-            chose stands in `settings`, and is said where progress is shown.
+        backend: The engine: `NUTS(...)`, `MCLMC(...)`, `Laplace(...)`, `SVI(...)`,
+            `EnsembleMAP(...)`, one of your own, or a name such as `"nuts"` for that engine with
+            its defaults. `"auto"` chooses the engine, and `init` where there is none, by the
+            numbers of rows and of values to infer; what it chose stands in `settings`, and is said
+            where progress is shown.
         key: `jax.random.key(seed)`. The same key gives the same draws, to the last bit, on the
             same machine with the same precision, library versions and number of cores. Another
             number of cores groups the lanes differently and rounds differently, so all draws but
             those of NUTS may then differ.
         init: What the fit starts from: a posterior of the same program, an engine to run first, or
-            a dict of values of sites and params. NUTS needs `init` if the program has params, and
-            holds them fixed, as `Laplace(hold_params=True)` does.
+            a dict of values of sites and params. NUTS and MCLMC need `init` if the program has
+            params, and hold them fixed, as `Laplace(hold_params=True)` does.
         progress: Whether to show progress bars, where stderr is a terminal or a notebook. "lines"
             writes to stderr whatever that is, for a log: how long a phase will take as soon as that
             is known, and a line every 30 seconds.

@@ -30,6 +30,7 @@ SHORT = {
     r"EnsembleMAP\((num_members=8)?\)": "EnsembleMAP(num_members=2, num_steps=2)",
     r"SVI\((num_restarts=4)?(, num_trunks=4)?\)": "SVI(num_restarts=2, num_steps=2, num_samples=4)",
     r"MCLMC\(\)": "MCLMC(num_chains=2, num_warmup=2, num_samples=4)",
+    r"SVI\(points=weights\)": "SVI(points=weights, num_steps=2, num_samples=4)",
     r"num_steps = 2000": "num_steps = 2",
     r"extend\(500\)": "extend(2)",
 }

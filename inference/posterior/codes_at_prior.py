@@ -17,13 +17,14 @@ def codes_of(observed: str, sites: Sites) -> list[Site]:
     """Return the latent sites in a plate that the mean of an observed site is computed from."""
     reads = {name for names in sites.reads.get(observed, {}).values() for name in names}
     inside = [s for s in sites.inferred.latent if s.plates and s.name in reads]
-    return [site for site in inside if site.plates[0][1] == 0]
+    return [site for site in inside if site.plates[0][1] == 0 and site.shape[0] > 1]
 
 
 def codes_at_prior(observed: str, sites: Sites, fitted: Fitted) -> str:
     """Return the name of an observed site's codes, where no member's differ from another's."""
     codes = codes_of(observed, sites)
-    if not codes or any(_told(fitted.draws[site.name]) > LITTLE for site in codes):
+    inferred = "codes" in fitted.said  # they have findings of their own
+    if not codes or inferred or any(_told(fitted.draws[site.name]) > LITTLE for site in codes):
         return ""
     return codes[0].name
 
