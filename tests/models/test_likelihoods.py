@@ -209,6 +209,7 @@ def test_a_known_scale_at_the_call_takes_the_place_of_any_other():
 
 POINTS = {
     "Gaussian": {"sigma"},
+    "Gaussian-integrated": {"sigma"},
     "StudentT": {"sigma", "df"},
     "NegativeBinomial": {"concentration"},
     "Beta": {"concentration"},
