@@ -112,15 +112,30 @@ def _instance(value: Any, inner: Any) -> Any:
     if dataclasses.is_dataclass(value):
         held = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     else:
-        held = {n: v for n, v in getattr(value, "__dict__", {}).items() if n != "__wrapped__"}
+        held = {n: getattr(value, n) for n in _slots(kind) if hasattr(value, n)}
+        inside = getattr(value, "__dict__", {})
+        held |= {n: v for n, v in inside.items() if not n.startswith("__")}
+        wrapped = getattr(value, "__wrapped__", None)  # by `jax.jit`, `functools.cache`, ...
+        held |= {"__wrapped__": wrapped} if callable(wrapped) else {}
     if held:
         return {"class": inner(kind), **{n: inner(v) for n, v in held.items()}}
+    if isinstance(value, property):
+        return inner([value.fget, value.fset])
     named = getattr(value, "__qualname__", None)
     if named is not None:
-        return f"{value.__module__}.{named}"
+        return f"{getattr(value, '__module__', kind.__module__)}.{named}"
     name = inner(kind)
     text = "" if kind.__repr__ is object.__repr__ else re.sub(r" at 0x[0-9a-f]+", "", repr(value))
     return {"class": name, "is": text} if text else name
+
+
+def _slots(kind: type) -> list[str]:
+    """Return the names of a class's `__slots__`, if its `repr` does not say what it holds."""
+    if of_library(kind) and kind.__repr__ is not object.__repr__:  # a `Path` keeps caches there
+        return []
+    own = [vars(base).get("__slots__", ()) for base in kind.__mro__]
+    names = [name for slots in own for name in ((slots,) if isinstance(slots, str) else slots)]
+    return [name for name in names if not name.startswith("__")]
 
 
 def of_library(value: Any) -> bool:

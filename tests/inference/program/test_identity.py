@@ -5,6 +5,7 @@ itself staying the same object, as it does in a notebook.
 """
 
 import contextlib
+import dataclasses
 import functools
 from functools import partial
 
@@ -22,6 +23,7 @@ from inference_cases import X, Y
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan
 from numpyro.infer import init_to_value
+from scipy.interpolate import CubicSpline
 
 import bayesfield as bf
 from bayesfield.inference import (
@@ -37,6 +39,7 @@ from bayesfield.inference import (
     variance_split,
 )
 from bayesfield.inference.program.binding import bind
+from bayesfield.inference.program.described import spelt
 
 # A few steps are all that a digest needs.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
@@ -414,6 +417,41 @@ def test_programs_and_settings_made_anew_compile_nothing(name):
     with compilations() as found:
         fit_posterior(made(), DATA, MADE[name](), key=jr.key(1))
     assert not found
+
+
+class Slotted:
+    __slots__ = ("held",)
+
+    def __init__(self, held):
+        self.held = held
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SlottedData:
+    held: float
+
+
+def with_property(body):
+    return type("WithProperty", (), {"held": property(body)})()
+
+
+# What a learning rate, a guide or an optimiser may read, made of a number
+READ_BY_SETTINGS = {
+    "slots": Slotted,
+    "slots of a dataclass": SlottedData,
+    "slots of a library": lambda v: CubicSpline([0.0, 1.0, 2.0], [0.0, v, 2.0]),
+    "a property": lambda v: with_property(lambda self, v=v: v),
+    "a jitted function": lambda v: jax.jit(lambda step: v * step),
+    "a cached function": lambda v: functools.cache(lambda step: v * step),
+    "a static method": lambda v: staticmethod(lambda step: v * step),
+}
+
+
+@pytest.mark.parametrize("name", READ_BY_SETTINGS)
+def test_settings_are_told_apart_by_what_they_read(name):
+    make = READ_BY_SETTINGS[name]
+    one, again, other = (spelt(make(v)) for v in (1.0, 1.0, 2.0))
+    assert one == again != other
 
 
 def test_a_rate_that_reads_another_number_is_another_rate(monkeypatch):
