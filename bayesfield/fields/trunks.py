@@ -1,6 +1,6 @@
 """What a trunk is: its layers in turn, and the width behind each of its parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -94,6 +94,8 @@ def _made_up(tree: Any) -> Any:
 def _input_width(call: str, trunk: Any) -> int:
     """Return the width of a coordinate; refuse a trunk that does not say it."""
     first = next(iter(getattr(trunk, "layers", ())), None)
+    if not hasattr(trunk, "layers"):
+        first = next((part for part in _modules(trunk) if hasattr(part, "in_features")), None)
     found = None
     for owner, name in ((trunk, "in_features"), (trunk, "in_size"), (first, "in_features")):
         found = getattr(owner, name, None) if found is None else found
@@ -101,6 +103,15 @@ def _input_width(call: str, trunk: Any) -> int:
         raise ValueError(
             f"`{call}` expected a trunk that maps vectors and says the width of its input, as "
             f"`in_features` or `in_size` or in its first layer; `{type(trunk).__name__}` has "
-            f"{found!r}."
+            f"{found!r}. Give it a field: `in_features: int = eqx.field(static=True)`."
         )
     return found
+
+
+def _modules(tree: Any) -> Iterator[Any]:
+    """Yield the modules inside a tree, each before its own parts, in the order of their fields."""
+    for part in jax.tree.leaves(tree, is_leaf=lambda node: node is not tree):
+        if part is not tree and not is_placeholder(part):
+            if isinstance(part, eqx.Module):
+                yield part
+            yield from _modules(part)

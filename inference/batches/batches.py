@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,8 +22,23 @@ BLOCK = 4096  # rows that are read together, where the source leaves it open
 MIXED = 65_536  # rows whose order is mixed, from blocks here and there
 SETTINGS = ("rows", "batch_size", "block_size", "num_blocks")
 
+
+@runtime_checkable
+class Group(Protocol):
+    """Arrays by name, as groups of zarr and h5py hold them."""
+
+    def keys(self) -> Iterable[str]:
+        """Return the names."""
+        ...
+
+    def __getitem__(self, name: str, /) -> Any:
+        """Return an array."""
+        ...
+
+
 Source = (
     Mapping[str, Any]
+    | Group
     | Callable[[int, int], Mapping[str, Any]]
     | Iterable[Mapping[str, Any]]
     | str
@@ -44,9 +59,10 @@ class Batches:
 
     Attributes:
         source: Where rows come from: a dict of arrays (NumPy's, also mapped from a file; zarr's;
-            h5py's), each with an axis of rows in front; a function `(begin, end)` that returns a
-            dict of rows `begin` to `end`; an object that can be gone through again and again and
-            gives dicts of the next rows, of any number; or the path of a parquet file, or several.
+            h5py's), each with an axis of rows in front, or a group of zarr or h5py; a function
+            `(begin, end)` that returns a dict of rows `begin` to `end`; an object that can be gone
+            through again and again and gives dicts of the next rows, of any number; or the path of
+            a parquet file, or several.
         rows: How many rows there are. They are counted, and another number is an error.
         batch_size: How many rows a step takes.
         shared: Arguments of the program that are the same for all rows, a size or an array of
@@ -132,6 +148,13 @@ class Batches:
             )
         if isinstance(source, Mapping):
             return Arrays(source)
+        if hasattr(source, "columns"):
+            raise TypeError(
+                f"`{CALL}` expected `source` to be a dict of arrays, as the program takes them; "
+                f"got {kind_of(source)}. `Table.of(frame, ...).arrays(frame)` makes one of a frame."
+            )
+        if hasattr(source, "keys"):  # a group of zarr
+            return Arrays({name: source[name] for name in [*source.keys()]})
         if callable(source):
             return Made(source)
         if isinstance(source, Iterable):

@@ -22,6 +22,7 @@ from ..program.binding import bind
 from ..program.program import Program, Values
 from ..program.sites import Sites
 from ..running.jobs import check_executor, key_of, run_all, told_of
+from ..running.progress import Progress, check_progress
 from ..start import check_engine
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def sbc(
     num_simulations: int = 200,
     num_ranked: int = 63,
     arguments: Mapping[str, str] | None = None,
+    progress: Progress = True,
     executor: Any = None,
 ) -> "xr.Dataset":
     """Test an engine: simulate data from the prior, fit each, and rank the truth among the draws.
@@ -62,6 +64,7 @@ def sbc(
             ranked. Few enough that they are nearly independent; one less than a multiple of 8.
         arguments: From an observed site's name to the argument that holds its observations, where
             the two names differ.
+        progress: Whether to show how many simulations are fitted, as in `fit_posterior`.
         executor: Runs each simulation by itself, as in `fit_posterior`; one whose process fails is
             left out, and warned of.
 
@@ -104,6 +107,7 @@ def sbc(
     call = "sbc"
     check_not_traced(call, data, key)
     key_prior, key_fits, key_ties = jax.random.split(check_key(call, key), 3)
+    progress = check_progress(call, progress)
     if executor is not None:
         check_executor(call, executor)
     engine = check_engine(call, "backend", backend)
@@ -134,7 +138,7 @@ def sbc(
         own = told_of(jax.random.fold_in(key_fits, i))
         simulations.append(Simulation(model, simulated, truth, engine, init, own, num_ranked))
     numbers = range(num_simulations)
-    back = run_all(call, "simulation", numbers, executor, ranked, simulations)
+    back = run_all(call, "simulation", numbers, executor, ranked, simulations, progress)
     names = next(iter(back.values()))[0]
     ranks = [below + rng.integers(0, level + 1) for _, below, level in back.values()]
     counts = np.array(ranks) // ((num_ranked + 1) // BINS)

@@ -19,6 +19,7 @@ from ..program.bound import BoundProgram
 from .climbs import FIRST
 from .findings import WARNED, Finding, finding, narrower
 from .held_points import point_findings
+from .summary import counted
 
 LEAST_WORTH = 50  # effective draws after reweighting: fewer say nothing about a band
 ENOUGH = 200  # effective draws that are enough to call a band right
@@ -94,7 +95,7 @@ def _guide(
         f"is {k_hat:.2f})",
         worth,
         share=0.0,
-        effect=f"with {latent} latent values this says little about the function",
+        effect=f"with {counted(latent, 'latent value')} this says little about the function",
         change="Judge the fit by `score` on held-out data.",
     )
 
@@ -104,7 +105,7 @@ def _far(worth: float, k_hat: float, expected: float, latent: int) -> Finding:
         f"Reweighted to the posterior the draws are worth {worth:.2g} of their number (PSIS' k-hat "
         f"is {k_hat:.2f})",
         worth,
-        expected=f"at least {expected:.2g} with {latent} latent values",
+        expected=f"at least {expected:.2g} with {counted(latent, 'latent value')}",
         share=1 - worth ** (2 / latent),
         warned=True,
         effect="the guide is far from the posterior, and neither its spreads nor its noise scale "

@@ -115,9 +115,10 @@ def _distant(bound: BoundProgram, fitted: Fitted) -> Finding | None:
         return None
     sure = _is_sure(bound, fitted)
     guide = ", then another `guide`" if fitted.said["engine"] == "SVI" else ""
+    sds = f"{worst:.2g}" if worst < 100 else f"{worst:,.0f}"
     off = f"bands are off by as much as if they were {narrower(share)} too narrow"
     return finding(
-        f"The climb ended {worst:.2g} posterior sds from its mode",
+        f"The climb ended {sds} posterior sds from its mode",
         worst,
         expected=f"at most {FAR:.0f}",
         share=share,

@@ -128,7 +128,7 @@ def _check_alike(first: Posterior, other: Posterior, number: int) -> None:
     if differ:
         raise ValueError(
             "`combine` expected `posteriors` to be fits of one program to one data set by one "
-            f"engine, settings included; got another {differ[0]} at {number}."
+            f"engine, settings included; the one at {number} differs in its {differ[0]}."
         )
     arrays = _other_arrays(first, other)
     if arrays:

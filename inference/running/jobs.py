@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from bayesfield.checks import listed, warn
 
+from .progress import Progress, counted_off
 from .safely import Hold, interrupts_held
 
 
@@ -43,7 +44,11 @@ def check_executor(call: str, executor: Any) -> None:
 
 
 def run_jobs[J, R](
-    executor: Any, function: Callable[[J], R], jobs: Sequence[J], hold: Hold
+    executor: Any,
+    function: Callable[[J], R],
+    jobs: Sequence[J],
+    hold: Hold,
+    bar: Any = None,
 ) -> tuple[dict[int, R], dict[int, BaseException]]:
     """Call a function for each job, and return the results and what the others raised.
 
@@ -55,6 +60,7 @@ def run_jobs[J, R](
         function: What is called, in JAX's precision of this process.
         jobs: Its arguments, without keys of JAX (`told_of` makes something of them to send).
         hold: Lets interrupts through while results are waited for.
+        bar: Told of each job that has ended, by its `update`.
     """
     import cloudpickle
 
@@ -81,6 +87,8 @@ def run_jobs[J, R](
             stopped = lost[number] = error
         except Exception as error:  # whatever ended the process, the other jobs are whole
             lost[number] = error
+        if bar is not None:
+            bar.update(1)
     return back, lost
 
 
@@ -91,16 +99,31 @@ def run_all[J, R](
     executor: Any,
     function: Callable[[J], R],
     jobs: Sequence[J],
+    progress: Progress = False,
 ) -> dict[int, R]:
     """Call a function for each job, here where there is no executor, and warn of those lost.
+
+    Args:
+        call: The public call, for warnings and for the bar.
+        name: What a job is, in the singular.
+        labels: What each of them is called.
+        executor: Where they run, or None.
+        function: What is called.
+        jobs: Its arguments.
+        progress: Whether to show how many have ended.
 
     Raises:
         Exception: What the first job raised, here or where none came back.
     """
-    if executor is None:
-        return {number: function(job) for number, job in enumerate(jobs)}
-    with interrupts_held() as hold:
-        back, lost = run_jobs(executor, function, jobs, hold)
+    with counted_off(call, len(jobs), progress, unit=name) as bar:
+        if executor is None:
+            back = {}
+            for number, job in enumerate(jobs):
+                back[number] = function(job)
+                bar.update(1)
+            return back
+        with interrupts_held() as hold:
+            back, lost = run_jobs(executor, function, jobs, hold, bar)
     if not back:
         raise next(iter(lost.values()))
     if lost:

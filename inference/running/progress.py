@@ -51,8 +51,8 @@ class Lines:
     It has those methods of tqdm's bar that the loop calls.
     """
 
-    def __init__(self, name: str, total: int, done: int):
-        self.name, self.total, self.done = name, total, done
+    def __init__(self, name: str, total: int, done: int, unit: str = "step"):
+        self.name, self.total, self.done, self.unit = name, total, done, unit
         self.status = ""
         self._begun = self._said = self._last = time.monotonic()
         self._chunks = 0
@@ -78,7 +78,8 @@ class Lines:
         self.done, self._chunks = self.done + count, self._chunks + 1
         if self._chunks == 2 or self.done == self.total or now - self._said >= EVERY:
             left = (now - self._last) / count * (self.total - self.done)
-            told = [f"{self.name}: {self.done} of {self.total} steps in {_span(now - self._begun)}"]
+            far = f"{self.done} of {self.total} {self.unit}s"
+            told = [f"{self.name}: {far} in {_span(now - self._begun)}"]
             if left and self._chunks > 1:
                 told.append(f"about {_span(left)} left")
             told += [self.status] if self.status else []
@@ -96,10 +97,17 @@ def say(text: str) -> None:
 def shown(phase: AbstractPhase, progress: Progress, done: int) -> Any:
     """Return what shows how far a phase is: a bar, lines, or nothing."""
     whence = f"{phase.name}, from step {done}" if 0 < done < phase.num_steps else phase.name
+    return counted_off(whence, phase.num_steps, progress, done)
+
+
+def counted_off(
+    name: str, total: int, progress: Progress, done: int = 0, unit: str = "step"
+) -> Any:
+    """Return what shows how many of a number of things are done: a bar, lines, or nothing."""
     if progress == "lines":
-        return Lines(whence, phase.num_steps, done)
+        return Lines(name, total, done, unit)
     quiet = not is_shown(progress)
-    return tqdm(total=phase.num_steps, initial=done, desc=whence, disable=quiet, unit="step")
+    return tqdm(total=total, initial=done, desc=name, disable=quiet, unit=unit)
 
 
 @contextlib.contextmanager

@@ -308,6 +308,20 @@ def test_activations_beside_the_layers_are_accepted_once_part_of_them():
     np.testing.assert_allclose(field(X, Z), jax.vmap(trunk)(X), atol=1e-6)
 
 
+def test_a_network_of_ones_own_need_not_say_its_width_where_its_first_part_does():
+    class Plain(eqx.Module):
+        blocks: list
+        last: eqx.nn.Linear
+
+        def __call__(self, x):
+            return self.last(jnp.tanh(self.blocks[0](x)))
+
+    first, last = linears()
+    field = film_siren(identity_film, Plain([first], last), at=("blocks.0",))
+    assert field.in_features == D
+    np.testing.assert_allclose(field(X, Z), jax.vmap(field.trunk)(X), atol=1e-6)
+
+
 def test_parts_are_named_of_a_module_only(unchecked):
     with pytest.raises(TypeError, match="a trunk that is a module; got"):
         film_siren(trunk=jnp.tanh, at=("a",))

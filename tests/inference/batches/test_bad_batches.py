@@ -5,6 +5,7 @@ import jax.random as jr
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pandas as pd
 import pytest
 from numpyro import handlers
 
@@ -183,6 +184,7 @@ SOURCES = {
     "iterator": (iter([ROWS]), {}, TypeError, r"gone through again.*an iterator"),
     "no dict": (lambda begin, end: X[begin:end], {}, TypeError, r"a dict from.*got ndarray"),
     "kind": (3, {}, TypeError, r"`source` to be a dict of arrays.*got int"),
+    "a frame": (pd.DataFrame({"x": [1.0]}), {}, TypeError, r"got DataFrame.*`Table.of\(frame"),
     "columns": (ROWS, {"columns": {"x": "a"}}, ValueError, r"`columns` with the path"),
     "missing": ("no.parquet", {}, FileNotFoundError, r"no.parquet, which does not exist"),
     "size": (ROWS, {"rows": 4}, ValueError, r"`batch_size` to be at most `rows=4`; got 8"),

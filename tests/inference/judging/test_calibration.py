@@ -1,6 +1,8 @@
 """Simulation-based calibration: an exact fit passes, one with halved spreads is caught."""
 
 import dataclasses
+import io
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -119,14 +121,18 @@ def test_an_engine_that_there_is_not_is_refused_before_anything_is_drawn(monkeyp
         sbc(normal, data, CHAIN, key=KEY, init="hmc")
 
 
-def test_the_fits_are_not_judged(recwarn, monkeypatch):
+def test_the_fits_are_counted_and_not_judged(recwarn, monkeypatch):
     def judging(*_):
         pytest.fail("a simulated fit was judged")
 
     monkeypatch.setattr(convergence, "warn_about", judging)
     short = NUTS(num_chains=2, num_warmup=5, num_samples=32)
-    sbc(normal, {"y": np.zeros(4)}, short, key=KEY, num_simulations=2)
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    sbc(normal, {"y": np.zeros(4)}, short, key=KEY, num_simulations=2, progress="lines")
     assert not recwarn.list
+    assert log.getvalue().startswith("sbc: 2 of 2 simulations in ")  # and no line of their own
+    assert log.getvalue().count("\n") == 1
 
 
 def test_params_are_refused():

@@ -76,9 +76,9 @@ def test_what_is_not_alike_is_refused():
         combine([one])
     with pytest.raises(TypeError, match="a Posterior; got dict at 1"):
         combine([one, {}])
-    with pytest.raises(ValueError, match="got another data at 2"):
+    with pytest.raises(ValueError, match="the one at 2 differs in its data"):
         combine([one, two, other])
-    with pytest.raises(ValueError, match="got another settings at 1"):
+    with pytest.raises(ValueError, match="the one at 1 differs in its settings"):
         combine([one, longer])
 
 
