@@ -62,7 +62,7 @@ sphinx_gallery_conf = {
     "ignore_pattern": rf"\b({'|'.join(IMPORTED)})\.py$",
     "image_scrapers": (pictures.of_a_script,),
     "reset_argv": pictures.full_settings if FULL else pictures.small_settings,
-    "reset_modules": (),
+    "reset_modules": (pictures.forget_machine_code,),
     "abort_on_example_error": True,
     "plot_gallery": True,
     "remove_config_comments": True,

@@ -1,9 +1,10 @@
-"""What the scripts of the gallery are given and what they leave: settings, and their figures."""
+"""What the scripts of the gallery are given and what they leave: settings, figures, machine code."""
 
 import shutil
 from pathlib import Path
 from textwrap import indent
 
+import jax
 from sphinx_gallery.scrapers import figure_rst
 
 
@@ -15,6 +16,11 @@ def small_settings(conf, script):
 def full_settings(conf, script):
     """Return the arguments of a script where it is to run as its reader would run it."""
     return []
+
+
+def forget_machine_code(conf, script):
+    """Give back what a script compiled: Linux allows a process so many maps, and all need more."""
+    jax.clear_caches()
 
 
 def of_a_script(block, variables, conf):
