@@ -1,4 +1,4 @@
-"""What the scripts of the gallery are given and what they leave: settings, figures, machine code."""
+"""What the scripts of the gallery are given and what they leave: settings, figures, maps."""
 
 import shutil
 from pathlib import Path
