@@ -6,6 +6,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from bayesfield.checks import check_key, check_size
@@ -215,10 +216,9 @@ def spread_linear(
         key: Draws both.
     """
     sizes = [math.prod(shape) for shape in shapes.values()]
-    bound = jnp.concatenate(
-        [jnp.full(n, bounds[name]) for name, n in zip(shapes, sizes, strict=True)]
-    )
-    net = eqx.nn.Linear(cond_dim, sum(sizes), key=key)
+    of_each = np.asarray([bounds[name] for name in shapes], jnp.result_type(float))
+    bound = jax.device_put(np.repeat(of_each, sizes))  # compiles nothing
+    net = eqx.filter_eval_shape(eqx.nn.Linear, cond_dim, sum(sizes), key=key)  # its own draws go
     key_constant, key_varying = jax.random.split(key)
     constant = bound * jax.random.uniform(key_constant, bound.shape, minval=-1.0)
     sd = varying * bound / math.sqrt(3.0 * cond_dim)

@@ -1,5 +1,6 @@
 """Codes of tasks, tables and new members, put together as a user puts them together."""
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -40,15 +41,20 @@ def sampled():
     return posterior_of(model, DATA, {"sigma": SIGMA, "z": CODES})
 
 
+@jax.jit
+def values_at(x):
+    """Return the field's values without a code, and at each unit code."""
+    return FIELD(x[:, None], jnp.concatenate([jnp.zeros((1, K)), jnp.eye(K)]))[..., 0]
+
+
 def by_hand(task, sigma):
     """Mean and covariance of a code, and of the values at new points, and the evidence."""
 
     def at(x):
-        units = np.concatenate([np.zeros((1, K)), np.eye(K)]).astype("f")
-        f = np.asarray(FIELD(jnp.asarray(x)[:, None], units)[..., 0], float)
+        f = np.asarray(values_at(x), float)
         return f[:, 0], f[:, 1:] - f[:, :1]
 
-    (loc, a), y = at(X[task][SEEN[task]]), Y[task][SEEN[task]].astype(float)
+    (loc, a), y = (v[SEEN[task]] for v in at(X[task])), Y[task][SEEN[task]].astype(float)
     covariance = np.linalg.inv(np.eye(K) + a.T @ a / sigma**2)
     mean = covariance @ a.T @ (y - loc) / sigma**2
     evidence = multivariate_normal(loc, a @ a.T + sigma**2 * np.eye(len(y))).logpdf(y)
