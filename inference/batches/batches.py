@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -125,8 +125,8 @@ class Batches:
 
     def __repr__(self) -> str:
         """Say what is read."""
-        source: Any = self.source
-        names = f" of {', '.join(source)}" if isinstance(source, Mapping) else ""
+        source = cast(Any, self.source)
+        names = f" of {', '.join(source.keys())}" if isinstance(source, Group) else ""
         return f"Batches of {self.batch_size} of {self.rows} rows{names}"
 
     @functools.cached_property
@@ -148,13 +148,14 @@ class Batches:
             )
         if isinstance(source, Mapping):
             return Arrays(source)
-        if hasattr(source, "columns"):
+        if hasattr(source, "columns") and hasattr(source, "shape"):
             raise TypeError(
                 f"`{CALL}` expected `source` to be a dict of arrays, as the program takes them; "
                 f"got {kind_of(source)}. `Table.of(frame, ...).arrays(frame)` makes one of a frame."
             )
-        if hasattr(source, "keys"):  # a group of zarr
-            return Arrays({name: source[name] for name in [*source.keys()]})
+        if isinstance(source, Group):
+            held = cast(Any, source)
+            return Arrays({name: held[name] for name in [*held.keys()]})
         if callable(source):
             return Made(source)
         if isinstance(source, Iterable):

@@ -125,6 +125,11 @@ def test_blocks_are_read_as_they_lie_and_few_are_held_at_a_time():
     assert sum(end - begin for begin, end in first) <= 3 * N  # nothing is read twice in a pass
 
 
+def test_a_group_says_its_arrays(tmp_path):
+    shown = repr(Batches(in_zarr(tmp_path), rows=N, batch_size=B))
+    assert shown in {f"Batches of {B} of {N} rows of {names}" for names in ("x, y", "y, x")}
+
+
 def test_arrays_in_chunks_are_read_in_whole_chunks(tmp_path):
     edges = Batches(in_zarr(tmp_path), rows=N, batch_size=B).reader.edges(N, None, 10)
     assert np.array_equal(edges, [*range(0, N, 18), N])
