@@ -25,13 +25,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engines.fitted import Fitted
-from ..predicting.draws import Draws
 from ..predicting.labels import dotless
 from ..predicting.replays import first_log_likelihood, observations, probed
 from ..program.bound import BoundProgram
 from .codes_at_prior import codes_at_prior, codes_of
 from .findings import Finding, finding
 from .neighbours import arguments_of, columns_of, in_common
+from .ready import on_own_data
 
 LITTLE = 0.1
 MUCH = 0.3
@@ -79,10 +79,13 @@ def explained(
         for site in bound.sites.observed
         if site.name in means and site.family not in OF_NO_MEAN and "Censored" not in site.family
     )
-    draws = Draws(fitted.draws, fitted.params, fitted.trunk)
-    seen = observations(bound.program, bound.data, draws, names)
+    if not names:
+        return {}
+    # at draws that are linear about modes the program itself may be anywhere
+    program, data, _, draws = on_own_data(bound, fitted, "diagnose")
+    seen = observations(program, data, draws, names)
     sites = bound.sites
-    density = first_log_likelihood(bound.program, bound.data, draws, names)
+    density = first_log_likelihood(program, data, draws, names)
     feeds = arguments_of(bound.program, bound.data, values, names, sites)
     out = {}
     for name in names:
