@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engines.fitted import Fitted
+from ..predicting.draws import Draws
 from ..predicting.labels import dotless
 from ..predicting.replays import first_log_likelihood, observations, probed
 from ..program.bound import BoundProgram
@@ -81,11 +82,9 @@ def explained(
     )
     if not names:
         return {}
-    # at draws that are linear about modes the program itself may be anywhere
-    program, data, _, draws = on_own_data(bound, fitted, "diagnose")
-    seen = observations(program, data, draws, names)
+    draws = Draws(fitted.draws, fitted.params, fitted.trunk)
+    seen = observations(bound.program, bound.data, draws, names)
     sites = bound.sites
-    density = first_log_likelihood(program, data, draws, names)
     feeds = arguments_of(bound.program, bound.data, values, names, sites)
     out = {}
     for name in names:
@@ -100,11 +99,42 @@ def explained(
         judged = _judge(y.astype(float), mask, means[name], site.event_dim, table)
         if judged is not None:
             apart = lead or (bool(codes) and any(one.labels for one in feeds[name]))
-            count = int((np.broadcast_to(mask, y.shape) & np.isfinite(y)).sum())
-            constant = np.log(judged.sd) + 1.42  # nats a value
-            excess = -density[name] / count - constant
-            out[name] = judged._replace(members=apart, excess=excess)
+            out[name] = judged._replace(members=apart)
+    if not _may_be_far(bound, fitted, out):
+        return out
+    # at draws that are linear about modes the program itself may be anywhere
+    program, data, _, draws = on_own_data(bound, fitted, "diagnose")
+    density = first_log_likelihood(program, data, draws, out)
+    for name, one in out.items():
+        y, mask = seen[name]
+        count = int((np.broadcast_to(mask, y.shape) & np.isfinite(y)).sum())
+        out[name] = one._replace(excess=-density[name] / count - _of_a_constant(one.sd))
     return out
+
+
+def _of_a_constant(sd: float) -> float:
+    return np.log(sd) + 1.42  # nats a value, where the noise has the sd of the data
+
+
+def _may_be_far(bound: BoundProgram, fitted: Fitted, found: Mapping[str, Explained]) -> bool:
+    """Whether the loss or the density of the draws leaves it open that they are far from the data.
+
+    Nothing is compiled for it. It may say so of sound fits: what weighs the rows counts in a loss.
+    """
+    losses, lp = fitted.losses, fitted.stats.get("lp")
+    if not found or bound.sites.subsampled:
+        return False
+    if losses is not None and losses.size:
+        last = losses[:, -max(1, losses.shape[1] // 20) :].mean(1).min()
+    elif lp is not None:
+        last = -np.median(lp)
+    else:
+        return True
+    sizes = {s.name: fitted.times * int(np.prod(s.shape)) for s in bound.sites.observed}
+    latent = sum(int(np.prod(site.shape)) for site in bound.sites.latent)
+    constant = sum(sizes[name] * _of_a_constant(one.sd) for name, one in found.items())
+    nats = HUGE * sum(sizes[name] for name in found)  # a latent value costs some
+    return not last - constant - 5.0 * latent <= nats
 
 
 def learning_findings(

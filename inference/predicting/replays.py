@@ -196,15 +196,11 @@ def _means_at(
 @eqx.filter_jit
 def _observations(
     program: Program, data: Data, values: Values, names: tuple[str, ...]
-) -> dict[str, tuple[Array, Array, Array]]:
+) -> dict[str, tuple[Array, Array]]:
     trace = program.trace(data, values, jax.random.key(0))
     found = {}
     for name in names:
         fn, y = trace[name]["fn"], jnp.asarray(trace[name]["value"])
-        try:
-            density = jnp.sum(_density(trace[name]))
-        except NotImplementedError:
-            density = jnp.asarray(jnp.nan)
         y = jnp.broadcast_to(y, jnp.broadcast_shapes(y.shape, fn.shape()))
         seen = jnp.ones(y.shape, bool)
         event_dim = fn.event_dim
@@ -217,7 +213,7 @@ def _observations(
         if gaps is not None:
             seen = seen & jnp.asarray(gaps)
         axes = tuple(range(y.ndim - event_dim, y.ndim))
-        found[name] = y, seen & ~(seen & jnp.isnan(y)).any(axes, keepdims=True), density
+        found[name] = y, seen & ~(seen & jnp.isnan(y)).any(axes, keepdims=True)
     return found
 
 
@@ -230,26 +226,37 @@ def observations(
     event is NaN, or where its distribution says so: one whose events have gaps has an attribute
     `seen`, whether each value counts.
     """
-    found = _at_the_first(program, data, values, names)
-    return {n: (np.asarray(y), np.asarray(seen)) for n, (y, seen, _) in found.items()}
+    with TRACING:
+        found = _observations(program, data, _first(values), (*names,))
+    return {name: (np.asarray(y), np.asarray(seen)) for name, (y, seen) in found.items()}
+
+
+@eqx.filter_jit
+def _densities(
+    program: Program, data: Data, values: Values, names: tuple[str, ...]
+) -> dict[str, Array]:
+    trace, found = program.trace(data, values, jax.random.key(0)), {}
+    for name in names:
+        try:
+            found[name] = jnp.sum(_density(trace[name]))
+        except NotImplementedError:
+            found[name] = jnp.asarray(jnp.nan)
+    return found
 
 
 def first_log_likelihood(
     program: Program, data: Data, values: Mapping[str, Any] | Draws, names: Iterable[str]
 ) -> dict[str, float]:
     """Return the log-likelihood of each observed site at the first draw; NaN where it has none."""
-    found = _at_the_first(program, data, values, names)
-    return {n: float(density) for n, (_, _, density) in found.items()}
+    with TRACING:
+        found = _densities(program, data, _first(values), (*names,))
+    return {name: float(density) for name, density in found.items()}
 
 
-def _at_the_first(
-    program: Program, data: Data, values: Mapping[str, Any] | Draws, names: Iterable[str]
-) -> dict[str, tuple[Array, Array, Array]]:
+def _first(values: Mapping[str, Any] | Draws) -> Values:
     draws = Draws.of(values)
     first = {name: jnp.asarray(value[0, 0]) for name, value in draws.latent.items()}
-    first |= {name: jnp.asarray(v[draws.trunk[0, 0]]) for name, v in draws.params.items()}
-    with TRACING:
-        return _observations(program, data, first, (*names,))
+    return first | {name: jnp.asarray(v[draws.trunk[0, 0]]) for name, v in draws.params.items()}
 
 
 def _sampled(trace: dict[str, dict]) -> dict[str, dict]:
