@@ -85,7 +85,7 @@ class AbstractEngine(eqx.Module):
 
     @property
     def params_fit(self) -> str:
-        """How params are fitted: `"spread"`, `"point"` or `"held"`.
+        """How params are fitted, `"spread"`, `"point"` or `"held"`.
 
         `"spread"`: together with a distribution of the latent sites, as by SVI. `"point"`:
         together with one value of each. `"held"`: they stay as `init` gives them.
@@ -105,12 +105,12 @@ class AbstractEngine(eqx.Module):
 
     @property
     def lane(self) -> str:
-        """What one of its lanes is called, in warnings: a chain, restart, member or start."""
+        """What one of its lanes is called in warnings, such as chain, restart, member or start."""
         return "lane"
 
     @property
     def draws_are(self) -> str:
-        """What draws are: steps of `"chains"`, a `"sample"` of one distribution, or `"modes"`."""
+        """What draws are, steps of `"chains"`, a `"sample"` of one distribution, or `"modes"`."""
         return "sample"
 
     def for_batches(self) -> "AbstractEngine":

@@ -115,7 +115,7 @@ class Posterior(AbstractPrinted):
 
     @property
     def predictive(self) -> Program:
-        """The program that predictions run: linear about the modes, if there are modes."""
+        """The program that predictions run, which is linear about the modes if there are any."""
         return predictive(self.bound, self.modes)
 
     def values(self) -> Values:

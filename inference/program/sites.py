@@ -92,12 +92,12 @@ class Sites(NamedTuple):
 
     @property
     def subsampled(self) -> list[str]:
-        """Plates that take a part of their data: there the density is an estimate."""
+        """Plates that take a part of their data, so that the density is an estimate."""
         return [name for name, (size, subsample) in self.plates.items() if subsample != size]
 
     @property
     def size(self) -> int:
-        """How many numbers are inferred: latent values, and values of params."""
+        """How many numbers are inferred, latent values and values of params."""
         return sum(int(np.prod(site.shape)) for site in (*self.inferred.latent, *self.params))
 
     @property
