@@ -72,11 +72,11 @@ def asked_for(program: Program, data: Data, sites: Sites) -> list[str]:
     found: list[str] = []
     latent = {site.name for site in sites.latent}
 
-    def look(values: Values) -> None:
+    def look(data: Data, values: Values) -> None:
         trace = program.trace(data, values, jax.random.key(0))
         found.extend(n for n, s in trace.items() if n in latent and s["infer"].get("integrate"))
 
-    jax.eval_shape(look, _anywhere(sites))
+    jax.eval_shape(look, data, _anywhere(sites))
     return found
 
 
@@ -89,23 +89,23 @@ def _has_weighted_priors(program: Program, data: Data, sites: Sites) -> bool:
     """Whether a handler multiplies the log density of a latent site."""
     found: list[bool] = []
 
-    def look(values: Values) -> None:
+    def look(data: Data, values: Values) -> None:
         trace = program.trace(data, values, jax.random.key(0))
         found.extend(trace[site.name]["scale"] is not None for site in sites.latent)
 
-    jax.eval_shape(look, _anywhere(sites))
+    jax.eval_shape(look, data, _anywhere(sites))
     return any(found)
 
 
 def _is_proportional(program: Program, data: Data, sites: Sites, name: str, outcome: str) -> bool:
     """Whether the scale of the outcome is the site's value times what does not depend on it."""
 
-    def scale(value: Array, others: Values) -> Array:
+    def scale(value: Array, others: Values, data: Data) -> Array:
         trace = program.trace(data, others | {name: value}, jax.random.key(0))
         return bare(trace[outcome]["fn"])[0].scale
 
     # the others are traced too: zero is no value of a scale, and NumPyro would say so
-    closed = jax.make_jaxpr(scale)(jnp.ones(()), _anywhere(sites))
+    closed = jax.make_jaxpr(scale)(jnp.ones(()), _anywhere(sites), data)
     jaxpr, _ = needed_for(closed.jaxpr, [True], keep_inputs=True)
     return _linear(jaxpr, [i == 0 for i in range(len(jaxpr.invars))])
 

@@ -95,10 +95,11 @@ def scale_at(
                 f"`{call}` expected `task`, the index of each point's task, as it has a scale for "
                 "each; got none. Pass `task=`, or `x` of shape (tasks, points, D)."
             )
-        if not isinstance(task, Tracer) and np.size(task) and np.max(task) >= num_tasks:
+        largest = -1 if isinstance(task, Tracer) else np.max(np.asarray(task), initial=-1)
+        if largest >= num_tasks:
             raise ValueError(
                 f"`{call}` expected `task` to be below {num_tasks}, its `num_tasks`; got "
-                f"{np.max(task)}. Give it as many tasks as the data have."
+                f"{largest}. Give it as many tasks as the data have."
             )
         sigma = sigma[jnp.asarray(task)]
         sigma = sigma.reshape(*sigma.shape, *[1] * (f.ndim - sigma.ndim))

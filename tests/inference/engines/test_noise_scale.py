@@ -191,6 +191,9 @@ def test_a_program_asks_for_its_scale_to_be_integrated_out():
     by_hand = partial(asks, sigma=prior), {"x": X, "y": Y}
     ours = bf.regression(field, bf.Gaussian(prior, integrate=True)), rows
     plain = bf.regression(field, bf.Gaussian(prior)), rows
+    each = bf.regression(field, bf.Gaussian(prior, num_tasks=2)), rows | {"task": jnp.arange(4) % 2}
+    program, arrays, sites = bind(*each)
+    assert NUTS().resolved(program, arrays, sites.inferred).integrate is False
     for (model, data), asked in ((by_hand, "sigma"), (ours, "sigma"), (plain, False)):
         program, arrays, sites = bind(model, data)
         for engine, found in (
