@@ -25,6 +25,7 @@ from .program.fingerprint import program_digest
 from .program.mesh import OnMesh
 from .program.roles_of_sites import check_fittable, with_outputs
 from .program.sites import FEW, Sites
+from .program.tracing import TRACING
 from .running.same_fit import layout_of
 from .start import Init, read_init
 
@@ -104,7 +105,8 @@ def planned(
         engine, chosen = choice.engine, choice.why
         init = choice.init if init is None else init
     read = read_init(bound, init, engine)
-    engine = engine.resolved(bound.program, bound.data, sites)
+    with TRACING:  # it may run the program, to see what scale it asks to be integrated out
+        engine = engine.resolved(bound.program, bound.data, sites)
     joint = _params_are_joint(engine, sites, read)
     return Plan(engine, bound, read, joint, outputs, chosen, batches, weighed, allow_nan)
 
