@@ -124,17 +124,18 @@ def _may_be_far(bound: BoundProgram, fitted: Fitted, found: Mapping[str, Explain
     losses, lp = fitted.losses, fitted.stats.get("lp")
     if not found or bound.sites.subsampled:
         return False
+    if len(bound.sites.observed) > 1:  # what one of them lacks, another may make up for
+        return True
     if losses is not None and losses.size:
         last = losses[:, -max(1, losses.shape[1] // 20) :].mean(1).min()
     elif lp is not None:
         last = -np.median(lp)
     else:
         return True
-    sizes = {s.name: fitted.times * int(np.prod(s.shape)) for s in bound.sites.observed}
-    latent = sum(int(np.prod(site.shape)) for site in bound.sites.latent)
-    constant = sum(sizes[name] * _of_a_constant(one.sd) for name, one in found.items())
-    nats = HUGE * sum(sizes[name] for name in found)  # a latent value costs some
-    return not last - constant - 5.0 * latent <= nats
+    (site,), (one,) = bound.sites.observed, found.values()
+    size = fitted.times * int(np.prod(site.shape))
+    latent = sum(int(np.prod(site.shape)) for site in bound.sites.latent)  # each costs some nats
+    return not last <= size * (_of_a_constant(one.sd) + HUGE) + 5.0 * latent
 
 
 def learning_findings(

@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 import pytest
 from at_draws import at_draws
 from inference_cases import PROGRAMS, Metropolis
+from scipy import stats
 
 from bayesfield.inference import (
     NUTS,
@@ -19,6 +20,7 @@ from bayesfield.inference import (
     ConvergenceWarning,
     EnsembleMAP,
     Finding,
+    Laplace,
     diagnose,
     fit_posterior,
 )
@@ -319,7 +321,12 @@ def test_noise_far_below_the_residuals_is_named(unit):
     y = unit * (2 * X + NOISE)
     held = {"s": np.full(8, 2 * min(unit, 2.0)), "sigma": np.full(8, min(0.2 * unit, 250.0))}
     posterior = at_draws(with_noise, {"x": X, "y": y}, **held)
+    noise, line = held["sigma"], held["s"][:, None] * X
+    lp = stats.norm.logpdf(y, line, noise[:, None]).sum(1) + stats.norm.logpdf(held["s"])
+    lp += stats.halfnorm.logpdf(noise) + np.log(noise)
+    chains = dataclasses.replace(posterior, stats={"lp": lp[None]})
     found = said(posterior, "nats a value below that of a constant")
+    assert said(chains, "nats a value below that of a constant") == found
     assert len(found) == (unit == 1e4)
     for one in found:
         noise = held["sigma"][0]
@@ -332,6 +339,41 @@ def test_a_high_loss_alone_is_no_fault(fitted):
     """Rows may count a thousandfold (`handlers.scale`), or a factor be added."""
     high = dataclasses.replace(fitted, losses=np.full((1, 600), 4e6))
     assert not said(high, "of a constant")
+
+
+def two_lines(x, y=None, other=None):
+    s = numpyro.sample("s", dist.Normal(0, 1))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(s * x, 1.0), obs=y)
+    with numpyro.plate("others", 3):
+        numpyro.sample("other", dist.Normal(s, 1e-3), obs=other)
+
+
+def test_one_site_far_from_its_data_is_named_beside_one_that_is_not():
+    """What the loss lacks for one site is little beside all that the rows of another may cost."""
+    data = {"x": X, "y": 2 * X + NOISE, "other": np.array([2.0, 2.1, 1.9])}
+    posterior = at_draws(two_lines, data, s=np.full(8, 2.0))
+    low = dataclasses.replace(posterior, losses=np.full((1, 600), 5e3))
+    (found,) = said(low, "nats a value below that of a constant")
+    assert found.where == "`other`"
+
+
+def grows(x, y=None):
+    w = numpyro.sample("w", dist.Normal(0, 3))
+    with numpyro.plate("rows", x.shape[0]):
+        numpyro.sample("y", dist.Normal(jnp.exp(w) * x, 0.1), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")  # not what is tested
+def test_draws_that_are_linear_about_a_mode_are_judged_by_the_linear_program():
+    """There the program itself is far from the data, and no prediction is made by it."""
+    data = {"x": X, "y": 0.1 * NOISE}
+    fit = fit_posterior(grows, data, Laplace(num_starts=1, num_steps=20), key=jr.key(0))
+    wide = np.full_like(fit.draws["w"], -6.0)
+    wide[0, 0] = 2.0  # the one whose density is asked for
+    high = dataclasses.replace(fit, draws={"w": wide}, losses=np.full((1, 600), 4e6))
+    assert not said(high, "of a constant")
+    assert said(dataclasses.replace(high, modes={}), "of a constant")
 
 
 # Chains
