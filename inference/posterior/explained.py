@@ -124,7 +124,7 @@ def _may_be_far(bound: BoundProgram, fitted: Fitted, found: Mapping[str, Explain
     losses, lp = fitted.losses, fitted.stats.get("lp")
     if not found or bound.sites.subsampled:
         return False
-    if len(bound.sites.observed) > 1:  # what one of them lacks, another may make up for
+    if len(bound.sites.observed) != 1:  # what one of them lacks, another may make up for
         return True
     if losses is not None and losses.size:
         last = losses[:, -max(1, losses.shape[1] // 20) :].mean(1).min()
@@ -132,7 +132,8 @@ def _may_be_far(bound: BoundProgram, fitted: Fitted, found: Mapping[str, Explain
         last = -np.median(lp)
     else:
         return True
-    (site,), (one,) = bound.sites.observed, found.values()
+    site = bound.sites.observed[0]
+    one = found[site.name]
     size = fitted.times * int(np.prod(site.shape))
     latent = sum(int(np.prod(site.shape)) for site in bound.sites.latent)  # each costs some nats
     return not last <= size * (_of_a_constant(one.sd) + HUGE) + 5.0 * latent

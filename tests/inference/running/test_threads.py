@@ -6,14 +6,16 @@ traced and compiled one after the other, and run side by side.
 
 from concurrent.futures import ThreadPoolExecutor
 
+import equinox as eqx
 import jax.random as jr
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from inference_cases import X, Y
+from inference_cases import Metropolis, X, Y
 
 from bayesfield.inference import NUTS, EnsembleMAP, Posterior, diagnose, fit_posterior, score
+from bayesfield.inference.program.tracing import TRACING
 
 # Fits of a few steps: what is compared is their draws, bit for bit.
 pytestmark = pytest.mark.filterwarnings("ignore::bayesfield.inference.ConvergenceWarning")
@@ -54,6 +56,31 @@ def test_what_a_thread_gets_is_what_it_would_have_got_alone():
         for name, value in draws.items():
             np.testing.assert_array_equal(value, alone[name])
         assert predicted.equals(expected)
+
+
+class Asked(Metropolis):
+    """Notes whether another thread could run a program while it is asked for its settings."""
+
+    free: list = eqx.field(static=True, default_factory=list)
+
+    def resolved(self, program, data, sites):
+        with ThreadPoolExecutor(1) as pool:
+            self.free.append(pool.submit(is_free).result())
+        return self
+
+
+def is_free():
+    taken = TRACING._lock.acquire(blocking=False)
+    if taken:
+        TRACING._lock.release()
+    return taken
+
+
+def test_no_other_thread_runs_a_program_while_an_engine_looks_at_one():
+    assert is_free()
+    engine = Asked()
+    fit_posterior(program("slope", 1.0), {"x": X, "y": Y}, engine, key=jr.key(0))
+    assert engine.free == [False]
 
 
 def test_files_are_written_and_read_in_threads(tmp_path):
