@@ -1,5 +1,6 @@
 """Each block of Python in the README and in docs/ runs, by engines of a few steps."""
 
+import ast
 import contextlib
 import io
 import re
@@ -154,3 +155,25 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatc
 def test_what_is_said_is_compared_by_its_words():
     assert is_said("got 3 ... rows", "it\n  got 3\nlong rows.")
     assert not is_said("got 3 ... rows", "got 4 long rows")
+
+
+def kinds_of_findings():
+    """Return what each kind of finding says, with `...` for what varies."""
+    kinds = []
+    for path in sorted((ROOT / "inference" / "posterior").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "finding":
+                told = node.args[0]
+                while isinstance(told, ast.BinOp):  # what is added at the end is not always said
+                    told = told.left
+                parts = told.values if isinstance(told, ast.JoinedStr) else [told]
+                said = "".join(p.value if isinstance(p, ast.Constant) else "..." for p in parts)
+                kinds.append(said.strip(" .,:"))
+    return kinds
+
+
+def test_the_page_of_diagnostics_names_each_kind_of_finding():
+    page = re.sub(r"[`*]", "", (ROOT / "docs" / "diagnostics.md").read_text()).split("\n\n")
+    kinds = [re.sub(r"[`*]", "", kind) for kind in kinds_of_findings()]
+    assert len(kinds) > 30
+    assert [kind for kind in kinds if not any(is_said(kind, part) for part in page)] == []

@@ -23,6 +23,7 @@ from ..program.tracing import TRACING
 from ..running.clock import Clock
 from ..running.crew import num_cores
 from ..running.jobs import key_of, run_all, told_of
+from ..running.progress import Progress, counted_off
 from .kept import name_of, read, write
 from .prepared import CALL
 from .run import Generators, Inferred, Setup, infer
@@ -31,10 +32,17 @@ MOST = 16  # groups: more of them cost more calls, and keep no more processes bu
 
 
 class Where(NamedTuple):
-    """Where groups run, an executor or None, and the folder where they are kept, or None."""
+    """Where groups run and are kept, and who is told of it.
+
+    Attributes:
+        executor: What runs them, or None.
+        folder: Where what is found is kept, or None.
+        progress: Whether to show how many are done.
+    """
 
     executor: Any = None
     folder: Path | None = None
+    progress: Progress = False
 
 
 class Searched(NamedTuple):
@@ -131,10 +139,10 @@ def infer_groups(
     back = {i: found for i, found in back.items() if found is not None}
     todo = [i for i in range(len(jobs)) if i not in back]
     if todo and where.executor is None:
-        back |= _in_threads(searched, jobs, todo, clock)
+        back |= _in_threads(searched, jobs, todo, clock, where.progress)
     elif todo:
         args = [labels[i] for i in todo], where.executor, infer_job, [jobs[i] for i in todo]
-        found = clock.call(run_all, CALL, "group", *args)
+        found = clock.call(run_all, CALL, "group", *args, where.progress)
         back |= {todo[place]: one for place, one in found.items()}
     return {i: back[i] for i in sorted(back)}
 
@@ -163,7 +171,7 @@ def joined(found: dict[int, Inferred], groups: np.ndarray) -> tuple[Inferred, np
 
 
 def _in_threads(
-    searched: Searched, jobs: list[Job], todo: list[int], clock: Clock
+    searched: Searched, jobs: list[Job], todo: list[int], clock: Clock, progress: Progress
 ) -> dict[int, Inferred]:
     """Run groups side by side: XLA does not spread so small operations over cores."""
     bound, modes, owner, setup = searched
@@ -178,18 +186,22 @@ def _in_threads(
             lowered = jitted.lower(program, bound.data, *given(jobs[todo[0]]), setup)
             return lowered.compile()
 
-    function = clock.call(compiled)  # here: each thread would compile it again
-
     def run(i: int) -> Inferred:
         found = function(program, bound.data, *given(jobs[i]), setup)
         return _kept(jobs[i].file, jax.block_until_ready(found))
 
     def run_groups() -> list[Inferred]:
         most = num_cores() if jax.default_backend() == "cpu" else 1
+        found = []
         with ThreadPoolExecutor(min(most, len(todo))) as pool:
-            return [*pool.map(run, todo)]
+            for one in pool.map(run, todo):
+                found.append(one)
+                bar.update(1)
+        return found
 
-    return dict(zip(todo, clock.call(run_groups), strict=True))
+    with counted_off(CALL, len(todo), progress, unit="group") as bar:
+        function = clock.call(compiled)  # here: each thread would compile it again
+        return dict(zip(todo, clock.call(run_groups), strict=True))
 
 
 def _kept(file: Path | None, found: Inferred) -> Inferred:

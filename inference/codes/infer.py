@@ -23,6 +23,7 @@ from ..posterior.posterior import Posterior
 from ..program.arguments import check_not_traced, check_posterior
 from ..program.tracing import TRACING
 from ..running.jobs import check_executor
+from ..running.progress import Progress, check_progress
 from .groups import Where
 from .kept import opened
 from .names import NEW, UNNAMED, Named, named, names_before
@@ -46,6 +47,7 @@ def infer_codes(
     num_samples: int = 1024,
     reweight: bool = False,
     allow_nan: tuple[str, ...] = (),
+    progress: Progress = True,
     executor: Any = None,
     checkpoint: str | os.PathLike | None = None,
 ) -> Posterior:
@@ -92,6 +94,8 @@ def infer_codes(
             result towards the full posterior only where there are very many of them: with few, one
             of them takes all of the weight and bands are too narrow.
         allow_nan: Names of the arguments that may hold NaN or infinity.
+        progress: Whether to show how many groups of draws of all else are searched, as in
+            `fit_posterior`.
         executor: Runs the search, in up to 16 groups of draws of all else, each by itself, as in
             `fit_posterior`. The codes are the same to the last bit with and without one. A group
             whose process fails is left out of the result, and warned of.
@@ -150,6 +154,7 @@ def infer_codes(
     check_size(CALL, "num_samples", num_samples)
     if num_generators is not None:
         check_size(CALL, "num_generators", num_generators)
+    progress = check_progress(CALL, progress)
     flags = (("population", population), ("reweight", reweight))
     population, reweight = (check_flag(CALL, name, value) for name, value in flags)
     if executor is not None:
@@ -171,7 +176,7 @@ def infer_codes(
         who = who._replace(place=np.full_like(who.place, NEW))
     _check_known(plate, posterior, ready, who)
     asked = Asked(plate, population, starts, num_starts, num_generators, num_samples, reweight)
-    where = Where(executor, None if checkpoint is None else opened(checkpoint))
+    where = Where(executor, None if checkpoint is None else opened(checkpoint), progress)
     fitted = search(posterior, ready, who, asked, key, where)
     found = [one for one in code_findings(fitted) if one is not None]
     said = {f"{kind}s": [str(one) for one in ordered(found, kind)] for kind in ("warning", "note")}

@@ -45,6 +45,7 @@ CASES = {
     "new": ({"new": "ask"}, ValueError, "`new` to be one of"),
     "starts": ({"starts": "modes"}, ValueError, "`starts` to be one of"),
     "one start": ({"num_starts": 1}, ValueError, "at least 2"),
+    "progress": ({"progress": "bar"}, ValueError, "`progress` to be True or False"),
     "flag": ({"population": 1}, TypeError, "True or False"),
     "data": (
         {"data": {"rows": 3}},

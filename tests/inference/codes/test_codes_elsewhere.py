@@ -1,6 +1,8 @@
 """Codes by an executor: the same to the last bit, and a lost group costs itself alone."""
 
+import io
 import multiprocessing
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import jax.random as jr
@@ -35,6 +37,18 @@ def same(one, other):
 def test_codes_are_the_same_to_the_last_bit_wherever_they_are_inferred(here):
     with ThreadPoolExecutor(2) as pool:
         same(inferred(executor=pool), here)
+
+
+@pytest.mark.parametrize("threads", [None, 2], ids=["here", "by an executor"])
+def test_the_groups_are_counted_where_progress_is_asked_for(monkeypatch, threads):
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    with ThreadPoolExecutor(threads or 1) as pool:
+        where = {"executor": pool} if threads else {}
+        inferred(progress=False, **where)
+        assert log.getvalue() == ""
+        inferred(progress="lines", **where)
+    assert log.getvalue().splitlines()[-1].startswith("infer_codes: 14 of 14 groups in ")
 
 
 def test_a_lost_group_is_left_out_and_the_same_call_runs_it_alone(here, tmp_path):
