@@ -253,9 +253,7 @@ def test_a_store_of_another_call_or_of_something_else_is_refused(posterior, tmp_
 
 
 def test_a_store_that_cannot_be_written_is_said_with_its_path(posterior, tmp_path, monkeypatch):
-    text = (
-        r"`predict` expected `to` to be a folder .* written to; got .*%s .*%s.*same call"
-    )
+    text = r"`predict` expected `to` to be a folder .* written to; got .*%s .*%s.*same call"
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=text % ("bands", "Not a directory")):
         streamed(posterior, tmp_path / "file" / "bands")
