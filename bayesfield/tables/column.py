@@ -8,6 +8,8 @@ import numpy as np
 from bayesfield.checks import described
 
 YEARS = (1, 9999)  # of Python's calendar, in which a table writes dates down
+EXACT = 2**53  # float64 tells whole numbers apart up to here
+FINE = ("ns", "ps", "fs", "as")  # units of NumPy below the microsecond
 
 
 class Column(NamedTuple):
@@ -21,6 +23,7 @@ class Column(NamedTuple):
         rows: The row of the frame that each value stands in, for errors.
         flags: Whether the numbers were True and False.
         zoned: Whether the dates have a time zone.
+        exact: Whole numbers that float64 rounds, as names of stations may be; else None.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Column(NamedTuple):
     rows: np.ndarray
     flags: bool = False
     zoned: bool = False
+    exact: np.ndarray | None = None
 
     @property
     def missing(self) -> np.ndarray:
@@ -39,7 +43,8 @@ class Column(NamedTuple):
 
     def at(self, rows: np.ndarray) -> "Column":
         """Return the values of some rows of the frame."""
-        return self._replace(values=self.values[rows], rows=self.rows[rows])
+        exact = None if self.exact is None else self.exact[rows]
+        return self._replace(values=self.values[rows], rows=self.rows[rows], exact=exact)
 
     def where(self, wrong: np.ndarray) -> str:
         """Return the first wrong value with its row, and how many there are, for an error."""
@@ -64,6 +69,8 @@ def column_of(call: str, name: str, array: np.ndarray, *, zoned: bool = False) -
         ValueError: Dates of which some have a time zone; a date outside of the calendar.
     """
     rows, kind = np.arange(len(array)), array.dtype.kind
+    if kind in "iu" and len(array) and max(-int(array.min()), int(array.max())) > EXACT:
+        return _of_objects(call, name, array.astype(object), rows)
     if kind in "biuf":
         return Column(name, "numbers", array.astype(float), rows, flags=kind == "b")
     if kind == "M":
@@ -91,7 +98,13 @@ def _dates(call: str, name: str, array: np.ndarray, rows: np.ndarray, zoned: boo
             f"`{call}` expected the dates of {name!r} to be of the years {YEARS[0]} to {YEARS[1]}; "
             f"got {column.where(outside)}. Correct them, or give numbers, such as the year."
         )
-    return Column(name, "dates", array.astype("datetime64[us]"), rows, zoned=zoned)
+    values = array.astype("datetime64[us]")
+    if np.datetime_data(array.dtype)[0] in FINE and len(np.unique(values)) < len(np.unique(array)):
+        raise ValueError(
+            f"`{call}` expected the dates of {name!r} to be a microsecond apart or more; got finer "
+            "ones. Give numbers: `(x - x.min()) / np.timedelta64(1, 'ns')`."
+        )
+    return Column(name, "dates", values, rows, zoned=zoned)
 
 
 def _of_objects(call: str, name: str, array: np.ndarray, rows: np.ndarray) -> Column:
@@ -105,7 +118,9 @@ def _of_objects(call: str, name: str, array: np.ndarray, rows: np.ndarray) -> Co
     if all(isinstance(value, bool | int | float | np.number) for value in seen):
         values = np.full(len(array), np.nan)
         values[~missing] = seen.astype(float)
-        return Column(name, "numbers", values, rows, flags=all(isinstance(v, bool) for v in seen))
+        flags = all(isinstance(value, bool) for value in seen)
+        rounded = any(isinstance(v, int | np.integer) and abs(int(v)) > EXACT for v in seen)
+        return Column(name, "numbers", values, rows, flags, exact=array if rounded else None)
     if all(isinstance(value, datetime.date) for value in seen):
         zoned = {getattr(value, "tzinfo", None) is not None for value in seen}
         if len(zoned) == 2:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bayesfield.checks import close_match, described, listed
 
-from .column import Column, column_of, wrong_kind
+from .column import EXACT, Column, column_of, wrong_kind
 
 
 class Frame:
@@ -59,10 +59,17 @@ class Frame:
         elif dtype == nw.Date:
             series = series.cast(nw.Datetime("us"))
         elif dtype.is_numeric() or dtype == nw.Boolean:
-            values = column_of(self.call, name, series.cast(nw.Float64).to_numpy())
-            return values._replace(flags=dtype == nw.Boolean)
+            column = column_of(self.call, name, series.cast(nw.Float64).to_numpy())
+            if (
+                dtype.is_integer()
+                and np.abs(column.values).max(initial=0, where=~column.missing) >= EXACT
+            ):
+                return column_of(self.call, name, np.array(series.to_list(), object))
+            return column._replace(flags=dtype == nw.Boolean)
         elif dtype.is_nested() or dtype in (nw.Time, nw.Binary, nw.Unknown):
-            raise wrong_kind(self.call, name, f"{dtype}")
+            own = f"{series.to_native().dtype if dtype == nw.Unknown else dtype}"
+            months = " Make them dates: `to_timestamp()`." if own.startswith("period") else ""
+            raise wrong_kind(self.call, name, own, months)
         return column_of(self.call, name, np.asarray(series.to_numpy()), zoned=zoned)
 
     def with_columns(self, values: Mapping[str, np.ndarray]) -> Any:
@@ -128,8 +135,9 @@ def opened(call: str, native: Any, names: Iterable[str]) -> Frame | Grid:
 def check_held(call: str, name: str, names: list[str]) -> None:
     """Refuse a name that the frame does not have."""
     if name not in names:
-        held = listed(names, 8) or "none"
+        text = [str(one) for one in names]
+        renamed = " Name them by text: `frame.columns.map(str)`." if text != names else ""
         raise ValueError(
-            f"`{call}` expected `frame` to have a column {name!r}; got {held}."
-            f"{close_match(name, names)}"
+            f"`{call}` expected `frame` to have a column {name!r}; got {listed(text, 8) or 'none'}."
+            f"{renamed or close_match(name, names)}"
         )

@@ -166,7 +166,7 @@ def _names(call: str, column: Column) -> list[str | int]:
     if column.kind == "numbers":
         broken = column.values != np.round(column.values)
         if not broken.any():
-            return [int(value) for value in column.values]
+            return [int(v) for v in (column.values if column.exact is None else column.exact)]
         got = column.where(broken)
     else:
         got = "dates"

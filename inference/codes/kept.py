@@ -19,7 +19,7 @@ from bayesfield.checks import warn
 
 from ..plan import VERSIONS
 from ..running.chunk_files import archived
-from ..running.sealed import put, seal, unseal
+from ..running.sealed import put, seal, unseal, written
 from .mixture import Weighted
 from .prepared import CALL
 from .run import Inferred
@@ -40,15 +40,10 @@ def opened(folder: str | os.PathLike) -> Path:
             f"`{CALL}` expected `checkpoint` to be a folder; got {path}, which is a file. Name "
             "another."
         )
-    try:
+    with written(CALL, "checkpoint", "folder", path, "Name another folder."):
         path.mkdir(parents=True, exist_ok=True)
         put(path / ".writable", b"")
         (path / ".writable").unlink(missing_ok=True)
-    except OSError as error:
-        raise type(error)(
-            f"`{CALL}` expected `checkpoint` to be a folder that can be written to; got {path} "
-            f"({error}). Name another folder."
-        ) from error
     return path.absolute()  # a process of an executor may stand in another folder
 
 

@@ -1,6 +1,6 @@
 """Which members of a plate are known by name, which are new, and which have no name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,11 +83,11 @@ def names_before(settings: dict[str, Any], plate: str) -> list[Any] | None:
 
 
 def _as_list(call: str, argument: str, given: Any, number: int, plate: str) -> list[Any]:
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise TypeError(
-            f"`{call}` expected `{argument}` to be a list of names; got {described(given)}."
-        )
-    names = [*given]
+    ordered = isinstance(given, Iterable) and not isinstance(given, str | Set)
+    names = [*given] if ordered else []
+    if not ordered or any(np.ndim(name) and not isinstance(name, tuple) for name in names):
+        got = "a list of arrays" if ordered else described(given)
+        raise TypeError(f"`{call}` expected `{argument}` to be a list of names; got {got}.")
     if len(names) != number:
         raise ValueError(
             f"`{call}` expected `{argument}` to hold a name for each of the {number} members of "
@@ -97,10 +97,18 @@ def _as_list(call: str, argument: str, given: Any, number: int, plate: str) -> l
 
 
 def _plain(name: Any) -> Any:
-    """Return a name as a string or an int, which a file can hold; None where it is missing."""
-    name = name.item() if isinstance(name, np.generic) else name
+    """Return a name as a string or an int, which a file can hold; None where it is missing.
+
+    What arrays of NumPy, JAX, xarray and pyarrow hold is made plain, as `0` is no `"0"`. Whole
+    numbers beside a missing one are floats to pandas.
+    """
+    for made_plain in ("item", "as_py"):
+        if hasattr(name, made_plain) and np.ndim(name) == 0:
+            name = getattr(name, made_plain)()
     if _is_missing(name):
         return None
+    if isinstance(name, float) and name.is_integer():
+        return int(name)
     return name if isinstance(name, int | str) else str(name)
 
 

@@ -5,6 +5,7 @@ seen. A block of rows is a chunk of its own, which nobody else writes, and a fla
 written. A call that was stopped or that failed goes on with the blocks that have no flag.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import numpy as np
 from bayesfield.checks import listed
 
 from ..running.folder_lock import FolderLock
+from ..running.sealed import written
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -103,6 +105,7 @@ class BandStore:
     Raises:
         ImportError: zarr is not installed.
         ValueError: `path` holds something else, or another call writes to it.
+        OSError: It cannot be written to, here and in the methods that write.
     """
 
     def __init__(
@@ -115,6 +118,17 @@ class BandStore:
     ):
         self.path, self._lock = Path(path), None
         zarr = _zarr()
+        with self._written():
+            self._lay_out(zarr, variables, labels, block_size, identity)
+
+    def _lay_out(
+        self,
+        zarr: Any,
+        variables: Mapping[str, Bands],
+        labels: list[str],
+        block_size: int,
+        identity: Mapping[str, Any],
+    ) -> None:
         said = {"bayesfield": json.dumps(dict(identity), sort_keys=True)}
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             # one file, written whole or not at all
@@ -152,15 +166,17 @@ class BandStore:
 
     def write(self, block: int, begin: int, values: Mapping[str, np.ndarray], rows: str) -> None:
         """Write a block of rows, `(summary, row, ...)`, and their digest, then set its flag."""
-        self._rows[block] = _number(rows)
-        for name, value in values.items():
-            self._arrays[name][:, begin : begin + value.shape[1]] = value
-        self._done[block] = 1
+        with self._written():
+            self._rows[block] = _number(rows)
+            for name, value in values.items():
+                self._arrays[name][:, begin : begin + value.shape[1]] = value
+            self._done[block] = 1
 
     def say(self, beyond: str) -> None:
         """Say what lies beyond the fit, if anything does."""
         if beyond:
-            self._group.attrs[BEYOND] = beyond
+            with self._written():
+                self._group.attrs[BEYOND] = beyond
 
     def opened(self) -> "xr.Dataset":
         """Return the store as a Dataset whose values are read when they are asked for."""
@@ -197,6 +213,10 @@ class BandStore:
                 f"{'differs' if len(differ) == 1 else 'differ'}. Name another, or delete it."
             )
         return group
+
+    def _written(self) -> contextlib.AbstractContextManager[None]:
+        remedy = "Make room there: the same call goes on with what is missing. Or name another."
+        return written(CALL, "to", "folder", self.path, remedy)
 
     def _locked(self) -> FolderLock:
         try:

@@ -25,7 +25,7 @@ from bayesfield.checks import listed, warn
 from .chunk_files import Chunk, Reached, archived, identity_in, kept_in, state_in
 from .folder_lock import FolderLock
 from .same_fit import differences, plain
-from .sealed import put, seal
+from .sealed import put, seal, written
 
 IDENTITY = "fit.json"
 STATE = "state.npz"
@@ -52,19 +52,11 @@ class Checkpoint:
         self.folder = Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise self._refused("a folder", f"{self.folder} is a file", "Name another.")
-        try:
+        with self._written():
             self.folder.mkdir(parents=True, exist_ok=True)
             # a finished fit may be read from a folder that is read-only
             only_read = (self.folder / IDENTITY).exists() and not os.access(self.folder, os.W_OK)
-            self._lock = None if only_read else FolderLock(self.folder)
-        except BlockingIOError as error:
-            raise self._refused(
-                "a folder that no other fit writes to",
-                f"{self.folder} is in use by another fit (process {error or 'unknown'})",
-                "Wait for it to end, or name another folder.",
-            ) from None
-        except OSError as error:
-            raise self._unwritable(error) from error
+            self._lock = None if only_read else self._locked()
         try:
             self._open(plain(identity))
         except BaseException:
@@ -89,6 +81,16 @@ class Checkpoint:
         if self._lock is not None:
             self._lock.release()
 
+    def _locked(self) -> FolderLock:
+        try:
+            return FolderLock(self.folder)
+        except BlockingIOError as error:
+            raise self._refused(
+                "a folder that no other fit writes to",
+                f"{self.folder} is in use by another fit (process {error or 'unknown'})",
+                "Wait for it to end, or name another folder.",
+            ) from None
+
     def _open(self, identity: dict[str, Any]) -> None:
         for part in self.folder.glob(".*.part"):  # of a process that was killed
             with contextlib.suppress(OSError):
@@ -104,10 +106,8 @@ class Checkpoint:
                     f"{self.folder}, which holds {foreign[:3]}",
                     "Name another folder.",
                 )
-            try:
+            with self._written():
                 put(self.folder / IDENTITY, json.dumps(identity).encode())
-            except OSError as error:
-                raise self._unwritable(error) from error
             return
         saved = self._parsed(IDENTITY, identity_in)
         differ = differences(saved, identity)
@@ -198,11 +198,9 @@ class Checkpoint:
             f"`fit_posterior` expected `checkpoint` to be {expected}; got {got}{between}{remedy}"
         )
 
-    def _unwritable(self, error: OSError) -> OSError:
-        return type(error)(
-            f"`fit_posterior` expected `checkpoint` to be a folder that can be written to; got "
-            f"{self.folder} ({error}). Name another folder."
-        )
+    def _written(self) -> contextlib.AbstractContextManager[None]:
+        remedy = "Name another folder."
+        return written("fit_posterior", "checkpoint", "folder", self.folder, remedy)
 
 
 def _is_ours(name: str) -> bool:

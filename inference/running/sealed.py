@@ -1,11 +1,14 @@
 """Files that are written whole or not at all, and that are checked for changes when read."""
 
+import contextlib
 import hashlib
 import io
 import os
 import secrets
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 SEAL = b"bayesfield, sha256 of all before this: "
 DIGITS = 64
@@ -25,6 +28,22 @@ def put(path: Path, content: bytes) -> None:
         os.replace(beside, path)
     finally:  # on a full disk a partial file would take up the rest
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written(call: str, argument: str, kind: str, path: Any, remedy: str) -> Iterator[None]:
+    """Say of what cannot be written which argument it is and where: a full disk tells neither.
+
+    Raises:
+        OSError: What is written raised one; of its class, with the path and a remedy.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(
+            f"`{call}` expected `{argument}` to be a {kind} that can be written to; got {path} "
+            f"({error}). {remedy}"
+        ) from error
 
 
 def seal(archive: bytes) -> bytes:

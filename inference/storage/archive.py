@@ -20,6 +20,7 @@ from typing import IO, Any
 import jax.numpy as jnp
 import numpy as np
 
+from ..running.sealed import written
 from .damage import check_is, damaged, refused
 
 FORMAT = 1
@@ -59,14 +60,17 @@ def write(path: str | os.PathLike[str], header: dict[str, Any], arrays: Arrays) 
             "Create that directory first."
         )
     beside = target.with_name(f".{secrets.token_hex(8)}.bayesfield")
-    try:
-        with open(beside, "xb+") as file:
-            _fill(file, header, arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    remedy = "What is in memory is whole: make room there, or name another file."
+    with written("save", "path", "file", f"`{path}`", remedy):
+        try:
+            with open(beside, "xb+") as file:
+                _fill(file, header, arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, target)
+        finally:
+            with contextlib.suppress(OSError):  # what it failed for is told
+                beside.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not every system can open a directory
         folder = os.open(target.parent, os.O_RDONLY)
         try:

@@ -99,6 +99,21 @@ MAKING = {
         "got objects of dict and float and str",
     ),
     "complex": (made(height=[1j, 2, 3, 4]), TypeError, "'height' to be numbers, dates"),
+    "months": (
+        made(day=pd.period_range("2024-01", periods=4, freq="M")),
+        TypeError,
+        r"'day' to be numbers, dates, .*got period\[M\]\. Make them dates: `to_timestamp\(\)`",
+    ),
+    "nanoseconds": (
+        made(day=pd.to_datetime(10**18 + np.arange(4))),
+        ValueError,
+        "dates of 'day' to be a microsecond apart or more; got finer ones. Give numbers",
+    ),
+    "columns without text": (
+        lambda: bf.Table.of(frame().set_axis(range(6), axis=1), x="0", y="1"),
+        ValueError,
+        r"a column '1'; got 0, 1, 2, .*Name them by text: `frame\.columns\.map\(str\)`",
+    ),
     "zone mixed": (
         made(day=np.array(MIXED, object)),
         ValueError,

@@ -160,6 +160,25 @@ def test_categories_become_a_zero_or_one_for_each_label():
     assert z[:, 1:].sum() == 8
 
 
+LARGE = [2**53, 2**53 + 1, 2**60, 2**60 + 1]
+IDS = {
+    "pandas": lambda: pd.DataFrame({"s": LARGE, "t": range(4), "y": 1.0}),
+    "nullable": lambda: pd.DataFrame({"s": pd.array(LARGE, "Int64"), "t": range(4), "y": 1.0}),
+    "objects": lambda: pd.DataFrame({"s": pd.Series(LARGE, dtype=object), "t": 0, "y": 1.0}),
+    "polars": lambda: pl.DataFrame({"s": pl.Series(LARGE, dtype=pl.UInt64), "t": 0, "y": 1.0}),
+    "xarray": lambda: xr.DataArray(np.eye(4), {"s": LARGE, "t": range(4)}, ("s", "t"), "y"),
+}
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_whole_numbers_that_float64_rounds_are_names_all_the_same(name):
+    frame = IDS[name]()
+    table = bf.Table.of(frame, x="t", y="y", task="s")
+    assert table.labels == {"s": tuple(LARGE)}
+    assert [*dict.fromkeys(table.inputs(frame)["task"].tolist())] == [0, 1, 2, 3]
+    assert bf.Table.from_record(json.loads(json.dumps(table.record()))) == table
+
+
 def test_counts_and_flags_are_left_as_they_are():
     frame = as_pandas().assign(deer=[0, 3, None, 2, 5, 1, 0, 7], hours=0.5, wet=[True, False] * 4)
     table = table_of(frame, y="deer", exposure="hours", counts=True, z=["height", "wet"])

@@ -30,6 +30,12 @@ CASES = {
     "a string": ({"names": "abc"}, TypeError, "a list of names"),
     "a plate of None": ({"plate": None}, TypeError, "`plate` to be one of .*got NoneType"),
     "a number of names": ({"names": 3}, TypeError, "`names` to be a list of names; got int"),
+    "a set of names": ({"names": {"a", "b", "c"}}, TypeError, "a list of names; got set"),
+    "a column of names": (
+        {"names": np.array([["a"], ["b"], ["c"]])},
+        TypeError,
+        "`names` to be a list of names; got a list of arrays",
+    ),
     "a known name twice": ({"names": [0, 1, 2], "known": [*"aabc"]}, ValueError, "got 'a' twice"),
     "members as floats": (
         {"data": NEW | {"group": NEW["group"].astype(float)}},

@@ -7,13 +7,16 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pandas as pd
+import pyarrow as pa
 import pytest
+import xarray as xr
 from at_draws import posterior_of
 from groups import GROUP, NEW, NOISE, Y, fitted_intercepts, intercepts
 from scipy.stats import chisquare, kstest, multivariate_normal, norm
 
 from bayesfield.inference import Posterior, diagnose, infer_codes, score
-from bayesfield.inference.codes.names import named
+from bayesfield.inference.codes.names import MISSING, UNNAMED, named
+from bayesfield.inference.codes.names import NEW as NEW_NAME
 
 
 def waves(x, y=None):
@@ -98,6 +101,25 @@ def test_names_are_coordinates_and_are_saved(tmp_path):
     assert again.to_datatree()["posterior"]["group"].values.tolist()[0] == "rome"
     third = infer_codes(again, NEW, plate="group", key=jr.key(1), names=["paris", "oslo", None])
     np.testing.assert_array_equal(third.draws["a"][0, :, 0], again.draws["a"][0, :1000, 1])
+
+
+ZERO_GAP_SEVEN = {
+    "list": [0, None, 7],
+    "floats": np.array([0.0, np.nan, 7.0]),
+    "pandas": pd.Series([0, None, 7]),
+    "pyarrow": pa.array([0, None, 7]),
+    "xarray": xr.DataArray([0.0, np.nan, 7.0]),
+    "jax": jnp.array([0.0, jnp.nan, 7.0]),
+}
+
+
+@pytest.mark.parametrize("kind", ZERO_GAP_SEVEN)
+def test_a_number_is_the_same_name_in_any_kind_of_array(kind):
+    """In pandas whole numbers are floats beside a gap, and "0.0" would be a new name."""
+    how = {"num_members": 3, "num_known": 4, "new": "infer"}
+    found = named("f", "group", ZERO_GAP_SEVEN[kind], None, **how)
+    assert found.labels == [0, MISSING, 7]
+    assert found.place.tolist() == [0, UNNAMED, NEW_NAME]
 
 
 def test_a_shift_of_the_population_moves_all_groups_alike():

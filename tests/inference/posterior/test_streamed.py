@@ -5,6 +5,7 @@ interrupt that hangs, one draw of the noise for all, a compilation for each call
 share a key.
 """
 
+import errno
 import os
 import signal
 import threading
@@ -18,6 +19,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 import xarray as xr
+import zarr
 from at_draws import posterior_of
 from mesh_cases import processes
 
@@ -248,6 +250,22 @@ def test_a_store_of_another_call_or_of_something_else_is_refused(posterior, tmp_
     (tmp_path / "notes" / "a.txt").write_text("mine")
     with pytest.raises(ValueError, match="which holds something else"):
         streamed(posterior, tmp_path / "notes")
+
+
+def test_a_store_that_cannot_be_written_is_said_with_its_path(posterior, tmp_path, monkeypatch):
+    text = r"`predict` expected `to` to be a folder .* written to; got .*%s .*%s.*same call"
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=text % ("bands", "Not a directory")):
+        streamed(posterior, tmp_path / "file" / "bands")
+    path = tmp_path / "full"
+    streamed(posterior, path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", full)
+    with pytest.raises(OSError, match=text % ("full", "No space left")):
+        streamed(posterior, path)
 
 
 def test_two_calls_cannot_write_to_one_store(tmp_path):

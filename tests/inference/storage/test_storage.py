@@ -1,6 +1,7 @@
 """A posterior in a file: what comes back, in which process, and what is refused."""
 
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -599,6 +600,17 @@ def test_an_interrupted_write_leaves_the_old_file(lines, tmp_path, monkeypatch, 
                 dataclasses.replace(lines, losses=None).save(path)
         assert path.read_bytes() == before
         assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_full_disk_is_said_with_the_path(lines, tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    text = r"`save` expected `path` .* written to; got `.*full` \(.*No space left.*make room"
+    with pytest.raises(OSError, match=text):
+        lines.save(tmp_path / "full")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_link_is_written_through(lines, tmp_path):
