@@ -215,7 +215,8 @@ def fit_unjudged(
             told = type(begin.given).__name__
         away = None
         if executor is not None:
-            folder, saved = None if checkpoint is None else Path(checkpoint), None
+            # a process of an executor may stand in another folder
+            folder, saved = None if checkpoint is None else Path(checkpoint).absolute(), None
             away = Elsewhere(executor, model, cast(Any, data), allow_nan, folder, identity)
         how = Means(hold, progress, saved, away, on)
         return _run(plan, begin, told, keys, how)

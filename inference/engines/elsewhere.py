@@ -17,7 +17,7 @@ from ..program.bound import BoundProgram
 from ..running import loop
 from ..running.checkpoint import Checkpoint, Reached
 from ..running.clock import Clock
-from ..running.jobs import check_executor, key_of, run_jobs, told_of
+from ..running.jobs import check_executor, key_of, run_jobs, told_of, why
 from ..running.safely import Hold
 from .engine import AbstractEngine
 from .fitted import Start
@@ -120,7 +120,7 @@ def run_elsewhere(
         again = "The same call runs them again." if fit.folder else "A `checkpoint` keeps the rest."
         warn(
             f"{name} {listed([str(lane) for lane in lost])} of {len(tasks)} ended "
-            f"early ({type(reason).__name__}: {reason}). The draws are of the others. {again}"
+            f"early ({why(reason)}). The draws are of the others. {again}"
         )
     return _together(back, len(tasks))
 

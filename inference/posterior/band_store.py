@@ -8,6 +8,7 @@ written. A call that was stopped or that failed goes on with the blocks that hav
 import contextlib
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -154,6 +155,7 @@ class BandStore:
             )
             for name, one in variables.items()
         }
+        self._group = _consolidated(zarr, self.path)
         self.flags = np.asarray(self._done[:])
 
     def has(self, block: int) -> bool:
@@ -232,7 +234,7 @@ def opened(path: Path) -> "xr.Dataset":
     """Return a store as a Dataset whose values are read when they are asked for."""
     import xarray as xr
 
-    result = xr.open_dataset(path, engine="zarr", consolidated=False, cache=False)
+    result = xr.open_dataset(path, engine="zarr", cache=False)
     result.attrs.pop("bayesfield", None)
     return result
 
@@ -250,6 +252,17 @@ def _zarr() -> Any:
             "`pip install bayesfield[zarr]`."
         ) from error
     return zarr
+
+
+def _consolidated(zarr: Any, path: Path) -> Any:
+    """Say in the file of the group what its arrays are, and return the group.
+
+    xarray asks for that first, and warns where it is not there.
+    """
+    with warnings.catch_warnings():
+        # zarr warns that other libraries may not read it; they then read the files of the arrays
+        warnings.filterwarnings("ignore", "Consolidated metadata is currently not part")
+        return zarr.consolidate_metadata(path)
 
 
 def _array(

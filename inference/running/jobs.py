@@ -19,10 +19,15 @@ def check_executor(call: str, executor: Any) -> None:
     """Raise an error unless jobs can be handed to the executor.
 
     Raises:
-        TypeError: It has no `submit`.
+        TypeError: It has no `submit`, or is a class.
         ValueError: Its processes are forked.
         ModuleNotFoundError: cloudpickle is not installed.
     """
+    if isinstance(executor, type):
+        raise TypeError(
+            f"`{call}` expected `executor` to be an object with `submit`; got the class "
+            f"{executor.__name__}. Make one of it: `{executor.__name__}(...)`."
+        )
     if not callable(getattr(executor, "submit", None)):
         raise TypeError(
             f"`{call}` expected `executor` to have `submit`, as an executor of concurrent.futures, "
@@ -61,6 +66,9 @@ def run_jobs[J, R](
         jobs: Its arguments, without keys of JAX (`told_of` makes something of them to send).
         hold: Lets interrupts through while results are waited for.
         bar: Told of each job that has ended, by its `update`.
+
+    Raises:
+        TypeError: What the executor returns is no future.
     """
     import cloudpickle
 
@@ -71,9 +79,12 @@ def run_jobs[J, R](
     for number, job in enumerate(jobs):
         sent = cloudpickle.dumps((function, job, double))
         try:
-            futures[number] = executor.submit(_work, sent)
+            future = executor.submit(_work, sent)
         except Exception as error:  # a pool that a job has broken takes no more
             lost[number] = error
+            continue
+        _check_future(executor, future)
+        futures[number] = future
     stopped: KeyboardInterrupt | None = None
     for number, future in futures.items():
         if stopped is not None and not future.done():
@@ -130,9 +141,14 @@ def run_all[J, R](
         reason = next(iter(lost.values()))
         warn(
             f"`{call}` lost {len(lost)} of {len(jobs)} {name}s, which are left out "
-            f"({type(reason).__name__}: {reason}): {listed([str(labels[i]) for i in lost])}."
+            f"({why(reason)}): {listed([str(labels[i]) for i in lost])}."
         )
     return back
+
+
+def why(error: BaseException) -> str:
+    """Return an error's kind and its text, if it has one: that of a cancelled job has none."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def told_of(keys: Array) -> tuple[np.ndarray, str]:
@@ -143,6 +159,16 @@ def told_of(keys: Array) -> tuple[np.ndarray, str]:
 def key_of(told: tuple[np.ndarray, str]) -> Array:
     """Return the keys that `told_of` was given."""
     return jax.random.wrap_key_data(jnp.asarray(told[0]), impl=told[1])
+
+
+def _check_future(executor: Any, future: Any) -> None:
+    """Raise an error unless a result can be waited for: other calls are named `submit` too."""
+    if not all(callable(getattr(future, name, None)) for name in ("result", "done", "cancel")):
+        raise TypeError(
+            "`submit` of an `executor` is expected to return a future, with `result`, `done` and "
+            f"`cancel`; got {type(future).__name__} from that of {type(executor).__name__}. Wrap "
+            "it in an object whose `submit` does."
+        )
 
 
 def _work(sent: bytes) -> Any:

@@ -11,7 +11,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 import xarray as xr
-from executors import Fails
+from executors import Cancels, Fails, Forgets, OfAnotherKind
 
 from bayesfield.inference import (
     NUTS,
@@ -103,6 +103,36 @@ def test_a_lost_lane_costs_itself_alone_and_the_same_call_runs_it(here, tmp_path
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
+def test_a_lane_that_is_cancelled_costs_itself_alone(here):
+    with pytest.warns(UserWarning, match=r"Chains 0, 2 of 3 ended early \(CancelledError\)\."):
+        part = fit_posterior(
+            line, DATA, SHORT, key=jr.key(0), progress=False, executor=Cancels({0, 2})
+        )
+    np.testing.assert_array_equal(part.draws["slope"], here.draws["slope"][[1]])
+
+
+def test_what_does_as_an_executor_does_is_one(here, tmp_path, monkeypatch):
+    away, own = tmp_path / "away", tmp_path / "own"
+    away.mkdir()
+    own.mkdir()
+    monkeypatch.chdir(own)
+
+    def fit():
+        return fit_posterior(
+            line,
+            DATA,
+            SHORT,
+            key=jr.key(0),
+            progress=False,
+            executor=OfAnotherKind(away),
+            checkpoint="fit",
+        )
+
+    np.testing.assert_array_equal(fit().draws["slope"], here.draws["slope"])
+    assert not any(away.iterdir())
+    assert len([*(own / "fit").glob("lane-*/state.npz")]) == 3  # where the caller stands
+
+
 def test_the_first_reason_is_raised_where_no_lane_comes_back():
     with pytest.raises(OSError, match="the worker is gone"):
         fit_posterior(line, DATA, SHORT, key=jr.key(0), progress=False, executor=Fails({0, 1, 2}))
@@ -138,6 +168,10 @@ def test_executors_that_cannot_be_used_are_refused():
 
     with pytest.raises(TypeError, match=r"expected `executor` to have `submit`.*got int"):
         fit(DATA, 4)
+    with pytest.raises(TypeError, match=r"got the class ThreadPoolExecutor. Make one of it: `Th"):
+        fit(DATA, ThreadPoolExecutor)
+    with pytest.raises(TypeError, match=r"a future.*got NoneType from that of Forgets\. Wrap"):
+        fit(DATA, Forgets())
     with pytest.raises(TypeError, match="expected `data` to be a mapping where there is"):
         fit(Batches(DATA, rows=12, batch_size=4), ThreadPoolExecutor(1))
     if "fork" in multiprocessing.get_all_start_methods():

@@ -120,7 +120,7 @@ def test_the_result_is_read_when_it_is_asked_for(posterior, tmp_path):
     path = tmp_path / "bands.zarr"
     found = streamed(posterior, path)
     assert not found["y"].variable._in_memory
-    again = xr.open_zarr(path, chunks=None, consolidated=False)
+    again = xr.open_zarr(path)  # by no option, and without a warning
     assert again["y"].encoding["chunks"] == (len(ALL), BLOCK)  # a block is a chunk of its own
     assert again["summary"].values.tolist() == [str(one) for one in ALL]
     assert_same(again, found)
@@ -152,7 +152,7 @@ def test_a_failure_of_the_writer_is_raised_and_nothing_is_left_that_looks_writte
         Full(patch, 3)
         with pytest.raises(OSError, match="no space left"):
             streamed(posterior, path, **on)
-    half = xr.open_zarr(path, chunks=None, consolidated=False)
+    half = xr.open_zarr(path)
     for name, value in half.data_vars.items():
         assert np.isfinite(value.values[:, : 3 * BLOCK]).all(), name
         assert np.isnan(value.values[:, 3 * BLOCK :]).all(), name  # and no zeros
