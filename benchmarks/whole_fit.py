@@ -30,6 +30,7 @@ from bayesfield.inference.program.binding import bind
 
 FAMILY = next(iter(b.FAMILIES))
 ENGINE = Laplace(num_starts=1)
+HEADER = "| part | s | CPU s |\n|---|---|---|"
 
 
 def narrow(key):
@@ -104,7 +105,9 @@ def whole(n, seed):
     data = b.rows(FAMILY, seed, n)
     posterior, *marked = marked_fit(data, seed)
     held = peak()
-    show(parts_of(*marked))
+    print(HEADER)
+    for name, taken in parts_of(*marked).items():
+        tell(name, taken)
     own, beyond = (
         b.judge(b.field_values(posterior, *points), b.truth_on(FAMILY, points)).mean(1)
         for points in (b.INSIDE, b.BEYOND)
@@ -119,16 +122,18 @@ def whole(n, seed):
 def parts(n, seed, steps=5):
     """Time steps, an update and the end from the start, compiled, and add up a whole fit."""
     program, arrays, sites = bind(MODEL, b.rows(FAMILY, seed, n))
+    print(HEADER)
     begin = spent()
     engine = ENGINE.resolved(program, arrays, sites)
-    found = {"finding that rows stand alone": spent() - begin}
+    once = tell("finding that rows stand alone", spent() - begin)
     (phase,) = engine.phases(program)
     params, position = program.start(arrays, {}, engine.init_strategy, jr.key(seed))
     state = phase.init(program, arrays, Start(params, position, {}), jr.key(0))
-    lowered = jax.jit(
-        lambda data, state, index: phase.step(program, data, state, index, jr.key(0))[0]
-    ).lower(arrays, state, 0)
-    step = lowered.compile()
+    step = (
+        jax.jit(lambda data, state, index: phase.step(program, data, state, index, jr.key(0))[0])
+        .lower(arrays, state, 0)
+        .compile()
+    )
 
     def timed(index, count):
         nonlocal state
@@ -138,25 +143,19 @@ def parts(n, seed, steps=5):
         return (spent() - begin) / count
 
     timed(0, 1)
-    found["a step"] = timed(0, steps)
-    found["an update"] = timed(engine.num_steps, 1)
+    climbed = engine.num_steps * tell("a step", timed(0, steps))
+    updated = engine.num_updates * tell("an update", timed(engine.num_steps, 1))
     states, begin = jax.tree.map(lambda leaf: leaf[None], state), spent()
     laplace.ends_of(program, arrays, states, engine.rows_at_once, None)
-    found["the curvature at the end"] = spent() - begin
-    found["so in all"] = (
-        found["finding that rows stand alone"]
-        + engine.num_steps * found["a step"]
-        + engine.num_updates * found["an update"]
-        + found["the curvature at the end"]
-    )
-    show(found)
+    ended = tell("the curvature at the end", spent() - begin)
+    tell("so in all", once + climbed + updated + ended)
     print(f"\npeak {peak():.1f} GB, {engine.rows_at_once} rows at a time")
 
 
-def show(found):
-    print("| part | s | CPU s |\n|---|---|---|")
-    for name, (seconds, cpu) in found.items():
-        print(f"| {name} | {seconds:.3g} | {cpu:.3g} |", flush=True)
+def tell(name, taken):
+    """Print a part's seconds and CPU seconds, and return them."""
+    print(f"| {name} | {taken[0]:.3g} | {taken[1]:.3g} |", flush=True)
+    return taken
 
 
 def main():
