@@ -34,7 +34,7 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 from burgers_exact import burgers
-from matplotlib.patches import Patch
+from figures import save
 from scipy.interpolate import RectBivariateSpline
 from snapshot_baselines import nearest, pod
 
@@ -197,7 +197,7 @@ def draw(path, posteriors, settings, nu):
     """Draw u, u_x and u_t at a viscosity that was not seen, and below them the errors."""
     x, t = np.linspace(-1.0, 1.0, 401), np.full(401, 0.55)
     truth = burgers(x, t, nu)
-    figure, axes = plt.subplots(2, 3, figsize=(11, 6), sharex=True, layout="constrained")
+    axes = plt.subplots(2, 3, figsize=(11, 6), sharex=True, layout="constrained")[1]
     for name, posterior in posteriors.items():
         mean, sd = (of[:, 0] for of in bands(posterior, settings, x, t, np.array([nu])))
         colour, line = STYLES[name]
@@ -206,7 +206,8 @@ def draw(path, posteriors, settings, nu):
             axes[0, i].plot(x, mean[i], **style)
             axes[1, i].plot(x, mean[i] - truth[i], **style)
             low, high = (mean[i] - truth[i] + side * 1.645 * sd[i] for side in (-1, 1))
-            axes[1, i].fill_between(x, low, high, color=colour, alpha=0.25, lw=0)
+            shade = {"color": colour, "alpha": 0.25, "lw": 0, "label": f"90 % band, {name}"}
+            axes[1, i].fill_between(x, low, high, **shade)
     for i, name in enumerate(NAMES):
         axes[0, i].plot(x, truth[i], color="black", lw=1.0, ls=":", label="exact")
         axes[1, i].axhline(0.0, color="black", lw=1.0, ls=":")
@@ -214,10 +215,7 @@ def draw(path, posteriors, settings, nu):
             title=f"${name}$ at t = {t[0]}, ν = {nu:.3f}", ylabel=f"${name}$ (dimensionless)"
         )
         axes[1, i].set(xlabel="x (dimensionless)", ylabel=f"error of ${name}$ (dimensionless)")
-    entries = [*axes[0, 0].get_legend_handles_labels()[0], Patch(color="0.8", label="90 % band")]
-    figure.legend(handles=entries, loc="outside upper center", ncols=5, frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(axes.ravel(), path)
 
 
 def main(settings):

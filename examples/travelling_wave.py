@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
+from figures import save
 from matplotlib.colors import LogNorm
 from snapshot_baselines import Process, pod
 
@@ -194,16 +195,10 @@ def draw(path, u, found):
             axis.set(xlabel="x (dimensionless)", ylabel="u (in its sds)")
         shades = {"norm": LogNorm(0.01, 3.0), "cmap": "cividis", "rasterized": True}
         image = row[2].pcolormesh(X, TIMES, sd, **shades)
-        row[2].set(title=f"{name}: sd at all times")
-        row[2].set(xlabel="x (dimensionless)", ylabel="t (dimensionless)")
+        row[2].set(title=f"{name}: sd", xlabel="x (dimensionless)", ylabel="t (dimensionless)")
         row[2].set_yticks(TIMES[SEEN], [f"{time:.0f}" for time in TIMES[SEEN]])
         figure.colorbar(image, ax=row[2], label="sd of the prediction (in sds of u)")
-    lines = [line for row in axes for line in zip(*row[0].get_legend_handles_labels(), strict=True)]
-    entries = {label: handle for handle, label in lines}
-    style = {"loc": "outside upper center", "ncols": 4, "frameon": False}
-    figure.legend(entries.values(), entries.keys(), **style)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(axes.ravel(), path)
 
 
 def main(settings):
