@@ -61,7 +61,8 @@ class _Redraw(Messenger):
             msg["value"], msg["is_observed"] = self._drawn(msg), False
 
     def _is_redrawn(self, msg: dict) -> bool:
-        return msg["is_observed"] and msg["name"] in self.names and not self.given
+        named = msg["type"] == "sample" and msg["name"] in self.names
+        return named and msg["is_observed"] and not self.given
 
     def _drawn_inside(self, msg: dict) -> Any:
         return self._drawn(msg) if self._is_redrawn(msg) else None

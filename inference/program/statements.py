@@ -63,6 +63,12 @@ def statement(call: str, message: dict) -> Statement:
             masked=_is_masked(fn),
         )
     if kind == "param":
+        if message.get("_control_flow_done"):
+            raise ValueError(
+                f"`{call}` expected params before a `scan` or `cond`; got `{name}` inside of one, "
+                "where it would stay as it starts. Make it before and use it inside: "
+                f"`{name} = numpyro.param({name!r}, ...)`."
+            )
         value = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)),
             message["value"],

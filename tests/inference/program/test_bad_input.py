@@ -22,6 +22,7 @@ from inference_cases import (
     two_observed,
     with_params,
 )
+from numpyro.contrib.control_flow import scan
 
 from bayesfield.inference import (
     NUTS,
@@ -74,6 +75,14 @@ def subsampled(x, y):
     slope = numpyro.sample("slope", dist.Normal(0, 1))
     with numpyro.plate("rows", x.shape[0], subsample_size=4) as rows:
         numpyro.sample("y", dist.Normal(slope * x[rows], 1), obs=y[rows])
+
+
+def param_in_scan(x, y):
+    def step(level, seen):
+        decay = numpyro.param("decay", 0.5)
+        return numpyro.sample("y", dist.Normal(decay * level, 1), obs=seen), None
+
+    scan(step, numpyro.sample("level", dist.Normal(0, 1)), y)
 
 
 def unseen(x):
@@ -133,6 +142,9 @@ REFUSED = {
                           ValueError, r"`y` to have the shape \(3, 4\).*'groups', 3.*got \(4, 3\)"),
     "second site": (two_observed, DATA | {"count": np.ones(3, int)}, TINY, {}, ValueError,
                     r"observed value of `count` to have.*Poisson.*got \(3,\)"),
+    "a param in a scan": (param_in_scan, DATA, TINY, {}, ValueError,
+                          r"`fit_posterior` expected params before a `scan` or `cond`; got `decay`"
+                          r".*stay as it starts. Make it before"),
     "unknown name": (line, DATA | {"z": X}, TINY, {}, TypeError,
                      r"arguments that `line` takes, of \['x', 'y'\]; got \['z'\]"),
     "missing name": (line, {"y": Y}, TINY, {}, TypeError,
