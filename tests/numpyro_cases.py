@@ -235,7 +235,10 @@ def level(x, y=None):
 
 def branches(x, y=None):
     s = numpyro.sample("s", dist.Normal(0, 1))
-    value = cond(True, lambda s: 2.0 * s, lambda s: -s, s)
+    twice, opposite = (
+        lambda s, by=by: numpyro.deterministic("value", by * s) for by in (2.0, -1.0)
+    )
+    value = cond(True, twice, opposite, s)
     with numpyro.plate("rows", N):
         numpyro.sample("y", dist.Normal(value * x, 1.0), obs=y)
 

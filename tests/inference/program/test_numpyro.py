@@ -96,7 +96,7 @@ def test_a_distribution_may_hold_a_function_of_a_latent_value(kind):
 FITTED = [
     "condition", "scope", "plate, two sizes", "scalar obs", "no arguments, no plate",
     "names like ours", "param made when asked for", "prior LeftTruncated",
-    "likelihood RightCensored", "Unit, no values, callback", "scan",
+    "likelihood RightCensored", "Unit, no values, callback", "cond",
 ]  # fmt: skip
 
 
