@@ -1,7 +1,8 @@
 """Fits on several devices, for tests that run this file in a process that has them.
 
 `python mesh_cases.py four_devices FILE` fits on four devices of a CPU and writes draws to FILE.
-`python mesh_cases.py process PORT NUMBER ID FOLDER` is one process of a job, with one device.
+`python mesh_cases.py process PORT NUMBER ID FOLDER` is one process of a job, with one device, and
+`python mesh_cases.py bands PORT NUMBER ID FOLDER` one of a job that writes bands to a store.
 """
 
 import os
@@ -16,6 +17,7 @@ import jax.random as jr
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from at_draws import posterior_of
 
 from bayesfield.inference import (
     NUTS,
@@ -26,6 +28,7 @@ from bayesfield.inference import (
     join_processes,
     score,
 )
+from bayesfield.inference.posterior.band_store import BandStore
 from bayesfield.inference.program.mesh import OnMesh
 from bayesfield.inference.running.mesh_crew import MeshCrew
 
@@ -175,6 +178,32 @@ def predicted(posterior, lanes, rows, own, folder):
     other = {"x": NEW["x"] + own}
     found["others"] = refusal(lambda: posterior.predict(other, key=key, mesh=lanes))
     return found
+
+
+def wide_bands(to=None, mesh=None):
+    """Predict 50 blocks of rows at draws that are given."""
+    slope = np.random.default_rng(0).normal(1.5, 0.2, 20)
+    rows, options = {"x": np.linspace(-2.0, 2.0, 200)}, {"block_size": 4, "mesh": mesh}
+    posterior = posterior_of(line, DATA, {"slope": slope})
+    return posterior.predict(rows, key=jr.key(1), summaries=("mean", 0.9), to=to, **options)
+
+
+def bands(port, number, own, folder):
+    """Write bands with the other processes, each block long enough to be killed amid."""
+    join_processes(f"127.0.0.1:{port}", int(number), int(own))
+    write = BandStore.write
+
+    class Slowly(dict):
+        def items(self):
+            for item in super().items():
+                time.sleep(0.1)
+                yield item
+
+    def slow(store, block, begin, values, rows):
+        write(store, block, begin, Slowly(values), rows)
+
+    BandStore.write = slow
+    wide_bands(Path(folder) / "bands.zarr", mesh_of(lanes=int(number)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 import signal
 import socket
 import subprocess
@@ -15,7 +16,19 @@ import jax.random as jr
 import mesh_cases
 import numpy as np
 import pytest
-from mesh_cases import DATA, LONG, MEMBERS, NEW, NOISE, SHORT, fitted, mesh_of, results
+import xarray as xr
+from mesh_cases import (
+    DATA,
+    LONG,
+    MEMBERS,
+    NEW,
+    NOISE,
+    SHORT,
+    fitted,
+    mesh_of,
+    results,
+    wide_bands,
+)
 
 from bayesfield.inference import Batches, join_processes
 from bayesfield.inference.running import together
@@ -121,12 +134,12 @@ def assert_results_are_those_of_one_device(found, *more, tolerance=1e-5):
     assert 0.5 * NOISE < spread < 2 * NOISE  # not one draw of the noise for all
 
 
-def started(number, folder):
+def started(number, folder, job="process"):
     """Start the processes of a job on this host."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    run = [sys.executable, str(CASES), "process", port, str(number)]
+    run = [sys.executable, str(CASES), job, port, str(number)]
     one = os.environ | {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     return [subprocess.Popen([*run, str(own), str(folder)], env=one) for own in range(number)]
 
@@ -184,6 +197,41 @@ def test_a_job_that_loses_a_process_goes_on_with_fewer(tmp_path):
         found[1]["other"]
     )
     assert "got another one in process 1. Each is given all" in str(found[0]["other"])
+
+
+def written(store):
+    """When the flag of each finished block was set, by its number."""
+    paths = [path for path in store.glob("progress/done/c/*") if path.name.isdigit()]
+    return {int(path.name): path.stat().st_mtime_ns for path in paths}
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_cost_no_finished_block(tmp_path):
+    rng, store, seen = random.Random(0), tmp_path / "bands.zarr", {}
+    whole = wide_bands().to_array().values
+    for lost in range(2):  # the first process writes the store
+        two = started(2, tmp_path, "bands")
+        try:
+            few = len(seen) + rng.randint(1, 4)
+            while len(written(store)) < few:
+                assert all(process.poll() is None for process in two)
+                time.sleep(0.002)
+            time.sleep(rng.uniform(0.0, 0.2))  # amid a block
+            two[lost].send_signal(signal.SIGKILL)
+            assert two[lost].wait() == -signal.SIGKILL
+        finally:
+            end(two)  # as a scheduler ends a job that has lost a process
+        assert seen.items() < written(store).items()  # it went on, and made no block again
+        seen = written(store)
+        half = xr.open_zarr(store).to_array().values
+        there = np.repeat([block in seen for block in range(50)], 4)
+        assert not there.all()
+        np.testing.assert_allclose(half[..., there], whole[..., there], rtol=1e-5)
+        nan = np.isnan(half)
+        assert (nan | (abs(half - whole) < 1e-5)).all()  # nothing is half written
+    found = wide_bands(store).to_array().values  # here, without a mesh
+    assert seen.items() < written(store).items()
+    np.testing.assert_allclose(found, whole, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
