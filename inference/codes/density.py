@@ -21,6 +21,7 @@ from ..predicting.run import no_mean
 from ..program.differentiate import pushed
 from ..program.program import Program, constrained_at
 from ..program.sites import Data, Values
+from ..program.sizes import even_part
 from ..running.crew import lanes_at_once
 from .layout import Layout
 
@@ -155,7 +156,7 @@ def in_turn(run: Callable[[Any], Any], points: Any) -> Any:
     first = jax.tree.map(lambda value: value[0], points)
     number = len(jax.tree.leaves(points)[0])
     together = lanes_at_once(jax.make_jaxpr(one)(first), number)
-    return jax.lax.map(one, points, batch_size=min(together, BATCH))
+    return jax.lax.map(one, points, batch_size=even_part(number, min(together, BATCH)))
 
 
 class Curve(NamedTuple):

@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ..program.program import Program
 from ..program.sites import Data, Sites, Values
+from ..program.sizes import even_part
 from ..program.tracing import TRACING
 from .fitted import Fitted
 
@@ -60,4 +61,4 @@ def _drawn(
         trace = program.trace(data, values | held, own, replicates=True)
         return {name: trace[name]["value"] for name in names}
 
-    return jax.lax.map(one, arrays, batch_size=32)
+    return jax.lax.map(one, arrays, batch_size=even_part(len(arrays[1]), 32))

@@ -11,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ..program.mesh import OnMesh
 from ..program.program import Data, Program
 from ..program.sites import Site, Values
-from ..program.sizes import largest_array
+from ..program.sizes import even_part, largest_array
 from .labels import end_to_end
 
 BATCH_ELEMENTS = 4_000_000  # of the largest result of a batch of draws, to limit memory traffic
@@ -97,7 +97,7 @@ def at_draws(
         return run(values | {name: v[trunk[at]] for name, v in draws.params.items()}, key)
 
     def on_device(which: Array, keys: Array) -> Any:
-        return jax.lax.map(one, (which, keys), batch_size=min(batch_size, which.size))
+        return jax.lax.map(one, (which, keys), batch_size=even_part(which.size, batch_size))
 
     keys = jax.random.split(key, which.size)
     if jax.default_backend() == "cpu":  # an accelerator is the faster the more it has at once

@@ -6,6 +6,17 @@ from typing import Any
 from jax.extend.core import jaxprs_in_params
 
 
+def even_part(number: int, most: int) -> int:
+    """Return how many of `number` to map at once: at most `most`, in equal parts if large ones.
+
+    `jax.lax.map` compiles what its batches leave over a second time.
+    """
+    if most >= number:
+        return max(1, number)
+    even = next(n for n in range(most, 0, -1) if number % n == 0)
+    return even if 2 * even > most else most
+
+
 def largest_array(jaxpr: Any) -> int:
     """Return the bytes of the largest array that a jaxpr computes, loop bodies included."""
     sizes = [0]

@@ -14,7 +14,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..program.described import spelt
 from ..program.program import Data, Program
-from ..program.sizes import largest_array
+from ..program.sizes import even_part, largest_array
 from ..program.tracing import TRACING
 from .clock import Clock
 from .phase import AbstractPhase
@@ -235,8 +235,4 @@ def lanes_at_once(lane: Any, num_lanes: int) -> int:
     if jax.default_backend() != "cpu":
         return num_lanes
     most = max(1, CACHE // max(1, largest_array(lane.jaxpr)))
-    if most >= num_lanes:
-        return num_lanes
-    # batches of unequal size would be compiled twice
-    even = next(n for n in range(most, 0, -1) if num_lanes % n == 0)
-    return even if 2 * even > most else most
+    return even_part(num_lanes, most)

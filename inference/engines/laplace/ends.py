@@ -8,6 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from ...program.program import Data, Program, Values
+from ...program.sizes import even_part
 from ...running.crew import lanes_at_once
 from ..place import Place
 from .by_rows import number_of_rows, rows_at
@@ -194,4 +195,4 @@ def _complete(
         own = {name: value[lane] for name, value in params.items()}
         return program.constrain(data, own, hyper | unravel(flat))
 
-    return params, centre, jax.lax.map(draw, drawn, batch_size=64)
+    return params, centre, jax.lax.map(draw, drawn, batch_size=even_part(len(drawn[0]), 64))

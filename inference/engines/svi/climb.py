@@ -16,6 +16,7 @@ from numpyro.infer import Trace_ELBO, init_to_median, init_to_value, svi
 from numpyro.infer.util import log_density
 
 from ...program.program import Data, Program, Values
+from ...program.sizes import even_part
 from ...running.crew import lanes_at_once
 from ...running.phase import AbstractPhase, Step, all_finite, loss_status
 from ..arrival import distance_of_guide, distance_to_mode
@@ -178,7 +179,9 @@ class NumPyroClimb(AbstractClimb):
             log_p = program.log_density(data, params, position, jacobian=False)
             return values, position, log_p - log_q
 
-        values, position, log_weight = jax.lax.map(draw, keys, batch_size=TOGETHER)
+        values, position, log_weight = jax.lax.map(
+            draw, keys, batch_size=even_part(len(keys), TOGETHER)
+        )
         centre = {n: jnp.mean(v, 0) for n, v in position.items()}
         spread = {n: jnp.std(v, 0) for n, v in position.items()}
         if is_point(self.guide):
@@ -201,7 +204,9 @@ def _mapped(fn: Callable[[Any], Any], draws: Any) -> Any:
     """Map over draws, as many at once as fit the CPU's cache."""
     one = jax.jit(fn)  # traced once
     traced = jax.make_jaxpr(one)(jax.tree.map(lambda a: a[0], draws))
-    return jax.lax.map(one, draws, batch_size=lanes_at_once(traced, TOGETHER))
+    number = len(jax.tree.leaves(draws)[0])
+    most = lanes_at_once(traced, TOGETHER)
+    return jax.lax.map(one, draws, batch_size=even_part(number, most))
 
 
 def _distance(
