@@ -226,8 +226,7 @@ def level(x, y=None):
 
     def step(at, seen):
         at = numpyro.sample("level", dist.Normal(at, drift))
-        mean = numpyro.deterministic("mean", at + 0.5)  # which predictions meet inside too
-        numpyro.sample("y", dist.Normal(mean, 0.3), obs=seen)
+        numpyro.sample("y", dist.Normal(at, 0.3), obs=seen)
         return at, None
 
     scan(step, jnp.asarray(0.0), y, length=N)
