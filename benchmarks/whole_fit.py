@@ -2,11 +2,13 @@
 
     python benchmarks/whole_fit.py --n 1000000
     python benchmarks/whole_fit.py --n 1000000 --parts
+    python benchmarks/whole_fit.py --n 1000000 --batches
 
 One start with the defaults, of believable.py's first family and grid by a FiLM-SIREN half as wide,
 whose every weight is random (1,073 values). Parts are timed as they come, by the clock and by the
 processor; the steps and updates of the climb by least squares over its chunks. `--parts` runs a
 few steps, one update and the end alone, from the start, and says what a whole fit would take.
+`--batches` climbs by batches first, and leaves fifty steps to `Laplace` (docs/large_data.md).
 """
 
 import argparse
@@ -23,13 +25,14 @@ from by_size import peak
 from machine import describe
 
 import bayesfield as bf
-from bayesfield.inference import Laplace, Start, diagnose, fit_posterior
+from bayesfield.inference import Batches, EnsembleMAP, Laplace, Start, diagnose, fit_posterior
 from bayesfield.inference.engines.laplace import laplace
 from bayesfield.inference.engines.laplace.climb import Alternation
 from bayesfield.inference.program.binding import bind
 
 FAMILY = next(iter(b.FAMILIES))
 ENGINE = Laplace(num_starts=1)
+SHORT = Laplace(num_starts=1, num_steps=50)  # of a start that batches have led to the mode
 HEADER = "| part | s | CPU s |\n|---|---|---|"
 
 
@@ -49,7 +52,18 @@ def spent():
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def marked_fit(data, seed):
+def climbed(data, seed):
+    """Return a start by batches."""
+    batches = Batches(
+        {name: np.asarray(values) for name, values in data.items()},
+        rows=len(data["y"]),
+        batch_size=8192,
+    )
+    members = EnsembleMAP(num_members=1)
+    return fit_posterior(MODEL, batches, members, key=jr.key(seed), progress=False)
+
+
+def marked_fit(data, seed, engine, init):
     """Return a fit; how many steps each chunk of its climb had; and when what was done."""
     lengths, chunks, marks = [], [], {"begun": spent()}
     say, end = Alternation.status, laplace.ends_of
@@ -71,23 +85,23 @@ def marked_fit(data, seed):
         mock.patch.object(Alternation, "status", after_a_chunk),
         mock.patch.object(laplace, "ends_of", marked_end),
     ):
-        posterior = fit_posterior(MODEL, data, ENGINE, key=jr.key(seed), progress=False)
+        posterior = fit_posterior(MODEL, data, engine, key=jr.key(seed), init=init, progress=False)
     marks["done"] = spent()
     return posterior, np.array(lengths), np.array(chunks), marks
 
 
-def updates_in(lengths):
+def updates_in(lengths, engine):
     """Return how many updates each chunk has, by the rule of `Alternation`."""
-    period = ENGINE.num_steps // (ENGINE.num_updates // 2 + 1)
+    period = engine.num_steps // (engine.num_updates // 2 + 1)
     index = np.arange(lengths.sum())
     among = (index % period == period - 1) & (index >= period)
-    updates = among | (index >= ENGINE.num_steps)
+    updates = among | (index >= engine.num_steps)
     return np.add.reduceat(updates.astype(int), np.cumsum(lengths) - lengths)
 
 
-def parts_of(lengths, chunks, marks):
+def parts_of(engine, lengths, chunks, marks):
     """Return seconds and CPU seconds of each part; the first chunk compiles, and is by itself."""
-    updates, taken = updates_in(lengths)[1:], np.diff(chunks, axis=0)
+    updates, taken = updates_in(lengths, engine)[1:], np.diff(chunks, axis=0)
     step, update = np.linalg.lstsq(np.stack([lengths[1:] - updates, updates], 1), taken)[0]
     return {
         "until the first chunk is done": chunks[0] - marks["begun"],
@@ -100,13 +114,17 @@ def parts_of(lengths, chunks, marks):
     }
 
 
-def whole(n, seed):
+def whole(n, seed, by_batches):
     """Fit, print what the parts took, and judge."""
     data = b.rows(FAMILY, seed, n)
-    posterior, *marked = marked_fit(data, seed)
-    held = peak()
     print(HEADER)
-    for name, taken in parts_of(*marked).items():
+    engine, init, begin = ENGINE, None, spent()
+    if by_batches:
+        engine, init = SHORT, climbed(data, seed)
+        tell("the climb by batches", spent() - begin)
+    posterior, *marked = marked_fit(data, seed, engine, init)
+    held = peak()
+    for name, taken in parts_of(engine, *marked).items():
         tell(name, taken)
     own, beyond = (
         b.judge(b.field_values(posterior, *points), b.truth_on(FAMILY, points)).mean(1)
@@ -163,13 +181,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--n", type=int, nargs="+", default=[10_000])
     parser.add_argument("--seed", type=int, default=6)
+    parser.add_argument("--batches", action="store_true", help="climb by batches first")
     parser.add_argument("--parts", action="store_true", help="a few steps, an update and the end")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     print(describe())
     for n in args.n:
         print(f"\n{n:,} rows, seed {args.seed}\n")
-        (parts if args.parts else whole)(n, args.seed)
+        parts(n, args.seed) if args.parts else whole(n, args.seed, args.batches)
 
 
 if __name__ == "__main__":
