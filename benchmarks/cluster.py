@@ -65,8 +65,8 @@ def chunks(folder):
     for state in Path(folder).rglob("state.npz"):
         with np.load(state) as file:
             header = json.loads(str(file["header"]))
-        for _, begin, *_ in header["chunks"]:
-            path = state.parent / f"00-{begin:09d}.npz"
+        for phase, begin, *_ in header["chunks"]:
+            path = state.parent / f"{phase:02d}-{begin:09d}.npz"
             found[path] = path.stat().st_mtime_ns
     return found
 

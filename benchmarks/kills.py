@@ -8,7 +8,6 @@ CLUSTER.md, beside the kinds that `cluster.py kills` has.
 """
 
 import contextlib
-import json
 import multiprocessing
 import os
 import random
@@ -29,6 +28,7 @@ import jax.random as jr
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from cluster import chunks, flags
 
 from bayesfield.inference import NUTS, SVI, Batches, Posterior, infer_codes, join_processes
 from bayesfield.inference.fit import fit_unjudged
@@ -61,24 +61,6 @@ def fitted(engine, data=DATA, model=line, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return fit_unjudged(model, data, engine, key=jr.key(0), progress=False, **options)
-
-
-def chunks(folder):
-    """When each finished chunk was written: those that the state of their lane counts."""
-    found = {}
-    for state in Path(folder).rglob("state.npz"):
-        with np.load(state) as file:
-            header = json.loads(str(file["header"]))
-        for phase, begin, *_ in header["chunks"]:
-            path = state.parent / f"{phase:02d}-{begin:09d}.npz"
-            found[path] = path.stat().st_mtime_ns
-    return found
-
-
-def flags(folder):
-    """When the flag of each finished block was set."""
-    paths = [path for path in Path(folder).rglob("done/c/*") if path.name.isdigit()]
-    return {path: path.stat().st_mtime_ns for path in paths}  # the others are about to be renamed
 
 
 def groups(folder):

@@ -39,14 +39,18 @@ def line(x, y=None):
         numpyro.sample("y", dist.Normal(slope * x, sigma), obs=y)
 
 
+def chains(**where):
+    return fit_posterior(line, DATA, SHORT, key=jr.key(0), progress=False, **where)
+
+
 @pytest.fixture(scope="module")
 def here():
-    return fit_posterior(line, DATA, SHORT, key=jr.key(0), progress=False)
+    return chains()
 
 
 def test_chains_apart_are_the_chains_of_one_fit(here):
     with ThreadPoolExecutor(2) as pool:
-        apart = fit_posterior(line, DATA, SHORT, key=jr.key(0), progress=False, executor=pool)
+        apart = chains(executor=pool)
     for name, value in here.draws.items():
         np.testing.assert_array_equal(apart.draws[name], value)
     longer, whole = (p.extend(2, progress=False) for p in (apart, here))
@@ -83,15 +87,7 @@ def test_chains_apart_start_at_the_chains_of_another_fit():
 
 def test_a_lost_lane_costs_itself_alone_and_the_same_call_runs_it(here, tmp_path):
     def fit(pool):
-        return fit_posterior(
-            line,
-            DATA,
-            SHORT,
-            key=jr.key(0),
-            progress=False,
-            executor=pool,
-            checkpoint=tmp_path / "fit",
-        )
+        return chains(executor=pool, checkpoint=tmp_path / "fit")
 
     with pytest.warns(UserWarning, match=r"Chain 1 of 3 ended early \(OSError: the worker is"):
         part = fit(Fails({1}))
@@ -105,9 +101,7 @@ def test_a_lost_lane_costs_itself_alone_and_the_same_call_runs_it(here, tmp_path
 
 def test_a_lane_that_is_cancelled_costs_itself_alone(here):
     with pytest.warns(UserWarning, match=r"Chains 0, 2 of 3 ended early \(CancelledError\)\."):
-        part = fit_posterior(
-            line, DATA, SHORT, key=jr.key(0), progress=False, executor=Cancels({0, 2})
-        )
+        part = chains(executor=Cancels({0, 2}))
     np.testing.assert_array_equal(part.draws["slope"], here.draws["slope"][[1]])
 
 
@@ -117,18 +111,8 @@ def test_what_does_as_an_executor_does_is_one(here, tmp_path, monkeypatch):
     own.mkdir()
     monkeypatch.chdir(own)
 
-    def fit():
-        return fit_posterior(
-            line,
-            DATA,
-            SHORT,
-            key=jr.key(0),
-            progress=False,
-            executor=OfAnotherKind(away),
-            checkpoint="fit",
-        )
-
-    np.testing.assert_array_equal(fit().draws["slope"], here.draws["slope"])
+    fit = chains(executor=OfAnotherKind(away), checkpoint="fit")
+    np.testing.assert_array_equal(fit.draws["slope"], here.draws["slope"])
     assert not any(away.iterdir())
     assert len([*(own / "fit").glob("lane-*/state.npz")]) == 3  # where the caller stands
 
