@@ -1,16 +1,21 @@
 """The scale of Gaussian noise, integrated out of a program's density and drawn afterwards.
 
 Given all else, the density of the scale depends on the observations by two numbers alone, how many
-they are and the sum of their squared residuals: the integral is one over a line, done by the
-trapezoid rule about its peak, whose error falls faster than any power of the spacing. The draws of
-the scale given all else are made from the same density, so that a posterior has them as before.
+they are and the sum of their squared residuals. Where the prior is conjugate, `1 / scale^2` being
+gamma, the integral and the draws have a closed form. Else the integral is one over a line, done by
+the trapezoid rule about its peak, whose error falls faster than any power of the spacing, and the
+draws of the scale given all else are made from the same density. A posterior has them as before.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.core import Tracer
 from jax.extend.core import Literal, jaxprs_in_params
+from jax.scipy.special import gammaln
 from jaxtyping import Array, PRNGKeyArray
 
 from bayesfield.checks import listed
@@ -200,7 +205,62 @@ class Line(NamedTuple):
         return centre + sd * (steps[jax.random.categorical(key_step, weights)] + within)
 
 
-def _parts(place: Place, integrated: str) -> tuple[Array, Line]:
+class ConjugateLine(NamedTuple):
+    """The density of a scale whose `1 / scale^2` is gamma given all else, as it is a priori.
+
+    Attributes:
+        concentration: Of the precision's prior.
+        rate: Of the precision's prior.
+        number: How many residuals there are, by their weights.
+        squares: The sum of their squares, by their weights.
+
+    References:
+        Gelman, A. et al. (2013). Bayesian Data Analysis, 3rd edition, section 2.6.
+    """
+
+    concentration: Any
+    rate: Any
+    number: Array
+    squares: Array
+
+    def updated(self) -> tuple[Array, Array]:
+        """Return concentration and rate of the precision given all else."""
+        return self.concentration + self.number / 2, self.rate + self.squares / 2
+
+    def log_integral(self) -> Array:
+        """Return the logarithm of the integral over the scale."""
+        concentration, rate = self.updated()
+        prior = self.concentration * jnp.log(self.rate) - gammaln(self.concentration)
+        given = concentration * jnp.log(rate) - gammaln(concentration)
+        return prior - given - self.number * LN_2PI / 2
+
+    def draw(self, key: PRNGKeyArray) -> Array:
+        """Draw the logarithm of the scale."""
+        concentration, rate = self.updated()
+        return (jnp.log(rate) - jax.random.loggamma(key, concentration)) / 2
+
+
+def _exponent(transform: Any) -> float:
+    """Return the power that a transform takes; NaN where it is none, or not known yet."""
+    if not isinstance(transform, dist.transforms.PowerTransform):
+        return math.nan
+    exponent: Any = transform.exponent
+    return math.nan if isinstance(exponent, Tracer) else float(exponent)
+
+
+def _line(prior: Any, number: Array, squares: Array) -> Line | ConjugateLine:
+    """Return the density of the scale given all else, in closed form where there is one."""
+    base, power = prior, 1.0  # the scale is a variable of the base to this power
+    while isinstance(base, dist.TransformedDistribution):
+        for transform in base.transforms:
+            power *= _exponent(transform)
+        base = base.base_dist
+    if isinstance(base, dist.Gamma) and power == -0.5:
+        return ConjugateLine(base.concentration, base.rate, number, squares)
+    return Line(prior, number, squares)
+
+
+def _parts(place: Place, integrated: str) -> tuple[Array, Line | ConjugateLine]:
     """Return the log density of all but the noise, and the density of its scale."""
     program, data, params, _, position = place
     at = position | {integrated: jnp.zeros(())}
@@ -210,7 +270,7 @@ def _parts(place: Place, integrated: str) -> tuple[Array, Line]:
     base, weight = bare(outcome["fn"])
     if outcome["scale"] is not None:
         weight = weight * outcome["scale"]
-    line = Line(
+    line = _line(
         trace[integrated]["fn"],
         jnp.sum(weight),
         jnp.sum(weight * jnp.square((outcome["value"] - base.loc) / base.scale)),

@@ -29,7 +29,9 @@ class Gaussian(AbstractLikelihood):
             The program then needs `task`, unless its `x` has a leading axis of tasks.
         plate: The name of the plate in which there is a `sigma` for each task.
         integrate: Whether `NUTS` and `MCLMC` integrate `sigma` out and draw it given all else, so
-            that it does not slow the chains down. Other engines fit it as any other site.
+            that it does not slow the chains down. Other engines fit it as any other site. It is
+            in closed form under the conjugate prior, of a $\sigma$ whose square is inverse gamma,
+            and by quadrature under any other.
 
     Raises:
         TypeError: `num_tasks` or `integrate` with a scale that has no prior; a scale that is none
@@ -42,6 +44,9 @@ class Gaussian(AbstractLikelihood):
         >>> one, known = bf.Gaussian(dist.HalfNormal(0.5)), bf.Gaussian(0.1)
         >>> out = bf.Gaussian(dist.HalfNormal(0.5), integrate=True)
         >>> each = bf.Gaussian(dist.HalfNormal(0.5), num_tasks=12, plate="station")
+        >>> root = dist.transforms.PowerTransform(0.5)
+        >>> prior = dist.TransformedDistribution(dist.InverseGamma(3.0, 0.1), root)
+        >>> closed = bf.Gaussian(prior, integrate=True)
 
     References:
         `numpyro.distributions.Normal`. The scale as a network: Nix, D. A. and Weigend, A. S.

@@ -14,8 +14,15 @@ from scipy import special, stats
 
 import bayesfield as bf
 from bayesfield.inference import MCLMC, NUTS, fit_posterior
-from bayesfield.inference.engines.noise_scale import Line, log_density, noise_scale_of
+from bayesfield.inference.engines.noise_scale import (
+    ConjugateLine,
+    Line,
+    _line,
+    log_density,
+    noise_scale_of,
+)
 from bayesfield.inference.engines.place import Place
+from bayesfield.inference.fit import fit_unjudged
 from bayesfield.inference.program.binding import bind
 
 PRIORS = {
@@ -45,30 +52,112 @@ def test_the_integral_over_the_scale_is_that_of_quadrature(name, count, squares)
     assert abs(ours - other) > 1e-2
 
 
+VARIANCE = dist.InverseGamma(3.0, 0.2)  # of the conjugate prior, on the variance
+CONJUGATE = {
+    "variance": dist.TransformedDistribution(VARIANCE, dist.transforms.PowerTransform(0.5)),
+    "precision": dist.TransformedDistribution(
+        dist.Gamma(3.0, 0.2), dist.transforms.PowerTransform(-0.5)
+    ),
+}
+
+
 class RootInverseGamma(dist.Distribution):
-    """The scale whose square is inverse gamma: the conjugate prior."""
+    """The same in a form that nothing is read off but its density."""
 
     support = dist.constraints.positive
 
     def log_prob(self, value):
-        return dist.InverseGamma(3.0, 0.2).log_prob(value**2) + jnp.log(2 * value)
+        return VARIANCE.log_prob(value**2) + jnp.log(2 * value)
 
 
-def test_a_conjugate_prior_gives_a_student_t():
+FORMS = {"by quadrature": RootInverseGamma(), **CONJUGATE}
+
+
+def line_of(form, number, squares):
+    found = _line(FORMS[form], jnp.asarray(number), jnp.asarray(squares))
+    assert isinstance(found, ConjugateLine) == (form in CONJUGATE)
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_conjugate_prior_gives_a_student_t(form):
     residuals = np.random.default_rng(0).normal(size=20)
-    squares = jnp.asarray(np.sum(residuals**2))
-    ours = Line(RootInverseGamma(), jnp.asarray(20.0), squares).log_integral()
-    scale = np.sqrt(0.2 / 3.0) * np.eye(20)
-    exact = stats.multivariate_t(np.zeros(20), scale @ scale, df=6).logpdf(residuals)
-    np.testing.assert_allclose(ours, exact, rtol=1e-5)
+    ours = line_of(form, 20.0, np.sum(residuals**2)).log_integral()
+    shape = 0.2 / 3.0 * np.eye(20)
+    exact = stats.multivariate_t(np.zeros(20), shape, df=6).logpdf(residuals)
+    np.testing.assert_allclose(ours, exact, rtol=1e-5 if form == "by quadrature" else 1e-6)
 
 
-def test_its_draws_are_inverse_gamma_under_a_conjugate_prior():
-    line = Line(RootInverseGamma(), jnp.asarray(20.0), jnp.asarray(15.0))
+@pytest.mark.parametrize("form", FORMS)
+def test_its_draws_are_inverse_gamma_under_a_conjugate_prior(form):
+    line = line_of(form, 20.0, 15.0)
     draws = np.exp(jax.vmap(line.draw)(jr.split(jr.key(0), 4000)))
     exact = stats.invgamma(3.0 + 10.0, scale=0.2 + 7.5)
     assert stats.kstest(draws**2, exact.cdf).pvalue > 1e-3
     assert stats.kstest(1.05 * draws**2, exact.cdf).pvalue < 1e-3
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        VARIANCE,  # of the scale itself
+        dist.Gamma(3.0, 0.2),
+        dist.TransformedDistribution(VARIANCE, dist.transforms.PowerTransform(2.0)),
+        dist.TransformedDistribution(VARIANCE, dist.transforms.ExpTransform()),
+        dist.TransformedDistribution(dist.HalfNormal(1.0), dist.transforms.PowerTransform(0.5)),
+    ],
+)
+def test_a_prior_that_only_looks_conjugate_is_integrated_by_quadrature(prior):
+    found = _line(prior, jnp.asarray(20.0), jnp.asarray(15.0))
+    assert isinstance(found, Line)
+    assert found.prior is prior
+
+
+@pytest.mark.parametrize("form", CONJUGATE)
+@pytest.mark.parametrize("seen", [None, SEEN])
+def test_a_conjugate_program_has_the_density_that_the_joint_integrates_to(form, seen):
+    def model(x, weight, y=None, seen=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 1))
+        sigma = numpyro.sample("sigma", CONJUGATE[form])
+        with numpyro.plate("rows", x.shape[0]), numpyro.handlers.scale(scale=weight):
+            numpyro.sample("y", dist.Normal(slope * x, 2.0 * sigma), obs=y, obs_mask=seen)
+
+    program, arrays, sites = bind(model, {"x": X, "y": Y, "seen": seen, "weight": 0.7})
+    assert noise_scale_of(program, arrays, sites.inferred) == ("sigma", "")
+    place = Place(program, arrays, {}, {}, {"slope": jnp.asarray(0.4)})
+
+    def joint(u):
+        at = {"slope": jnp.asarray(0.4), "sigma": jnp.asarray(u)}
+        return program.log_density(arrays, {}, at)
+
+    grid = jnp.linspace(-6.0, 4.0, 4001)
+    exact = jax.nn.logsumexp(jax.vmap(joint)(grid)) + jnp.log(grid[1] - grid[0])
+    np.testing.assert_allclose(log_density(place, "sigma"), exact, rtol=1e-4)
+
+
+def field_of(likelihood):
+    """A field that is fitted to rows of zeros, and its data."""
+    trunk = bf.SIREN.init(1, 4, 1, depth=2, key=jr.key(0))
+    field = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=1, key=jr.key(1))
+    data = {"x": jnp.zeros((4, 1)), "z": jnp.zeros((4, 1)), "y": jnp.zeros(4)}
+    return bf.regression(bf.with_prior(field, where="all"), likelihood), data
+
+
+@pytest.mark.parametrize("form", CONJUGATE)
+@pytest.mark.parametrize("engine", [NUTS, MCLMC])
+def test_a_fit_under_a_conjugate_prior_does_without_quadrature(form, engine, monkeypatch):
+    def refused(line, *_):
+        raise AssertionError("quadrature")
+
+    monkeypatch.setattr(Line, "log_integral", refused)
+    monkeypatch.setattr(Line, "draw", refused)
+    short = engine(num_warmup=4, num_samples=4, num_chains=1)
+    model, data = field_of(bf.Gaussian(CONJUGATE[form], integrate=True))
+    fitted = fit_unjudged(model, data, short, key=jr.key(0), progress=False)
+    assert np.isfinite(fitted.draws["sigma"]).all()
+    model, data = field_of(bf.Gaussian(dist.HalfNormal(0.5), integrate=True))
+    with pytest.raises(AssertionError, match="quadrature"):
+        fit_unjudged(model, data, short, key=jr.key(0), progress=False)
 
 
 def test_its_slope_is_that_of_the_density_it_integrates():
@@ -184,15 +273,10 @@ def asks(x, sigma, y=None, name="sigma"):
 def test_a_program_asks_for_its_scale_to_be_integrated_out():
     """By hand, and by `Gaussian(integrate=True)`; an engine's own setting goes before it."""
     prior = dist.HalfNormal(0.5)
-    trunk = bf.SIREN.init(1, 4, 1, depth=2, key=jr.key(0))
-    field = bf.ConditionedINR.init(trunk, conditioner_cls=bf.FiLM, cond_dim=1, key=jr.key(1))
-    field = bf.with_prior(field, where="all")
-    rows = {"x": jnp.zeros((4, 1)), "z": jnp.zeros((4, 1)), "y": jnp.zeros(4)}
     by_hand = partial(asks, sigma=prior), {"x": X, "y": Y}
-    ours = bf.regression(field, bf.Gaussian(prior, integrate=True)), rows
-    plain = bf.regression(field, bf.Gaussian(prior)), rows
-    each = bf.regression(field, bf.Gaussian(prior, num_tasks=2)), rows | {"task": jnp.arange(4) % 2}
-    program, arrays, sites = bind(*each)
+    ours, plain = field_of(bf.Gaussian(prior, integrate=True)), field_of(bf.Gaussian(prior))
+    each, rows = field_of(bf.Gaussian(prior, num_tasks=2))
+    program, arrays, sites = bind(each, rows | {"task": jnp.arange(4) % 2})
     assert NUTS().resolved(program, arrays, sites.inferred).integrate is False
     for (model, data), asked in ((by_hand, "sigma"), (ours, "sigma"), (plain, False)):
         program, arrays, sites = bind(model, data)
