@@ -10,6 +10,8 @@ import numpy as np
 from bayesfield.checks import described as kind_of
 from bayesfield.checks import listed
 
+from ..program.described import full_name
+
 Block = dict[str, np.ndarray]  # from an argument's name to some of its rows
 CALL = "Batches"
 
@@ -116,8 +118,7 @@ class Made(AbstractSource):
 
 def named(value: Any) -> str:
     """Return the full name of a function, or of the class of another object."""
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    return full_name(value if hasattr(value, "__qualname__") else type(value))
 
 
 def as_block(who: str, given: Any) -> Block:

@@ -21,6 +21,7 @@ from bayesfield.checks import INSIDE
 from .digests import to_numpy
 
 PLAIN = (str, bool, int, float, type(None), np.dtype)
+SCRIPT = ("__main__", "__mp_main__")  # what is run, here and in a process that it has spawned
 LIBRARIES = (
     *INSIDE,
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
@@ -123,7 +124,7 @@ def _instance(value: Any, inner: Any) -> Any:
         return inner([value.fget, value.fset])
     named = getattr(value, "__qualname__", None)
     if named is not None:
-        return f"{getattr(value, '__module__', kind.__module__)}.{named}"
+        return full_name(value, getattr(value, "__module__", kind.__module__))
     name = inner(kind)
     text = "" if kind.__repr__ is object.__repr__ else re.sub(r" at 0x[0-9a-f]+", "", repr(value))
     return {"class": name, "is": text} if text else name
@@ -138,17 +139,25 @@ def _slots(kind: type) -> list[str]:
     return [name for name in names if not name.startswith("__")]
 
 
+def full_name(value: Any, module: str | None = None) -> str:
+    """Return the name of a class or function with its module's, the same in every process."""
+    module = value.__module__ if module is None else module
+    return f"{SCRIPT[0] if module in SCRIPT else module}.{value.__qualname__}"
+
+
 def of_library(value: Any) -> bool:
     """Whether a class or function is of a library, by its module."""
     module = sys.modules.get(getattr(value, "__module__", None) or "")
     if module is None:
         return False
     file = getattr(module, "__file__", None)
-    return is_library(str(Path(file))) if file else module.__name__ != "__main__"
+    return (
+        is_library(str(Path(file))) if file else module.__name__ not in ("__main__", "__mp_main__")
+    )
 
 
 def _class(kind: type, inner: Any) -> Any:
-    name = f"{kind.__module__}.{kind.__qualname__}"
+    name = full_name(kind)
     if of_library(kind):
         return name
     own = {n: v for n, v in vars(kind).items() if not _is_furniture(n)}
@@ -164,7 +173,7 @@ def _is_furniture(name: str) -> bool:
 
 
 def _function(value: types.FunctionType, inner: Any) -> Any:
-    name = f"{value.__module__}.{value.__qualname__}"
+    name = full_name(value)
     local = "<" in value.__qualname__  # a lambda or local: its name does not find it
     library = is_library(value.__code__.co_filename) or of_library(value)
     if library and not local:

@@ -38,6 +38,7 @@ from bayesfield.inference import (
     score,
     variance_split,
 )
+from bayesfield.inference.batches.source import Made
 from bayesfield.inference.program.binding import bind
 from bayesfield.inference.program.described import spelt
 
@@ -452,6 +453,32 @@ def test_settings_are_told_apart_by_what_they_read(name):
     make = READ_BY_SETTINGS[name]
     one, again, other = (spelt(make(v)) for v in (1.0, 1.0, 2.0))
     assert one == again != other
+
+
+SCRIPT = """
+class Rate:
+    def __init__(self, by):
+        self.by = by
+
+def rate(step):
+    return 0.1 * step
+
+def read(begin, end):
+    return {"x": [0.0] * (end - begin)}
+"""
+
+
+def test_a_script_is_the_same_in_a_process_that_it_has_spawned():
+    """`multiprocessing` gives it another name there: a checkpoint was of another fit."""
+    told = []
+    for name in ("__main__", "__mp_main__", "another"):
+        space = {"__name__": name}
+        exec(SCRIPT, space)
+        source = Made(space["read"]).description()
+        told.append((spelt(space["rate"]), spelt(space["Rate"](2.0)), source))
+    here, spawned, other = told
+    assert here == spawned
+    assert not any(a == b for a, b in zip(here, other, strict=True))
 
 
 def test_a_rate_that_reads_another_number_is_another_rate(monkeypatch):
