@@ -7,6 +7,7 @@ rows. And the rows can be made a block at a time, and dropped. Whether a program
 found by running it: each of its rows, by itself, must be as it is among all.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -136,25 +137,25 @@ def _alone(program: Program, data: Data, hyper: tuple[str, ...], number: int) ->
     itself, since one that moves rows far would hide what the others do.
     """
     place: Place | None = None
-    moves: dict[str, list[np.ndarray]] = {}
+    left: dict[str, np.ndarray] = {}  # rows of which no draw has told that a site moves them so
     for seed in range(DRAWS):
         place = _draw(program, data, hyper, seed)
         batch = _batch(place, number)
         if not batch:
             return None
         here, other = place.position, _draw(program, data, hyper, DRAWS + seed).position
-        for name in here:
-            step = {n: other[n] - v if n == name else 0 * v for n, v in here.items()}
+        # products of a lower precision would differ by more than rounding
+        with jax.default_matmul_precision("highest"):
             try:
-                # products of a lower precision would differ by more than rounding
-                with jax.default_matmul_precision("highest"):
-                    are, move = _compared(place, step, number, batch)
+                if not _same_values(place, number, batch):
+                    return None
+                for name in here if not seed else [name for name in left if left[name].any()]:
+                    step = {n: other[n] - v if n == name else 0 * v for n, v in here.items()}
+                    moved = ~np.asarray(_same_moves(place, step, number, batch))
+                    left[name] = left.get(name, True) & moved
             except eqx.EquinoxRuntimeError:  # a check in the program, which one row fails
                 return None
-            if not are:
-                return None
-            moves.setdefault(name, []).append(np.asarray(move))
-    return place if all(np.any(move, 0).all() for move in moves.values()) else None
+    return None if any(rows.any() for rows in left.values()) else place
 
 
 def _draw(program: Program, data: Data, hyper: tuple[str, ...], seed: int) -> Place:
@@ -209,24 +210,35 @@ def _block(place: Place, number: int, values: int, block: int | None) -> int | N
 
 
 @eqx.filter_jit
-def _compared(place: Place, step: Values, number: int, batch: int) -> tuple[Array, Array]:
-    """Return whether all rows are as by themselves, and which move so along `step`."""
+def _same_values(place: Place, number: int, batch: int) -> Array:
+    """Return whether all rows are as by themselves."""
+    among, alone = outputs_of(place), _each(outputs_of, place, number, batch)
+    # what is not finite either way tells nothing; of how a row moves, something has to be told
+    same = jax.tree.map(
+        lambda a, b: jnp.all(_alike(a, b) | ~(jnp.isfinite(a) | jnp.isfinite(b))), among, alone
+    )
+    return jnp.all(jnp.stack(jax.tree.leaves(same)))
 
-    def told(place: Place) -> tuple[list[Output], list[Array]]:
+
+@eqx.filter_jit
+def _same_moves(place: Place, step: Values, number: int, batch: int) -> Array:
+    """Return which values move along `step` as by themselves."""
+
+    def moved(place: Place) -> list[Array]:
         def values(position: Values) -> list[Array]:
             return [o.value for o in outputs_of(place._replace(position=position))]
 
-        return outputs_of(place), pushed(values, place.position, step)[1]
+        return pushed(values, place.position, step)[1]
 
-    among, moved = told(place)
-    each = jax.lax.map(lambda i: told(_row(place, number, i)), jnp.arange(number), batch_size=batch)
-    alone, moved_alone = jax.tree.map(_joined, each)
-    # what is not finite either way tells nothing; of how a row moves, something has to be told
-    are = jax.tree.map(
-        lambda a, b: jnp.all(_alike(a, b) | ~(jnp.isfinite(a) | jnp.isfinite(b))), among, alone
-    )
-    moves = [_alike(a, b).reshape(-1) for a, b in zip(moved, moved_alone, strict=True)]
-    return jnp.all(jnp.stack(jax.tree.leaves(are))), jnp.concatenate(moves)
+    among, alone = moved(place), _each(moved, place, number, batch)
+    same = [_alike(a, b).reshape(-1) for a, b in zip(among, alone, strict=True)]
+    return jnp.concatenate(same)
+
+
+def _each[T](fn: Callable[[Place], T], place: Place, number: int, batch: int) -> T:
+    """Return what `fn` makes of each row by itself, joined."""
+    each = jax.lax.map(lambda i: fn(_row(place, number, i)), jnp.arange(number), batch_size=batch)
+    return jax.tree.map(_joined, each)
 
 
 def _row(place: Place, number: int, i: Array) -> Place:

@@ -90,6 +90,27 @@ def outputs_of(place: Place) -> list[Output]:
     return outputs or [Output(jnp.zeros((1, 1)), jnp.zeros((1, 1, 1)))]
 
 
+def has_one_scale(place: Place) -> bool:
+    """Whether there is one output, the mean of a Normal with one scale for all rows.
+
+    Hyper sites then move the information of all rows by one factor.
+    """
+    sites = [site for site in place.trace().values() if is_observed(site)]
+    bases = [bare(site["fn"])[0] for site in sites]
+    if len(bases) != 1 or type(bases[0]) is not dist.Normal or jnp.size(bases[0].scale) != 1:
+        return False
+
+    def weights(hyper: Values) -> dict[str, Array]:
+        sites = place._replace(hyper=hyper).trace().values()
+        (site,) = [site for site in sites if is_observed(site)]
+        weight = 1.0 if site["scale"] is None else site["scale"]
+        return {"mask": bare(site["fn"])[1], "weight": jnp.asarray(weight)}
+
+    shapes = jax.eval_shape(lambda: [output.root for output in outputs_of(place)])
+    # a scale that moves with the position has an information of its own
+    return shapes[0].shape[-1] == 1 and not any(_dependence(weights, place.hyper).values())
+
+
 def is_observed(site: dict) -> bool:
     """Whether a site of a trace is an observation."""
     return (

@@ -10,8 +10,8 @@ from jaxtyping import Array
 from ...program.differentiate import slope_and_hessian
 from ..place import Place
 from .covariance import covariance_of
-from .curvature import Output, outputs_of, prior_precision
-from .gauss_newton import curvature_at
+from .curvature import Output, has_one_scale, outputs_of, prior_precision
+from .gauss_newton import Summed, curvature_at
 from .leading import leading_at
 
 NEWTON_STEPS = 6  # on the hyper sites, in each update
@@ -41,22 +41,29 @@ def evidence_update(
         return moved, -moved.log_joint()
 
     before = outputs_of(moved)
-    spreads = covariance.spreads(curvature)
+    # a pass over the rows that is saved where it takes about as long as all else
+    shared = isinstance(curvature, Summed) and has_one_scale(moved)
+    spreads = [] if shared else covariance.spreads(curvature)
     variances = covariance.variances()
     centre, unravel = ravel_pytree(place.hyper)
+    if curvature.prior.ndim == 1:
+        weight = jnp.clip(variances * curvature.prior, 0, 1)
+        informed = curvature.prior.size - jnp.sum(weight)
+    else:
+        weight = covariance.root.T @ covariance.root
+        informed = len(weight) - jnp.sum(weight * curvature.prior)
 
     def objective(point: Array) -> Array:
         # the log determinant to first order in the information and in a diagonal prior's logarithm
         at = moved._replace(hyper=unravel(point))
         total = at.log_joint()
-        for output, old, spread in zip(outputs_of(at), before, spreads, strict=True):
-            total -= 0.5 * _log_det(output, old, spread, whole)
+        if shared:
+            total -= 0.5 * _log_det_of_one(outputs_of(at)[0], before[0], informed, whole)
+        else:
+            for output, old, spread in zip(outputs_of(at), before, spreads, strict=True):
+                total -= 0.5 * _log_det(output, old, spread, whole)
         prior = prior_precision(at)
-        if prior.ndim == 1:
-            weight = jnp.clip(variances * curvature.prior, 0, 1)
-            return total - 0.5 * jnp.sum(weight * jnp.log(prior))
-        spread = covariance.root.T @ covariance.root
-        return total - 0.5 * jnp.sum(spread * prior)
+        return total - 0.5 * jnp.sum(weight * (jnp.log(prior) if prior.ndim == 1 else prior))
 
     def newton(_: Array, point: Array) -> Array:
         slope, curve = slope_and_hessian(objective, point)
@@ -84,6 +91,19 @@ def _log_det(output: Output, before: Output, spread: Array, whole: Array | bool)
     seen = information > 0  # a row that is masked counts for nothing
     fast = jnp.sum(jnp.where(seen, share * jnp.log(jnp.where(seen, information, 1.0)), 0.0))
     return jnp.where(whole, fast, slow)
+
+
+def _log_det_of_one(output: Output, before: Output, informed: Array, whole: Array | bool) -> Array:
+    """Return what `_log_det` does where the information of all rows moves by one factor.
+
+    Args:
+        output: The output.
+        before: The same where the curvature was made.
+        informed: How many directions were informed there: the sum of the rows' shares.
+        whole: See there.
+    """
+    factor = jnp.sum(output.root**2) / jnp.sum(before.root**2)
+    return informed * jnp.where(whole, jnp.log(factor), factor)
 
 
 def _best_along(fn: Callable[[Array], Array], point: Array, step: Array) -> Array:

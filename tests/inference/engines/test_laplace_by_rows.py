@@ -14,8 +14,10 @@ from numpyro import handlers
 from numpyro.infer import init_to_sample
 
 from bayesfield.inference import Laplace, fit_posterior
-from bayesfield.inference.engines.laplace import by_rows, covariance
+from bayesfield.inference.engines.laplace import by_rows, covariance, evidence
 from bayesfield.inference.engines.laplace.covariance import covariance_of
+from bayesfield.inference.engines.laplace.curvature import has_one_scale
+from bayesfield.inference.engines.laplace.evidence import evidence_update
 from bayesfield.inference.engines.laplace.gauss_newton import Curvature, Summed, curvature_at
 from bayesfield.inference.engines.place import Place
 from bayesfield.inference.program.binding import bind
@@ -245,6 +247,74 @@ def test_the_orthogonal_factor_is_made_only_where_it_is_needed(factor):
     assert "potrf" in always
     assert "geqrf" in text.replace(always, "")
     assert "geqrf" not in always
+
+
+def weighted(x, y=None, seen=None, shape=1.0, floor=0.0):
+    w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
+    tau = numpyro.sample("tau", dist.HalfNormal(1.0))
+    u = numpyro.sample("u", dist.Normal(0, tau))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+    with numpyro.plate("rows", len(x)), handlers.scale(scale=0.7):
+        around = dist.Normal(x @ w + u * x[:, 0] ** 2, sigma * shape + floor)
+        numpyro.sample("y", around, obs=y, obs_mask=seen)
+
+
+def heavy(x, y=None):
+    w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+    with numpyro.plate("rows", len(x)):
+        numpyro.sample("y", dist.StudentT(4.0, x @ w, sigma), obs=y)
+
+
+def seen_by_weight(x, y=None):
+    w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+    with numpyro.plate("rows", len(x)), handlers.scale(scale=1 / (1 + sigma)):
+        numpyro.sample("y", dist.Normal(x @ w, sigma), obs=y)
+
+
+SHAPES = 1.0 + DATA["x"][:, 0] ** 2
+SEEN = np.arange(ROWS) % 3 > 0
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "free", "one"),
+    [
+        (weighted, {}, ("w", "u"), True),
+        (weighted, {"seen": SEEN, "floor": 0.1}, ("w", "u"), True),
+        (weighted, {}, ("w", "u", "tau"), True),  # a prior whose curvature is a matrix
+        (weighted, {"shape": SHAPES, "floor": 0.1}, ("w", "u"), False),
+        (weighted, {}, ("w", "u", "sigma"), False),
+        (seen_by_weight, {}, ("w",), False),
+        (heavy, {}, ("w",), False),
+    ],
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_one_scale_needs_no_second_pass_and_is_updated_as_by_one(
+    model, more, free, one, whole, monkeypatch
+):
+    program, arrays, sites = bind(model, LINE | more)
+    _, start = program.start(arrays, {}, init_to_sample, jr.key(3))
+    names = {site.name for site in sites.inferred.latent}
+    hyper = {name: start[name] for name in names if name not in free}
+    place = Place(program, arrays, {}, hyper, {name: start[name] for name in free})
+    passes = []
+    each = Summed.each
+    monkeypatch.setattr(Summed, "each", lambda *args: passes.append(1) or each(*args))
+
+    def update():
+        return jax.jit(lambda: evidence_update(place, block=7, whole=whole))()
+
+    assert has_one_scale(place) == one
+    ours = update()
+    assert bool(passes) != one
+    monkeypatch.setattr(evidence, "has_one_scale", lambda place: False)
+    theirs = update()
+    assert passes
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+    for name in hyper:  # all of them have moved
+        assert not np.allclose(ours[0].hyper[name], hyper[name], atol=1e-2)
 
 
 def test_a_fit_is_the_same_at_every_block():
