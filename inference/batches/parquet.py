@@ -1,7 +1,7 @@
 """Rows of parquet files, read by whole row groups with pyarrow."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +31,22 @@ class Parquet(AbstractSource):
                 f"`{CALL}` expected pyarrow, which reads parquet files; it is not installed: "
                 "`pip install pyarrow`."
             ) from error
-        missing = [str(path) for path in paths if not Path(path).exists()]
-        if missing:
-            raise FileNotFoundError(
-                f"`{CALL}` expected `source` to be parquet files; got {missing[0]}, which does not "
-                "exist."
-            )
         self.paths = [Path(path) for path in paths]
-        self._files = [parquet.ParquetFile(path) for path in self.paths]
+        self._files = [_opened(path, parquet.ParquetFile) for path in self.paths]
         known = self._files[0].schema_arrow.names
         self.columns = dict(columns or {name: name for name in known})
-        for asked in self.columns.values():
-            for name in _listed(asked):
-                if name not in known:
+        for name in self._names:
+            if name not in known:
+                raise ValueError(
+                    f"`{CALL}` expected `columns` to name columns of {self.paths[0]}, among "
+                    f"{known}; got {name!r}.{close_match(name, known)}"
+                )
+            for path, file in zip(self.paths, self._files, strict=True):
+                if name not in file.schema_arrow.names:
                     raise ValueError(
-                        f"`{CALL}` expected `columns` to name columns of {self.paths[0]}, among "
-                        f"{known}; got {name!r}.{close_match(name, known)}"
+                        f"`{CALL}` expected the files of `source` to have the same columns; got "
+                        f"{path} without {name!r}, which {self.paths[0]} has. Leave that file out, "
+                        "or name the columns to read in `columns`."
                     )
         groups = [
             (file, group, file.metadata.row_group(group).num_rows)
@@ -55,6 +55,11 @@ class Parquet(AbstractSource):
         ]
         self._groups = [(file, group) for file, group, _ in groups]
         self._edges = np.cumsum([0, *(size for *_, size in groups)])
+
+    @property
+    def _names(self) -> list[str]:
+        """The columns that are read."""
+        return sorted({name for asked in self.columns.values() for name in _listed(asked)})
 
     @property
     def total(self) -> int:
@@ -74,7 +79,7 @@ class Parquet(AbstractSource):
         """Return rows from the row groups that hold them."""
         first = int(np.searchsorted(self._edges, begin, "right")) - 1
         last = int(np.searchsorted(self._edges, end, "left"))
-        names = sorted({name for asked in self.columns.values() for name in _listed(asked)})
+        names = self._names
         parts = {name: [] for name in names}
         for file, group in self._groups[first:last]:
             table = file.read_row_group(group, columns=names)
@@ -110,6 +115,26 @@ class Parquet(AbstractSource):
             "files": [[path.name, path.stat().st_size] for path in self.paths],
             "columns": {name: _listed(asked) for name, asked in self.columns.items()},
         }
+
+
+def _opened(path: Path, open_it: Callable[[Path], Any]) -> Any:
+    """Open a file, and refuse what is none of parquet."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"`{CALL}` expected `source` to be parquet files; got {path}, which does not exist."
+        )
+    if path.is_dir():
+        raise ValueError(
+            f"`{CALL}` expected `source` to be parquet files; got {path}, a folder. List what "
+            f"is in it: `sorted(Path({str(path)!r}).glob('*.parquet'))`."
+        )
+    try:
+        return open_it(path)
+    except ValueError as error:  # pyarrow's ArrowInvalid is one
+        raise ValueError(
+            f"`{CALL}` expected `source` to be parquet files; got {path}, which pyarrow cannot "
+            f"read: {error}"
+        ) from error
 
 
 def _listed(asked: str | Sequence[str]) -> list[str]:

@@ -6,8 +6,10 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pandas as pd
+import pyarrow as pa
 import pytest
 from numpyro import handlers
+from pyarrow import parquet
 
 from bayesfield.inference import NUTS, SVI, Batches, EnsembleMAP, Laplace, fit_posterior
 
@@ -190,6 +192,35 @@ SOURCES = {
     "size": (ROWS, {"rows": 4}, ValueError, r"`batch_size` to be at most `rows=4`; got 8"),
     "block": (ROWS, {"block_size": 0}, ValueError, r"`block_size` to be at least 1; got 0"),
 }
+
+
+def parquet_of(folder, columns):
+    path = folder / f"{''.join(columns)}.parquet"
+    parquet.write_table(pa.table(dict.fromkeys(columns, X)), path)
+    return path
+
+
+def a_note(folder):
+    path = folder / "note.parquet"
+    path.write_text("hello")
+    return path
+
+
+FILES = {
+    "a folder": (lambda folder: folder, r"a folder.*glob\('\*.parquet'\)"),
+    "a note": (a_note, r"note.parquet, which pyarrow cannot read"),
+    "other columns": (
+        lambda folder: [parquet_of(folder, "xy"), parquet_of(folder, "xz")],
+        r"the same columns; got .*xz.parquet without 'y'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_are_not_parquet_or_not_alike_are_named(name, tmp_path):
+    make, message = FILES[name]
+    with pytest.raises(ValueError, match=f"`Batches` expected .*{message}"):
+        Batches(make(tmp_path), rows=2 * N, batch_size=B)
 
 
 @pytest.mark.usefixtures("unchecked")
