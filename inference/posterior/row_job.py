@@ -74,6 +74,13 @@ def job_of(
     # the means are made in any case: they tell whether a row is by itself as among others
     means = [f"{name}_mean" for name in names if name in ready.sites.outputs]
     asked = asked_of(ready.sites, (*names, *means))
+    for name, site, _ in asked:
+        if not site.shape:
+            raise ValueError(
+                f"`{CALL}` expected `sites` with a value for each row, to summarise rows one by "
+                f"one; got `{name}`, a single number for all of them. Leave `summaries` and `to` "
+                "out, and summarise its draws."
+            )
     wanted = frozenset((*names, *means) if sites is None else names)
     rows = rows_of({name: ready.data[name] for name in row}, tuple(row))
     return Job(

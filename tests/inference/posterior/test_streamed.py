@@ -40,6 +40,7 @@ def model(x, offset, y=None):
     """A line with noise, and beside it counts and classes."""
     seen, kind = (None, None) if y is None else (jnp.ones(len(x)), jnp.zeros(len(x), int))
     w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
+    numpyro.deterministic("level", w.sum())
     with numpyro.plate("rows", x.shape[0]):
         numpyro.sample("y", dist.Normal(x @ w + offset, NOISE), obs=y)
         numpyro.sample("count", dist.Poisson(jnp.exp(x @ w)), obs=seen)
@@ -289,6 +290,7 @@ def test_two_calls_cannot_write_to_one_store(tmp_path):
         ({"summaries": ("sd",), "quantiles": (0.5,)}, "no `quantiles` with `summaries`"),
         ({"summaries": ("sd",), "coords": {"rows": range(N)}}, "no `coords` with `summaries`"),
         ({"summaries": ("sd",), "sites": ["w"]}, "a value for each row.*got `w`"),
+        ({"summaries": ("sd",), "sites": ["level"]}, "got `level`, a single number"),
         ({"summaries": ("sd",), "sites": ["kind"]}, "classes have no order"),
         ({"summaries": ("sd",), "block_size": 0}, "`block_size` to be at least 1"),
     ],
