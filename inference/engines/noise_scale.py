@@ -34,6 +34,10 @@ LINEAR = {
     *("broadcast_in_dim", "reshape", "convert_element_type", "squeeze", "copy", "transpose"),
     *("slice", "expand_dims"),
 }
+# Supports on which the unconstrained value is the logarithm.
+ABOVE_ZERO = tuple(
+    f"{kind}(lower_bound=0.0" for kind in ("Positive", "GreaterThan", "GreaterThanEq")
+)
 LN_2PI = 1.8378770664093453
 
 
@@ -63,7 +67,7 @@ def noise_scale_of(
     if readers or site.name in reads.get("loc", ()):
         also = listed(readers) if readers else f"the mean of `{outcome.name}`"
         return None, f"{also} depends on `{site.name}` too"
-    if site.shape != () or not site.support.startswith("Positive(lower_bound=0.0"):
+    if site.shape != () or not site.support.startswith(ABOVE_ZERO):
         return None, f"`{site.name}` is not one number on (0, inf)"
     if _has_weighted_priors(program, data, sites):  # NumPyro weighs their Jacobians too
         return None, "`handlers.scale` weighs the priors"

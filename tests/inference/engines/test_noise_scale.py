@@ -31,6 +31,10 @@ PRIORS = {
     "Exponential": (dist.Exponential(2.0), stats.expon(scale=0.5)),
     "LogNormal": (dist.LogNormal(-1.0, 0.3), stats.lognorm(0.3, scale=np.exp(-1.0))),
     "Gamma": (dist.Gamma(3.0, 2.0), stats.gamma(3.0, scale=0.5)),
+    "TruncatedNormal": (
+        dist.TruncatedNormal(0.3, 0.2, low=0.0),
+        stats.truncnorm(-1.5, np.inf, loc=0.3, scale=0.2),
+    ),
 }
 
 
@@ -59,6 +63,20 @@ CONJUGATE = {
         dist.Gamma(3.0, 0.2), dist.transforms.PowerTransform(-0.5)
     ),
 }
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_program_under_each_prior_has_the_density_that_its_joint_integrates_to(name):
+    program, arrays, sites = bind(partial(asks, sigma=PRIORS[name][0]), {"x": X, "y": Y})
+    assert noise_scale_of(program, arrays, sites.inferred) == ("sigma", "")
+    place = Place(program, arrays, {}, {}, {"slope": jnp.asarray(0.4)})
+
+    def joint(u):
+        return program.log_density(arrays, {}, {"slope": jnp.asarray(0.4), "sigma": u})
+
+    grid = jnp.linspace(-6.0, 4.0, 4001)
+    exact = jax.nn.logsumexp(jax.vmap(joint)(grid)) + jnp.log(grid[1] - grid[0])
+    np.testing.assert_allclose(log_density(place, "sigma"), exact, rtol=1e-4)
 
 
 class RootInverseGamma(dist.Distribution):
