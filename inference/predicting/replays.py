@@ -17,6 +17,7 @@ from ..program.sites import Data, Sites, Values
 from ..program.tracing import TRACING
 from ..program.wrappers import WRAPPERS
 from .draws import Draws, at_draws, batch_size_for
+from .few_rows import few_rows
 from .moments import knows_mean, location
 from .redraw import as_wide, draw, redrawing
 
@@ -158,15 +159,22 @@ def means_at(
     draws = Draws.of(values)
     padded = draws.padded()
     outputs = [s for s in (*sites.latent, *sites.observed) if s.name in sites.outputs]
+    numbers = {site.name: choose(int(np.prod(site.shape)), num_rows) for site in outputs}
     batch_size = batch_size_for(outputs, KEPT_ELEMENTS)
-    with TRACING:
-        out = _means_at(program, data, padded.arrays(), sites.outputs, num_rows, batch_size, choose)
-    chains, number = draws.lead
-    return {
-        name: np.asarray(out[name]).reshape(chains, padded.lead[1], -1)[:, :number]
-        for name in sites.outputs
-        if name in out
-    }
+
+    def run(data: Data, draws: Draws, numbers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with TRACING:
+            out = _means_at(program, data, draws.arrays(), sites.outputs, dict(numbers), batch_size)
+        chains = len(draws.trunk)
+        return {
+            name: np.asarray(out[name]).reshape(chains, -1, len(numbers[name]))
+            for name in sites.outputs
+            if name in out
+        }
+
+    few = few_rows(run, data, outputs, padded, numbers)
+    found = run(data, padded, numbers) if few is None else run(few[0], padded, few[1])
+    return {name: value[:, : draws.lead[1]] for name, value in found.items()}
 
 
 @eqx.filter_jit
@@ -175,9 +183,8 @@ def _means_at(
     data: Data,
     draws: Draws,
     names: tuple[str, ...],
-    num_rows: int,
+    numbers: Values,
     batch_size: int,
-    choose: Callable[[int, int], np.ndarray],
 ) -> Values:
     def run(values: Values, key: PRNGKeyArray) -> Values:
         with redrawing(names, given=True):
@@ -187,7 +194,7 @@ def _means_at(
             fn = as_wide(trace[name]["fn"], jnp.shape(trace[name]["value"]))
             where = location(fn)
             if where is not None:
-                found[name] = where.reshape(-1)[choose(where.size, num_rows)]
+                found[name] = where.reshape(-1)[numbers[name]]
         return found
 
     return at_draws(run, draws, jax.random.key(0), batch_size)

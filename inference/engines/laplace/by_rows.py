@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 from numpyro.infer import init_to_sample
 
+from ...predicting.few_rows import CLOSE, REFUSALS, ROUNDING
 from ...program.differentiate import pushed
 from ...program.program import Data, Program, Sites, Values
 from ...program.sizes import largest_array
@@ -31,10 +32,6 @@ ROOM = 4  # a row that needs more room than so many of its Jacobian's has work s
 DRAWS = 2  # of the prior, at which rows are run by themselves
 BYTES = 2**26  # of the largest array of rows that are run at a time
 OFF_ZERO = 0.1  # the sd of what a param that starts at zero is set to when rows are compared
-CLOSE = 1e-3  # of the spread over rows: as far as rounding may go in a network
-ROUNDING = 64  # units of the last place of a value: as far where rows are all the same
-# What a program may raise over the shapes of one row; a check of its own may be any of them
-REFUSALS = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, RuntimeError)
 
 
 class Rows(NamedTuple):

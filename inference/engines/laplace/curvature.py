@@ -1,5 +1,6 @@
 """What a program's curvature is made of: outputs with Fisher information, prior."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -97,7 +98,11 @@ def has_one_scale(place: Place) -> bool:
     """
     sites = [site for site in place.trace().values() if is_observed(site)]
     bases = [bare(site["fn"])[0] for site in sites]
-    if len(bases) != 1 or type(bases[0]) is not dist.Normal or jnp.size(bases[0].scale) != 1:
+    if (
+        len(bases) != 1
+        or type(bases[0]) is not dist.Normal
+        or math.prod(jnp.shape(bases[0].scale)) != 1
+    ):
         return False
 
     def weights(hyper: Values) -> dict[str, Array]:
