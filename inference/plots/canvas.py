@@ -83,6 +83,16 @@ def short_dates(axis: Any, values: np.ndarray) -> None:
     axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
+def name_axes(axes: np.ndarray, xlabel: str | None, ylabel: str | None) -> None:
+    """Write what x is below the panels and what y is beside the left ones, where it is given."""
+    for axis in axes:
+        place = axis.get_subplotspec()
+        if xlabel is not None:
+            axis.set_xlabel(xlabel)
+        if ylabel is not None and (place is None or place.is_first_col()):
+            axis.set_ylabel(ylabel)
+
+
 def plain_numbers(axis: Any) -> None:
     """Write 50, 100, 200 on a logarithmic x axis, and not powers of ten."""
     from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
@@ -92,7 +102,7 @@ def plain_numbers(axis: Any) -> None:
     axis.xaxis.set_major_formatter(ScalarFormatter())
 
 
-def legend(axes: Any) -> None:
+def legend(axes: Any, *, title: str | None = None) -> None:
     """Put one legend of all labelled lines, points and bands above the panels, off the data.
 
     Every plot on a figure of its own has one already. Call it again after drawing more on the axes;
@@ -100,6 +110,7 @@ def legend(axes: Any) -> None:
 
     Args:
         axes: The axes of one figure, as the plots return them.
+        title: What stands above its entries.
 
     Examples:
         >>> import matplotlib.pyplot as plt
@@ -126,6 +137,7 @@ def legend(axes: Any) -> None:
             loc="outside upper center",
             ncols=_columns([*entries], width),
             frameon=False,
+            title=title,
         )
 
 

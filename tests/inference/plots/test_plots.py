@@ -134,6 +134,76 @@ def test_a_legend_takes_the_place_of_the_one_before():
     assert labels(axes) == ["90 % band", "90 % band of the mean", "mean", "truth"]
 
 
+def drawn(axes, label):
+    """Return what each panel shows under a label of the legend, None where it shows nothing."""
+    found = [[line for line in axis.lines if line.get_label() == label] for axis in axes]
+    return [np.transpose(own[0].get_data()) if own else None for own in found]
+
+
+def test_points_and_lines_stand_in_the_panel_of_their_task():
+    y, curve = RNG.normal(size=(3, 4)), RNG.normal(size=7)
+    points = {"given": (X[:4], y), "observed": (np.tile(X[3:, None], (3, 1, 1)), y)}
+    axes = plots.bands(DRAWS, points=points, lines={"truth": (X, curve)})
+    assert labels(axes)[3:] == ["truth", "given", "observed"]
+    for label, x in (("given", X[:4]), ("observed", X[3:])):
+        np.testing.assert_array_equal(drawn(axes, label), [np.stack([x, own], 1) for own in y])
+    np.testing.assert_array_equal(drawn(axes, "truth"), [np.stack([X, curve], 1)] * 3)
+
+
+def test_no_point_lies_half_outside():
+    for x, room in ((X[1:3], 0.0), (X[:2], 0.03), (1.0 + X, 0.06)):
+        (axis,) = plots.bands(DRAWS.isel(task=0), points={"seen": (x, 0.0 * x)})
+        assert axis.get_xlim()[0] == pytest.approx(-room)
+
+
+def test_labels_say_whose_the_points_are_and_those_without_a_panel_are_left_out():
+    rows, y = np.array(["c", "d", "a", "c"]), np.arange(4.0)
+    axes = plots.bands(DRAWS, points={"seen": (np.array([0.9, 0.1, 0.5, 0.2]), y, rows)})
+    first, second, third = drawn(axes, "seen")
+    assert second is None
+    assert (first.tolist(), third.tolist()) == ([[0.5, 2.0]], [[0.2, 3.0], [0.9, 0.0]])
+    tasks = plots.bands(DRAWS, by=(7, 8, 9), lines={"truth": (X, F[0, 0, :2], [9, 7])})
+    np.testing.assert_array_equal(drawn(tasks, "truth")[0][:, 1], F[0, 0, 1])
+    assert drawn(tasks, "truth")[1] is None
+
+
+def test_of_more_tasks_than_panels_can_be_the_points_are_drawn_all_the_same():
+    many = np.arange(50)
+    axes = plots.bands(DRAWS, by=[7, 8, 9], points={"seen": (many, many, many)})
+    assert [one.tolist() for one in drawn(axes, "seen")] == [[[n, n]] for n in (7, 8, 9)]
+
+
+def test_points_of_a_frame_have_dates():
+    dates = pd.date_range("2021-01-01", periods=4)
+    rows = {"date": dates, "t_q5": np.zeros(4), "t_q95": np.ones(4), "station": ["S1", "S2"] * 2}
+    frame = pd.DataFrame(rows)
+    seen = {"seen": (frame["date"], frame["t_q95"], frame["station"])}
+    axes = plots.bands(frame, "date", by="station", points=seen)
+    np.testing.assert_array_equal(axes[1].lines[0].get_xdata(), dates[1::2].to_numpy())
+
+
+@pytest.mark.parametrize("plot", ["bands", "variance"])
+def test_titles_and_names_of_the_axes_can_be_said(plot):
+    split = xr.Dataset({"y": (("source", "task", "points"), np.ones((2, 6, 7)))})
+    split = split.assign_coords(source=["within", "noise"])
+    result = DRAWS.isel(task=[0, 1, 2] * 2) if plot == "bands" else split
+    words = {"title": "task {:g} m".format, "xlabel": "time (s)", "ylabel": "level (m)"}
+    axes = getattr(plots, plot)(result, X, by=np.arange(6) / 2, **words)
+    assert [axis.get_title() for axis in axes[:2]] == ["task 0 m", "task 0.5 m"]
+    assert {axis.get_xlabel() for axis in axes} == {"time (s)"}
+    assert [axis.get_ylabel() for axis in axes] == ["level (m)", "", "", "", "level (m)", ""]
+    given = plt.subplots(6, 1)[1]
+    getattr(plots, plot)(result, X, by=[*"abcdef"], ax=given, xlabel="t", title={"a": "1"}.get)
+    assert [axis.get_title() for axis in given] == ["1", *"bcdef"]
+    assert (given[0].get_xlabel(), given[0].get_ylabel()) == ("t", "")
+
+
+def test_a_legend_can_have_a_title():
+    axes = plots.bands(DRAWS)
+    plots.legend(axes, title="two chains")
+    assert axes[0].figure.legends[0].get_title().get_text() == "two chains"
+
+
 # Calibration
 
 
@@ -331,6 +401,41 @@ WRONG = {
         "3 Axes of matplotlib, one for each panel; got 1",
     ),
     "no axes": (lambda: plots.bands(DRAWS, ax="left"), ValueError, "got str"),
+    "points without a label": (
+        lambda: plots.bands(DRAWS, points=(X, X)),
+        TypeError,
+        r"expected `points` to be a dict of labels .* got tuple. Write `points=\{'observed'",
+    ),
+    "points without x": (
+        lambda: plots.bands(DRAWS, points={"seen": X}),
+        ValueError,
+        r"`points\['seen'\]` to be a tuple `\(x, y\)`, or .* got ndarray",
+    ),
+    "lines of other tasks": (
+        lambda: plots.bands(DRAWS, lines={"truth": (X, F[0, 0, :2])}),
+        ValueError,
+        r"the same in all panels, or \(3, points\); got \(2, 7\). Labels say whose",
+    ),
+    "points of another length": (
+        lambda: plots.bands(DRAWS, points={"seen": (X[:5], X)}),
+        ValueError,
+        r"expected x of `points\['seen'\]` to hold one number or date for each value",
+    ),
+    "too few labels of points": (
+        lambda: plots.bands(DRAWS, points={"seen": (X, X, ["a"])}),
+        ValueError,
+        r"labels of `points\['seen'\]` to hold a label for each of the 7 rows; got shape \(1,\)",
+    ),
+    "labels that no panel has": (
+        lambda: plots.bands(DRAWS, points={"seen": (X, X, ["A"] * 7)}),
+        ValueError,
+        r"among those of the panels, \['a', 'b', 'c'\]; got \['A'\]",
+    ),
+    "a title that is no function": (
+        lambda: plots.bands(DRAWS, title="run {}"),
+        TypeError,
+        r"`title` to be a function from a label to a text; got str. `'task \{\}'.format` is one",
+    ),
     "another result": (
         lambda: plots.calibration(DRAWS),
         TypeError,
