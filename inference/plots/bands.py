@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from .beside import draw_lines, draw_points
-from .canvas import BLUE, axes_for, ink, legend, name_axes, short_dates
+from .canvas import BLUE, axes_for, dots, ink, legend, name_axes, short_dates
 from .intervals import shown
 from .panels import panels_of
 
@@ -92,8 +92,8 @@ def bands(
             label, values = found.middle
             axis.plot(panel.x, values[at], color=BLUE, lw=1.5, label=label)
         if found.seen is not None and not np.isnan(found.seen[at]).all():
-            look = {"color": ink(axis), "ms": 3, "label": "observed"}
-            axis.plot(panel.x, found.seen[at], ".", **look)
+            look = dots(max(len(each.x) for each in panels))
+            axis.plot(panel.x, found.seen[at], color=ink(axis), label="observed", **look)
         axis.margins(x=0)
         short_dates(axis, panel.x)
         axis.set_title(panel.title)

@@ -7,7 +7,7 @@ import numpy as np
 
 from bayesfield.checks import described
 
-from .canvas import GREEN, ORANGE, VERMILION, ink
+from .canvas import GREEN, ORANGE, VERMILION, dots, ink
 from .panels import Panel, parts_of
 
 STROKES = ("--", ":", "-.", "-")  # the line in the middle of the bands is solid
@@ -25,10 +25,11 @@ def draw_lines(call: str, given: Any, panels: Sequence[Panel], axes: np.ndarray)
 def draw_points(call: str, given: Any, panels: Sequence[Panel], axes: np.ndarray) -> None:
     """Draw `points`, one colour a label: the second has that of the text."""
     for i, (label, clouds) in enumerate(_read(call, "points", given, panels).items()):
+        look = dots(max(y.size for _, y in clouds))
         for axis, panel, (x, y) in zip(axes, panels, clouds, strict=True):
             colours = (VERMILION, ink(axis), GREEN, ORANGE)
             if y.size:
-                axis.plot(x, y, ".", color=colours[i % len(colours)], ms=7, label=label)
+                axis.plot(x, y, color=colours[i % len(colours)], label=label, **look)
                 if x[0] <= panel.x[0] or x[-1] >= panel.x[-1]:
                     axis.margins(x=0.03)  # else half of a point would lie outside
 

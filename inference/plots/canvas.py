@@ -72,6 +72,11 @@ def ink(axis: Any) -> Any:
     return axis.xaxis.label.get_color()
 
 
+def dots(most: int) -> dict[str, Any]:
+    """Return how points look of which a panel has at most so many: smaller where they are many."""
+    return {"marker": ".", "ls": "", "ms": 7 if most <= 60 else 3}
+
+
 def short_dates(axis: Any, values: np.ndarray) -> None:
     """Write dates on an axis so that they fit; leave numbers alone."""
     if not np.issubdtype(values.dtype, np.datetime64):

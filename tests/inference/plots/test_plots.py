@@ -156,6 +156,13 @@ def test_no_point_lies_half_outside():
         assert axis.get_xlim()[0] == pytest.approx(-room)
 
 
+def test_many_points_are_smaller_and_of_one_size_in_all_panels():
+    for number, size in ((7, 7), (70, 3)):
+        y, whose = np.arange(number + 1.0), ["a"] * number + ["b"]
+        axes = plots.bands(DRAWS, points={"seen": (y, y, whose)})
+        assert {axis.lines[1].get_markersize() for axis in axes[:2]} == {size}
+
+
 def test_labels_say_whose_the_points_are_and_those_without_a_panel_are_left_out():
     rows, y = np.array(["c", "d", "a", "c"]), np.arange(4.0)
     axes = plots.bands(DRAWS, points={"seen": (np.array([0.9, 0.1, 0.5, 0.2]), y, rows)})
