@@ -215,7 +215,7 @@ def draw(path, posteriors, settings, nu):
             title=f"${name}$ at t = {t[0]}, ν = {nu:.3f}", ylabel=f"${name}$ (dimensionless)"
         )
         axes[1, i].set(xlabel="x (dimensionless)", ylabel=f"error of ${name}$ (dimensionless)")
-    save(axes.ravel(), path)
+    save(axes, path)
 
 
 def main(settings):

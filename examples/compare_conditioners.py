@@ -36,6 +36,7 @@ import numpy as np
 import numpyro.distributions as dist
 from conditioner_families import FAMILIES, NOISE, observed
 from exact_process import fit_process
+from figures import save
 from matplotlib.ticker import NullFormatter
 from scipy.stats import norm
 
@@ -215,7 +216,7 @@ def draw(path, rows):
     families = [*dict.fromkeys(row["family"] for row in rows)]
     size = {"figsize": (10, 0.8 + 2.3 * len(families)), "layout": "constrained"}
     shared = {"sharex": "col", "sharey": True, "squeeze": False}
-    figure, axes = plt.subplots(len(families), 3, **shared, **size)
+    axes = plt.subplots(len(families), 3, **shared, **size)[1]
     for line, family in zip(axes, families, strict=True):
         for axis, column in zip(line, COLUMNS, strict=True):
             for (where, colour), marker, shift in zip(
@@ -241,11 +242,7 @@ def draw(path, rows):
             axis.set_yticks(range(len(names)), names)
             axis.grid(axis="y", color="0.92", lw=0.8)
             axis.label_outer()
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    style = {"loc": "outside upper center", "ncols": 2, "frameon": False}
-    figure.legend(handles, labels, title="a seed a mark, and a bar at their mean", **style)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(axes, path, title="a seed a mark, and a bar at their mean")
 
 
 # The whole -------------------------------------------------------------------------------------

@@ -136,15 +136,13 @@ def scores(y, mean, sd):
 
 def draw_bands(path, sst, years, train, shown, drawn):
     """Four held-out years: what was given, what was predicted, what came."""
-    months, usual = np.arange(12), sst[train].mean(0)[SEEN:]
-    axes = plots.bands(drawn, months[SEEN:], by=years[shown], levels=(0.5, 0.9))
-    for axis, year in zip(axes, shown, strict=True):
-        axis.plot(months[SEEN:], usual, color="0.5", ls="--", label="climatology")
-        axis.plot(months[:SEEN], sst[year, :SEEN], "o", color="0.5", ms=4, label="given")
-        axis.plot(months[SEEN:], sst[year, SEEN:], "o", color="black", ms=4, label="observed")
-        axis.set_xlim(-0.4, 11.4)
-        axis.set_xticks(months, [name[0] for name in MONTHS])
-    axes[0].set_ylabel("sea-surface temperature (°C)")
+    early, late = np.split(np.arange(12), [SEEN])
+    points = {"given": (early, sst[shown, :SEEN]), "observed": (late, sst[shown, SEEN:])}
+    lines = {"climatology": (late, sst[train, SEEN:].mean(0))}
+    look = {"by": years[shown], "levels": (0.5, 0.9), "ylabel": "sea-surface temperature (°C)"}
+    axes = plots.bands(drawn, late, points=points, lines=lines, **look)
+    for axis in axes:
+        axis.set_xticks(range(12), [name[0] for name in MONTHS])
     save(axes, path)
 
 

@@ -20,8 +20,9 @@ def draw_lines(path, panels, xlabel, ylabel, looks=None, **scales):
     save(axes, path)
 
 
-def save(axes, path):
+def save(axes, path, **legend):
     """Put one legend above all panels, save the figure and close it."""
-    plots.legend(axes)
-    axes[0].figure.savefig(path, dpi=150)
-    plt.close(axes[0].figure)
+    plots.legend(axes, **legend)
+    figure = axes.flat[0].figure
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -6,6 +6,7 @@ What is drawn comes from `on_grid` and `read` of `class_images.py`.
 import matplotlib.pyplot as plt
 import numpy as np
 from class_baselines import TAILS
+from figures import save
 from scipy.special import softmax
 
 SHOWN = 4  # new images
@@ -32,15 +33,14 @@ def draw_samples(path, coarse, fine, images, labels, rng):
         "drawn": levels[0] + noise,
         f"the same without\nnoise, {side} x {side}": levels[1],
     }
-    figure, axes = plt.subplots(6, len(style), figsize=(9, 6), layout="constrained")
+    axes = plt.subplots(6, len(style), figsize=(9, 6), layout="constrained")[1]
     for at, (name, part) in enumerate(rows.items()):
         for label, i in np.ndindex(*style.shape[:2]):
             show(axes[2 * at + i, label], part[label, i])
         axes[2 * at, 0].set_ylabel(name, fontsize=9)
     for label, axis in enumerate(axes[0]):
         axis.set_title(f"class {label}", fontsize=9)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(axes, path)
 
 
 def between(fine, told, at, label):
@@ -75,5 +75,4 @@ def draw_new(path, fine, told, new, new_labels, chance):
     where = axes[-1, 2].inset_axes((0.0, -0.16, 1.0, 0.07))
     figure.colorbar(last, cax=where, orientation="horizontal", label="sd / white to black")
     axes[-1, 3].set_xlabel("class")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save(axes, path)

@@ -97,16 +97,14 @@ def on_a_grid(depths=(-1.0, 0.0, 1.0), size=161):
 
 def draw(out, posterior, predicted, new, depth, truth):
     """The bands beside truth and data, where their variance comes from, and whether they cover."""
-    x, names = new["x"][:, 0], [f"depth {d:g}" for d in depth]
-    axes = plots.bands(predicted, x, by=names)
-    for axis, own in zip(axes, np.unique(depth), strict=True):
-        axis.plot(x[depth == own], truth[depth == own], color="black", lw=1.0, label="truth")
-        near = np.isclose(posterior.data["z"][:, 0], own, atol=0.06)
-        seen = posterior.data["x"][near, 0], posterior.data["y"][near]
-        axis.plot(*seen, ".", color="#D55E00", label="data")
-        axis.set_xlabel("along the coast")
+    x, seen = new["x"], posterior.data
+    near = np.where(np.abs(seen["z"][:, 0]) < 0.06, 0.0, seen["z"][:, 0])  # two are beside 0
+    points = {"data": (seen["x"], seen["y"], near)}
+    lines = {"truth": (x, truth, depth)}
+    look = {"by": depth, "title": "depth {:g}".format, "xlabel": "along the coast"}
+    axes = plots.bands(predicted, x, points=points, lines=lines, **look)
     save(axes, out / "own_model.png")
-    axes = plots.variance(variance_split(posterior, new, key=jr.key(3)), x, by=names)
+    axes = plots.variance(variance_split(posterior, new, key=jr.key(3)), x, **look)
     save(axes, out / "own_model_variance.png")
     x, z, y, _ = coast(jr.key(4), sensors=40)
     axes = plots.calibration(score(posterior, {"x": x, "z": z, "y": y}, key=jr.key(5), by=z[:, 0]))

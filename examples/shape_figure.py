@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+from figures import save
 from scipy.stats import norm
 from shape_data import SIDE
 
@@ -67,5 +68,4 @@ def draw(path, shapes):
         axis.set_title(title, fontsize=10)
     for axis in axes[-1]:
         axis.set_xlabel("column, pixels")
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save(axes, path)

@@ -220,15 +220,11 @@ def draw_bands(path, data, posterior, key):
     """The 90 % bands of the function and of an observation, with the truth and the data."""
     x = jnp.broadcast_to(GRID[:, None], (len(SHOWN), GRID.size, 1))
     z = repeated(jnp.array(SHOWN)[:, None, None])
-    names = [f"a = {a:g}" + ", never observed" * (a not in OBSERVED) for a in SHOWN]
-    axes = plots.bands(posterior.predict({"x": x, "z": z}, key=key), GRID, by=names)
-    for axis, a in zip(axes, SHOWN, strict=True):
-        axis.plot(GRID, jnp.sin(a * GRID), color="black", lw=1.0, label="truth")
-        axis.set_xlabel("x")
-        if a in OBSERVED:
-            i = OBSERVED.index(a)
-            axis.plot(data["x"][i, :, 0], data["y"][i], ".", color="#D55E00", label="data")
-    save(axes, path)
+    names = {a: f"a = {a:g}" + ", never observed" * (a not in OBSERVED) for a in SHOWN}
+    points = {"data": (data["x"], data["y"], OBSERVED)}
+    lines = {"truth": (GRID, jnp.sin(x[..., 0] * jnp.array(SHOWN)[:, None]))}
+    look = {"by": SHOWN, "title": names.get, "points": points, "lines": lines, "xlabel": "x"}
+    save(plots.bands(posterior.predict({"x": x, "z": z}, key=key), GRID, **look), path)
 
 
 # The whole -------------------------------------------------------------------------------------

@@ -129,13 +129,10 @@ def draw(posterior, out, path):
     y = REACTION[out]
     data = {"x": X[:5], "y": (y[:, :5] - CENTRE) / UNIT, "x_new": X[5:]}
     predicted = CENTRE + UNIT * posterior.predict(data, key=jr.key(1), sites=["y_new"])
-    axes = plots.bands(predicted, DAYS[5:], by=[f"subject {n}" for n in SUBJECTS[out]])
-    for axis, row in zip(axes, y, strict=True):
-        axis.plot(DAYS[:5], row[:5], "o", color="0.5", ms=4, label="given")
-        axis.plot(DAYS[5:], row[5:], "o", color="black", ms=4, label="observed")
-        axis.set(xlim=(-0.4, 9.4), xlabel="day without sleep")
-    axes[0].set_ylabel("reaction time (ms)")
-    save(axes, path)
+    points = {"given": (DAYS[:5], y[:, :5]), "observed": (DAYS[5:], y[:, 5:])}
+    words = {"xlabel": "day without sleep", "ylabel": "reaction time (ms)"}
+    of_each = {"by": SUBJECTS[out], "title": "subject {}".format}
+    save(plots.bands(predicted, DAYS[5:], points=points, **of_each, **words), path)
 
 
 def main(settings):

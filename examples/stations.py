@@ -156,13 +156,9 @@ def scores(bands):
 def draw(path, train, bands, titles):
     """Draw a station a row: what was seen, the bands, and what came."""
     axes = plt.subplots(len(titles), 1, figsize=(9, 6.2), layout="constrained")[1]
-    plots.bands(bands[bands["station"].isin(titles)], "date", by="station", ax=axes)
-    for axis, name in zip(axes, sorted(titles), strict=True):
-        seen = train[train["station"] == name]
-        look = {"color": "0.5", "ms": 3, "zorder": 0, "label": "seen in the fit"}
-        axis.plot(seen["date"], seen["temperature"], ".", **look)
-        axis.set(title=titles[name], ylabel="temperature (°C)")
-    save(axes, path)
+    seen = {"seen in the fit": (train["date"], train["temperature"], train["station"])}
+    look = {"points": seen, "title": titles.get, "ylabel": "temperature (°C)", "ax": axes}
+    save(plots.bands(bands[bands["station"].isin(titles)], "date", by="station", **look), path)
 
 
 # The whole -------------------------------------------------------------------------------------

@@ -198,7 +198,7 @@ def draw(path, u, found):
         row[2].set(title=f"{name}: sd", xlabel="x (dimensionless)", ylabel="t (dimensionless)")
         row[2].set_yticks(TIMES[SEEN], [f"{time:.0f}" for time in TIMES[SEEN]])
         figure.colorbar(image, ax=row[2], label="sd of the prediction (in sds of u)")
-    save(axes.ravel(), path)
+    save(axes, path)
 
 
 def main(settings):
