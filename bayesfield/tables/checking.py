@@ -76,8 +76,9 @@ def numbers(call: str, role: str, column: Column) -> Column:
     if column.kind != "numbers":
         got = "text" if column.kind == "labels" else column.kind
         raise TypeError(
-            f"`{call}` expected `{role}` to be numbers; got {got} in {column.name!r}. "
-            "Convert it, as `pandas.to_numeric` does."
+            f"`{call}` expected `{role}` to be numbers; got {got} in {column.name!r}, "
+            f"{column.where(~column.missing)}. Convert it, as `pandas.to_numeric` or "
+            "`read_csv(decimal=',')` does."
         )
     return column
 

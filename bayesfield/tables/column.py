@@ -132,7 +132,9 @@ def _of_objects(call: str, name: str, array: np.ndarray, rows: np.ndarray) -> Co
         values[~missing] = [np.datetime64(_naive(value), "us") for value in seen]
         return _dates(call, name, values, rows, zoned == {True})
     kinds = sorted({described(value) for value in seen})
-    raise wrong_kind(call, name, f"objects of {' and '.join(kinds)}")
+    text = next((value for value in seen if isinstance(value, str)), None)
+    first = "" if text is None else f", {text!r} among them"
+    raise wrong_kind(call, name, f"objects of {' and '.join(kinds)}{first}")
 
 
 def _naive(value: datetime.date) -> datetime.date:

@@ -1,5 +1,6 @@
 """Frames and xarray objects as rows: columns by name in, columns of results out."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -23,6 +24,8 @@ class Frame:
             self.frame = nw.from_native(native, eager_only=True)
         except TypeError:
             lazy = " Collect it first: `frame.collect()`." if hasattr(native, "collect") else ""
+            if isinstance(native, str | os.PathLike):
+                lazy = " Read the file first: `pandas.read_csv(path)`."
             raise TypeError(
                 f"`{call}` expected `frame` to be an eager frame (pandas, polars, pyarrow) or an "
                 f"xarray Dataset or DataArray; got {described(native)}.{lazy}"

@@ -157,8 +157,9 @@ def _coordinates(call: str, columns: Sequence[Scaling]) -> tuple[Scaling, ...]:
     for column in columns:
         if isinstance(column, Labels):
             raise TypeError(
-                f"`{call}` expected `x` to be numbers or dates; got text in {column.name!r}. Give "
-                "labels as `z` or `task`, and dates parsed, as `pandas.to_datetime` does."
+                f"`{call}` expected `x` to be numbers or dates; got text in {column.name!r}, "
+                f"{column.labels[0]!r} say. Give labels as `z` or `task`, and dates parsed, as "
+                "`pandas.to_datetime` does (`dayfirst=True` for 31.12.2024)."
             )
     return (*columns,)
 

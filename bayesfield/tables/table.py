@@ -11,6 +11,7 @@ from bayesfield.checks import check_flag, check_number, check_one_of, described
 from .bands import bands
 from .checking import whole
 from .frames import opened
+from .printed import table_text
 from .roles import Roles
 from .scaling import UNITS, Labels
 
@@ -47,6 +48,18 @@ class Table:
     """
 
     roles: Roles
+
+    def __post_init__(self) -> None:
+        """Refuse a frame, which `Table.of` takes."""
+        if not isinstance(self.roles, Roles):
+            raise TypeError(
+                f"`Table` expected `roles` to be the roles of columns; got {described(self.roles)}."
+                " Name them: `Table.of(frame, x=..., y=...)`."
+            )
+
+    def __repr__(self) -> str:
+        """Return a line for each column: its role, and how it becomes numbers."""
+        return table_text(self.roles)
 
     @classmethod
     def of(

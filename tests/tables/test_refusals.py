@@ -82,9 +82,23 @@ MAKING = {
     "text coordinate": (
         made(day=["2024-01-01", "2024-01-02", "2024-01-04", "2024-01-09"]),
         TypeError,
-        "`x` to be numbers or dates; got text in 'day'.*to_datetime",
+        "`x` to be numbers or dates; got text in 'day', '2024-01-01' say.*dayfirst=True",
     ),
-    "text outcome": (made(temperature=["a"] * 4), TypeError, "`y` to be numbers; got text in"),
+    "text outcome": (
+        made(temperature=["1,5"] * 4),
+        TypeError,
+        "`y` to be numbers; got text in 'temperature', '1,5' in row 0 and 3 more.*decimal=','",
+    ),
+    "below a limit": (
+        made(temperature=["<0.5", 1.0, 2.0, 3.0]),
+        TypeError,
+        "of float and str, '<0.5' among them",
+    ),
+    "a path": (
+        lambda: bf.Table.of("a.csv", x="day", y="y"),
+        TypeError,
+        "got str. Read the file first",
+    ),
     "dates as outcome": (made(y="day", x="hours"), TypeError, "`y` to be numbers; got dates in"),
     "broken label": (made(station=[0.5, 1, 2, 3]), TypeError, r"as labels are; got 0\.5 in row 0"),
     "dates as labels": (made(task="day", x="hours"), TypeError, "as labels are; got dates"),
@@ -257,3 +271,8 @@ def test_a_date_of_python_and_one_of_another_calendar_are_told_apart():
     assert bf.Table.of(frame(day=np.array([datetime.date(2024, 1, 1)] * 4, object)), **ROLES)
     with pytest.raises(TypeError, match=r"'day' to be numbers, dates, .*got objects of Cftime"):
         bf.Table.of(frame(day=np.array([Cftime()] * 4, object)), **ROLES)
+
+
+def test_a_frame_in_the_place_of_roles_leads_to_the_call_that_takes_it():
+    with pytest.raises(TypeError, match=r"`Table` expected `roles`.*got DataFrame\. Name them"):
+        bf.Table(frame())

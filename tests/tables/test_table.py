@@ -96,6 +96,34 @@ def test_every_library_gives_the_same_table_and_arrays(name):
             np.testing.assert_array_equal(ours[role], array)
 
 
+def test_a_table_prints_a_line_for_each_column():
+    assert repr(table_of()).split("\n") == [
+        "Table",
+        "  x     day          days from 2024-01-01, less 3.333 and divided by 3.448",
+        "  z     height       numbers, less 725 and divided by 475",
+        "  task  station      0 to 1 for Bern, Davos",
+        "  y     temperature  numbers, less 4.333 and divided by 2.809",
+    ]
+
+
+def test_a_table_prints_what_it_leaves_as_it_is():
+    frame = as_pandas().assign(
+        day=lambda f: f["day"].dt.tz_localize("UTC"), wet=True, hours=2.0, counted=3
+    )
+    named = {"x": ["day", "height"], "z": ["station", "wet"], "y": "counted", "exposure": "hours"}
+    table = bf.Table.of(frame, **named, counts=True, unscaled="height", unit="W")
+    assert repr(table).split("\n")[1:] == [
+        "  x         day      weeks from 2024-01-01 UTC, less 0.4286 and divided by 0.4403",
+        "  x         height   numbers, as they are",
+        "  z         station  a column of 0 and 1 for each of Bern, Davos",
+        "  z         wet      True and False as 1 and 0",
+        "  y         counted  counts",
+        "  exposure  hours    numbers, as they are",
+    ]
+    known = repr(table_of(as_pandas().assign(sd=0.5), known_sd="sd"))
+    assert known.endswith("  known_sd  sd           in the units of the scaled outcome")
+
+
 def test_an_xarray_object_gives_the_rows_of_its_cells():
     grid = as_xarray()
     table = table_of(grid)
