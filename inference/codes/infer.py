@@ -180,6 +180,7 @@ def infer_codes(
     fitted = search(posterior, ready, who, asked, key, where)
     found = [one for one in code_findings(fitted) if one is not None]
     said = {f"{kind}s": [str(one) for one in ordered(found, kind)] for kind in ("warning", "note")}
+    said["before"] = (posterior.settings.get("judged") or {}).get("warnings", [])
     if said["warnings"]:
         warn(text_of(ordered(found, "warning")), ConvergenceWarning)
     fitted = fitted._replace(settings=fitted.said | {"judged": said})

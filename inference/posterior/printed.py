@@ -3,13 +3,14 @@
 import abc
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jax
 import numpy as np
 
 from ..engines.fitted import Fitted
 from ..program.sites import Data, Site, Sites
+from .guesses import DRAWS, TREE, guessed
 from .summary import one_line, scalars, summary
 
 MOST_ROWS = 40
@@ -27,6 +28,25 @@ class AbstractPrinted(abc.ABC):
     sites: Sites
     data: Data
     settings: dict[str, Any]
+
+    if not TYPE_CHECKING:  # a checker would take any name for one that is there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say where else to look, where a name is known from another library or as a site."""
+            held = self.__dict__.get("sites")
+            sites = () if held is None else [site.name for site in held.latent]
+            advice = "" if name.startswith("_") else guessed(name, sites)
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}. {advice}".rstrip(),
+                name=name,
+                obj=self,
+            )
+
+        def __getitem__(self, name: Any) -> NoReturn:
+            """Say that draws are not read so."""
+            sites = [site.name for site in self.sites.latent]
+            advice = guessed(name, sites) or f"{DRAWS} {TREE}"
+            raise TypeError(f"a {type(self).__name__} is not read by brackets. {advice}")
 
     @property
     @abc.abstractmethod

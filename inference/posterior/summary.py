@@ -1,6 +1,7 @@
 """The text of a posterior when it is printed."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..engines.fitted import Fitted
 from ..program.sites import Sites
 
 MOST_SCALARS = 4
+MOST_NAMES = 6
 
 
 def one_line(sites: Sites, fitted: Fitted) -> str:
@@ -29,7 +31,7 @@ def summary(sites: Sites, fitted: Fitted, *, short: bool = False) -> str:
         short: Whether the first words of the worst warning are enough.
     """
     settings = fitted.said
-    names = [site.name for site in sites.latent]
+    names = grouped([site.name for site in sites.latent])
     params = sum(int(np.prod(site.shape)) for site in sites.params)
     learnt = f"; {counted(params, 'fitted value')} in {counted(len(fitted.params), 'param')}"
     learnt = learnt if fitted.params else ""
@@ -37,7 +39,7 @@ def summary(sites: Sites, fitted: Fitted, *, short: bool = False) -> str:
     diverged = "" if diverging is None else f", {counted(int(diverging.sum()), 'divergence')}"
     lines = [
         _engine_and_draws(fitted),
-        f"{counted(_size(sites), 'latent value')}: {listed(names) or 'none'}{learnt}",
+        f"{counted(_size(sites), 'latent value')}: {listed(names, MOST_NAMES) or 'none'}{learnt}",
         listed([f"{name} {text}" for name, text in scalars(sites, fitted)], MOST_SCALARS),
         f"{settings['run_seconds']:.1f} s running, "
         f"{settings['compile_seconds']:.1f} s compiling{diverged}",
@@ -70,6 +72,13 @@ def _spread(value: np.ndarray) -> str:
     return f"{value.mean():.3g} ± {sd:.2g}" if sd > 0 else f"{value.mean():.3g} (a point)"
 
 
+def grouped(names: Sequence[str]) -> list[str]:
+    """Return names of sites, those of one field as one: `field.*`."""
+    heads = Counter(name.partition(".")[0] for name in names)
+    whole = [n if heads[n.partition(".")[0]] == 1 else f"{n.partition('.')[0]}.*" for n in names]
+    return list(dict.fromkeys(whole))
+
+
 def counted(number: int, what: str) -> str:
     """Return a number with its noun, in the plural where needed."""
     return f"{number} {what}" + ("" if number == 1 else "s")
@@ -94,4 +103,8 @@ def verdict(settings: Mapping[str, Any], *, short: bool = False) -> str:
     )
     if judged and not grave:
         said = ["no warnings"]
+    if before := judged.get("before", []):  # of the fit whose members were joined by new ones
+        many = ", the worst" if len(before) > 1 else ""
+        first = before[0].partition(": ")[0]
+        said.append(f"the fit before had {counted(len(before), 'warning')}{many}: {first}")
     return "; ".join([*explained, *said])

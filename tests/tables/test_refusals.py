@@ -273,6 +273,7 @@ def test_a_date_of_python_and_one_of_another_calendar_are_told_apart():
         bf.Table.of(frame(day=np.array([Cftime()] * 4, object)), **ROLES)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_frame_in_the_place_of_roles_leads_to_the_call_that_takes_it():
     with pytest.raises(TypeError, match=r"`Table` expected `roles`.*got DataFrame\. Name them"):
         bf.Table(frame())

@@ -1,5 +1,7 @@
 """`infer_codes`: closed forms, a grid, names, and what the result can do."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -79,6 +81,14 @@ def test_the_result_predicts_scores_and_is_judged(of_new_groups):
     assert score(of_new_groups, NEW, key=jr.key(2))["num_values"] == 5
     assert diagnose(of_new_groups).attrs["findings"] == ()
     assert "infer_codes" in repr(of_new_groups)
+
+
+def test_new_members_of_a_fit_that_was_warned_of_say_so():
+    judged = {"warnings": ["R-hat is 2: bands are off."], "notes": []}
+    fitted = fitted_intercepts()
+    doubted = dataclasses.replace(fitted, settings=fitted.settings | {"judged": judged})
+    new = infer_codes(doubted, NEW, plate="group", key=jr.key(0), num_samples=40)
+    assert str(new).endswith("no warnings; the fit before had 1 warning: R-hat is 2")
 
 
 def test_names_are_coordinates_and_are_saved(tmp_path):

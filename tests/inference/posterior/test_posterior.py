@@ -1,5 +1,6 @@
 """What a fit returns: shapes, values, predictions, trunks, and draws from the prior."""
 
+import copy
 import dataclasses
 from xml.etree import ElementTree
 
@@ -101,12 +102,15 @@ def test_print_says_in_a_few_lines_what_was_fitted_and_learnt(trunks):
 
 def test_print_shortens_the_names_and_counts_every_value():
     def many(y=None):
-        for i in range(5):
+        for i in range(7):
             numpyro.sample(f"a{i}", dist.Normal(0, 1).expand([i + 1]).to_event(1))
+            numpyro.sample(f"net.{i}", dist.Normal(0, 1))
         numpyro.sample("y", dist.Normal(0, 1), obs=y)
 
     posterior = fit_posterior(many, {"y": 0.0}, ENGINES["EnsembleMAP"](), key=jr.key(0))
-    assert str(posterior).split("\n")[1] == "  15 latent values: a0, a1, a2 and 2 more"
+    assert (
+        str(posterior).split("\n")[1] == "  35 latent values: a0, net.*, a1, a2, a3, a4 and 2 more"
+    )
 
 
 # predict
@@ -416,6 +420,34 @@ def test_the_repr_is_one_line_with_the_verdict(trunks):
     bad = dataclasses.replace(trunks, settings=trunks.settings | {"judged": judged})
     assert repr(bad).endswith("of `y`; 2 warnings, the worst: R-hat is 2>")
     assert str(bad).endswith("2 warnings, the worst: R-hat is 2: bands are off. Run longer.")
+    judged |= {"warnings": [], "before": ["R-hat is 2: bands are off. Run longer."]}
+    joined = dataclasses.replace(trunks, settings=trunks.settings | {"judged": judged})
+    assert str(joined).endswith("; no warnings; the fit before had 1 warning: R-hat is 2")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a", r"Its draws are `posterior.draws\['a'\]`"),
+        ("get_samples", "`posterior.draws` has the draws"),
+        ("summary", "`print\\(posterior\\)` has the verdict"),
+        ("plot", "`bayesfield.inference.plots` draws"),
+        ("nothing_like_it", "no attribute 'nothing_like_it'.$"),
+    ],
+)
+def test_names_of_other_libraries_lead_to_the_draws(fitted, name, advice):
+    with pytest.raises(AttributeError, match=advice):
+        getattr(fitted, name)
+    assert not hasattr(fitted, name)
+
+
+def test_brackets_lead_to_the_draws(fitted):
+    with pytest.raises(TypeError, match=r"by brackets\. Its draws are `posterior.draws\['a'\]`"):
+        fitted["a"]
+    with pytest.raises(TypeError, match=r"by brackets\. .*to_datatree\(\)` is what ArviZ takes"):
+        fitted["posterior"]
+    copied = copy.copy(fitted)
+    assert copied.num_draws == fitted.num_draws
 
 
 def test_print_says_the_mean_and_the_sd_of_each_scalar(fitted):
