@@ -204,8 +204,10 @@ def check_rows(call: str, name: str, value: Any, size: int, meaning: str) -> Arr
             f"{jax.dtypes.canonicalize_dtype(rows.dtype)}. Cast it: `jnp.asarray({name}, float)`."
         )
     if rows.ndim == 0 or rows.shape[-1] != size:
+        column = f" Rows are a column: `{name}[:, None]`." if rows.ndim == 1 and size == 1 else ""
         raise ValueError(
             f"`{call}` expected `{name}` of shape (..., {size}) [{meaning}]; got {rows.shape}."
+            f"{column}"
         )
     return jnp.asarray(rows)
 

@@ -88,6 +88,12 @@ def with_prior(
                 f"{leaf.shape}, whose layer declares no default scale; got None. Pass `scale=`, a "
                 "number or a function of path and leaf, or declare it: `prior_scales.register`."
             )
+        if isinstance(spread, dist.Distribution):
+            raise TypeError(
+                f"`{call}` expected `scale` to be a number or an array at the leaf `{path}`; got "
+                f"{described(spread)}. A scale that is inferred is a site of the program, which "
+                "makes the prior then: `with_prior(field, scale=numpyro.sample('tau', ...))`."
+            )
         spread = check_scale(call, f"scale of `{path}`", spread)
         loc = jnp.zeros((), leaf.dtype) if center == "zero" else leaf
         try:

@@ -57,8 +57,11 @@ def random_field(name: str, field: PyTree | Callable[[PRNGKeyArray], PyTree], *,
         ['f.layers.0.weight', 'f.layers.0.bias']
     """
     if not isinstance(name, str) or not name or "/" in name:
+        got = repr(name) if isinstance(name, str) else described(name)
+        first = "" if isinstance(name, str) else " It comes first: `random_field('f', field)`."
         raise ValueError(
-            f"`random_field` expected `name` to be a non-empty string without '/'; got {name!r}."
+            "`random_field` expected `name` to be a non-empty string without '/'; got "
+            f"{got}.{first}"
         )
     if not in_program():
         raise RuntimeError(

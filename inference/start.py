@@ -107,8 +107,11 @@ def check_engine(call: str, name: str, engine: Any) -> AbstractEngine:
         return ENGINES[engine]()
     if not isinstance(engine, AbstractEngine):
         given = f"{engine.__name__} itself" if isinstance(engine, type) else type(engine).__name__
+        if type(engine).__module__.startswith("numpyro."):
+            given = f"NumPyro's {given}"
         raise TypeError(
             f"`{call}` expected `{name}` to be an engine, such as `NUTS()`, or a name; got {given}."
+            + (" Take it from `bayesfield.inference`." if given.startswith("NumPyro") else "")
         )
     return engine
 

@@ -440,6 +440,14 @@ def test_bad_names_are_refused(name):
         trace(program(FIELD, name=name))
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_a_name_and_a_field_that_changed_places_are_named():
+    with pytest.raises(
+        ValueError, match=r"got ConditionedINR\. It comes first: `random_field\('f'"
+    ):
+        bf.random_field(FIELD, "field")
+
+
 @pytest.mark.parametrize(
     ("field", "message"),
     [

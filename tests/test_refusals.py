@@ -189,7 +189,7 @@ NO_KEYS = {
 MODULES = {
     "conditioner_cls, text": (lambda: bf.ConditionedINR.init(
         siren(), conditioner_cls="FiLM", cond_dim=2, key=KEY),
-        TypeError, "`conditioner_cls` to be a conditioner class.*got str"),
+        TypeError, "`conditioner_cls` to be a conditioner class.*such as `FiLM`; got str"),
     "conditioner_cls, instance": (lambda: bf.ConditionedINR.init(
         siren(), conditioner_cls=BUILT.conditioners[0], cond_dim=2, key=KEY),
         TypeError, "`conditioner_cls` to be .*got AffineModulation"),
@@ -299,7 +299,7 @@ PRIORS = {
     "scale, text": (lambda: bf.with_prior(BUILT, scale="1"), TypeError,
                     "`scale of `conditioners.0.*to be a number or an array; got str"),
     "scale, prior": (lambda: bf.with_prior(BUILT, scale=dist.HalfNormal(1.0)), TypeError,
-                     "to be a number or an array; got HalfNormal"),
+                     "`scale` to be a number or an array at the.*HalfNormal.*numpyro.sample"),
     "scale, function": (lambda: bf.with_prior(BUILT, scale=lambda p, leaf: None), TypeError,
                         "to be a number or an array; got NoneType"),
     "prior, text": (lambda: bf.with_prior(BUILT, prior="normal"), TypeError,
@@ -514,7 +514,7 @@ ARRAYS = {
     "complex": (holding(X + 1j), TypeError, "got complex128. Give its parts, `x.real`"),
     "complex jax": (holding(jnp.ones(8, complex)), TypeError, "got complex64"),
     "complex number": (holding(1j), TypeError, "got complex128"),
-    "frame": (holding(TABLE), TypeError, r"a DataFrame. Give its columns: `x\['a'\].to_numpy\(\)`"),
+    "frame": (holding(TABLE), TypeError, r"DataFrame. Give its columns: `x\['a'\].to_numpy\(\)`"),
     "Series of dates": (holding(pd.Series(pd.date_range("2020", periods=8))), TypeError,
                         "datetime64"),
     "Series in a zone": (holding(pd.Series(pd.date_range("2020", periods=8, tz="UTC"))), TypeError,
@@ -572,6 +572,8 @@ FITS = {
     "unknown argument": (fit(DATA | {"w": X}), TypeError, r"`data` to hold arg.*got \['w'\]"),
     "missing argument": (fit({"y": Y}), TypeError, r"`data` to hold \['x'\]"),
     "engine, text": (fit(engine="nut"), ValueError, r"`backend` to be one of .*mean 'nuts'\?"),
+    "engine, NumPyro's": (fit(engine=numpyro.infer.NUTS(line)), TypeError,
+                          "got NumPyro's NUTS. Take it from `bayesfield.inference`"),
     "engine, class": (fit(engine=NUTS), TypeError, "`backend` to be an engine.*got NUTS itself"),
     "engine, None": (fit(engine=None), TypeError, "`backend` to be an engine.*got NoneType"),
     "init, text": (fit(init="map"), ValueError, "`init` to be one of"),

@@ -160,7 +160,7 @@ def _builder(call: str, conditioner_cls: Any) -> Callable[..., AbstractCondition
     if isinstance(conditioner_cls, type | eqx.Module) or not callable(conditioner_cls):
         raise TypeError(
             f"`{call}` expected `conditioner_cls` to be a conditioner class or a callable "
-            f"(num_features, cond_dim, *, key); got {described(conditioner_cls)}."
+            f"(num_features, cond_dim, *, key), such as `FiLM`; got {described(conditioner_cls)}."
         )
     build: Callable[..., Any] = conditioner_cls
     try:

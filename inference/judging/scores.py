@@ -221,6 +221,18 @@ def check_labels(call: str, labels: np.ndarray) -> None:
         )
 
 
+def _leads_on(labels: np.ndarray, shape: tuple[int, ...]) -> str:
+    """Say what was probably meant by labels that fit no rows."""
+    if labels.ndim == 0 and shape:
+        return " Give the labels themselves: an argument of `data`, or a column of a frame."
+    if labels.ndim == 1 and shape and len(labels) > shape[0]:
+        return (
+            " `Table.arrays` leaves out the rows without an outcome: leave out their labels too, "
+            "as `frame.dropna(subset=...)` does."
+        )
+    return ""
+
+
 def _check_by(
     by: Any, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -233,7 +245,7 @@ def _check_by(
             expected = f"of shape {shape[:1]}" if shape else "to be None"
             raise ValueError(
                 f"`score` expected `by` {expected}, a label for each row of `{name}` {shape}; got "
-                f"an array of shape {labels.shape}."
+                f"an array of shape {labels.shape}.{_leads_on(labels, shape)}"
             )
     check_labels("score", labels)
     tasks, rows = np.unique(labels, return_inverse=True)

@@ -122,7 +122,12 @@ def _chosen(call: str, stems: list[str], known: list[str], site: str | None) -> 
         raise ValueError(
             f"`{call}` expected `site` to name what is to be drawn, among {known}; got {site!r}."
             + (close_match(site, known) if site else "")
-            + ("" if known else " Draws have the axes chain and draw, quantiles an axis quantile.")
+            + (
+                ""
+                if known
+                else " Predict first: draws have the axes chain and draw, quantiles an axis "
+                "quantile; a frame comes from `Table.frame(prediction, frame)`."
+            )
         )
     return site
 

@@ -119,7 +119,7 @@ def _coordinates(call: str, name: str, item: "xr.DataArray", x: Any, word: str) 
             raise ValueError(
                 f"`{call}` expected {word} to be an array or a coordinate of `{name}`, among "
                 f"{known}; got {key!r}.{close_match(str(key), known)} `predict(coords=...)` "
-                "names them."
+                "names them, and `Table.frame(prediction, frame)` has the columns of a frame."
             )
         x = item.coords[key].values
     at = np.asarray(x)

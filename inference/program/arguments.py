@@ -46,7 +46,7 @@ def check_data_mapping(call: str, data: Any) -> None:
     if not isinstance(data, Mapping):
         raise TypeError(
             f"`{call}` expected `data` to map the model's argument names to values, "
-            f"{{'x': x, 'y': y}}; got {described(data)}."
+            f"{{'x': x, 'y': y}}; got {described(data)}.{_advice(data)}"
         )
     odd = [name for name in data if not isinstance(name, str)]
     if odd:
@@ -54,6 +54,18 @@ def check_data_mapping(call: str, data: Any) -> None:
             f"`{call}` expected the keys of `data` to be names of arguments; got {odd[0]!r} of "
             f"type {type(odd[0]).__name__}."
         )
+
+
+def _advice(data: Any) -> str:
+    """Say how a frame or an array becomes such a mapping."""
+    if hasattr(data, "columns") or hasattr(data, "data_vars"):
+        return (
+            " A `bayesfield.Table` of the frame makes one, scaled: `table.arrays(frame)` to fit or "
+            "score, `table.inputs(frame)` to predict."
+        )
+    if hasattr(data, "__array__"):
+        return " Name the argument that it is: `{'x': x}`."
+    return ""
 
 
 def check_posterior(call: str, posterior: Any) -> None:

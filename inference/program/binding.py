@@ -20,6 +20,13 @@ from .program import Program, name_of, signature_of
 from .sites import Data, Sites
 from .trace import trace_program
 
+# What an error about two sizes leaves open.
+OF_PLATES = (
+    "Sizes in the program do not go together. Read that of a plate off what is inside, "
+    "`numpyro.plate('rows', x.shape[0])`: a frame may have more rows than its arrays, as "
+    "`Table.arrays` leaves out those without an outcome."
+)
+
 
 def bind(
     model: Callable[..., Any],
@@ -80,6 +87,10 @@ def bind(
         if told is None:
             raise
         raise told from error
+    except ValueError as error:
+        if "Incompatible shapes for broadcasting" in str(error):
+            error.add_note(OF_PLATES)
+        raise
     return BoundProgram(program, arrays, sites)
 
 

@@ -106,7 +106,10 @@ def _refuse_kind(call: str, name: str, leaf: Any) -> None:
     if hasattr(leaf, "columns") and hasattr(leaf, "to_numpy"):
         first = next(iter(leaf.columns), "x")
         raise _refusal(
-            call, name, f"a {kind}", f"Give its columns: `{name}[{first!r}].to_numpy()`."
+            call,
+            name,
+            f"a {kind}",
+            f"Give its columns: `{name}[{first!r}].to_numpy()`, or all: `{name}.to_numpy()`.",
         )
     if isinstance(leaf, Mapping):
         first = next(iter(leaf), "x")
@@ -157,9 +160,12 @@ def _refuse_dtype(call: str, name: str, leaf: Any, array: np.ndarray) -> None:
     first = next((entry for entry in array.ravel().tolist()), None) if array.size else None
     if dtype.kind in "SUT" or isinstance(first, str):
         advice = (
-            f"Number them: `np.unique({name}, return_inverse=True)[1]`. What the program reads in "
-            "Python is a string or a tuple of strings."
+            f"Number them for an index: `np.unique({name}, return_inverse=True)[1]`. For a context "
+            "make a column of 0 and 1 for each name; a `bayesfield.Table` does either. What the "
+            "program reads in Python is a string or a tuple of strings."
         )
+        if _spells_numbers(array):
+            advice = f"Convert it: `np.asarray({name}, float)`."
         raise _refusal(call, name, f"text, {first!r} first, in a {kind}", advice)
     if isinstance(first, list | tuple | np.ndarray):
         advice = "Rows of different lengths do not make an array: pad them, with a mask beside."
@@ -173,6 +179,14 @@ def _refuse_dtype(call: str, name: str, leaf: Any, array: np.ndarray) -> None:
     )
     got = f"objects ({dtype}), {odd!r} of type {type(odd).__name__} among them"
     raise _refusal(call, name, got, advice)
+
+
+def _spells_numbers(array: np.ndarray) -> bool:
+    try:
+        array.astype(float)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _refusal(call: str, name: str, got: str, advice: str) -> TypeError:

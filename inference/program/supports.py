@@ -104,7 +104,7 @@ def check_support(
         raise ValueError(
             f"`{call}` expected {_of(observed)}, observed at the site `{site}`, to lie in the "
             f"support of its {family}, {_spelled(support)}; got {value[first]!s}{_row(first)}, and "
-            f"{outside.sum()} such values in all. Correct them (a `Table` scales them, but with "
+            f"{outside.sum()} such values in all. Correct them (a `Table` scales outcomes: give it "
             "`unscaled=` or `counts=True`), leave them out by `numpyro.handlers.mask`, or take "
             "another distribution."
         )

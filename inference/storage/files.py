@@ -14,6 +14,7 @@ import numpy as np
 from ..batches.batches import Batches
 from ..engines.drive import Run
 from ..engines.fitted import BY_SITE, Fitted, Members, Start
+from ..program.arguments import check_data_mapping
 from ..program.binding import bind_shapes
 from ..program.bound import BoundProgram
 from ..program.fingerprint import describe_sites, fingerprint, unchanged
@@ -86,11 +87,8 @@ def load(
         )
     if isinstance(data, Batches):
         data = data.at_first
-    if data is not None and not isinstance(data, Mapping):
-        raise TypeError(
-            "`load` expected `data` to map the model's argument names to values; got "
-            f"{type(data).__name__}."
-        )
+    if data is not None:
+        check_data_mapping("load", data)
     header, arrays = archive.read(path)
     record, settings = _parts(path, header)
     check_working("load", record["precision"], f"the posterior in `{path}`", "Load it and predict")

@@ -127,7 +127,7 @@ def check_linear(call: str, sites: Sites, hyper: tuple[str, ...] | None) -> None
             f"`{call}` expected `model` to have a latent site that is not in `hyper`, to "
             f"integrate over; got the latent sites {latent}, all of them points. Set `hyper` "
             "to fewer names, `hyper=()` for none; without a latent site fit the params with "
-            "SVI or EnsembleMAP."
+            "SVI or EnsembleMAP, or make a field random: `with_prior(field, where='all')`."
         )
     _check_information(call, sites, points)
 

@@ -550,6 +550,8 @@ def test_scores_depend_on_the_key_through_draws_only(known, scored):
         ({"by": np.arange(7)}, ValueError, r"expected `by` of shape \(8,\).*`y`.*got .*\(7,\)"),
         ({"by": np.zeros((8, 1))}, ValueError, r"expected `by` of shape \(8,\).*got .*\(8, 1\)"),
         ({"by": "task"}, ValueError, r"expected `by` of shape \(8,\).*got an array of shape \(\)"),
+        ({"by": "task"}, ValueError, "Give the labels themselves: an argument of `data`"),
+        ({"by": np.arange(9)}, ValueError, r"got .*\(9,\)\. `Table.arrays` leaves out the rows"),
         ({"by": [None] * 8}, ValueError, "`by` to hold a label for each row; got None or NaN"),
         ({"by": np.full(8, np.nan)}, ValueError, "`by` to hold a label for each row"),
         ({"levels": (0.5, 1.0)}, ValueError, "`levels` to be a sequence of numbers between 0 and"),

@@ -10,6 +10,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import optax
+import pandas as pd
 import pytest
 from inference_cases import (
     PROGRAMS,
@@ -153,6 +154,9 @@ REFUSED = {
              r"arguments by name; got `positional`, which takes `\*args`"),
     "data a tuple": (line, (X, Y), TINY, {}, TypeError,
                      r"`fit_posterior` expected `data` to map the model's argument.*got tuple"),
+    "data a frame": (line, pd.DataFrame({"x": X, "y": Y}), TINY, {}, TypeError,
+                     r"got DataFrame\. A `bayesfield.Table` of the frame makes one, scaled"),
+    "data an array": (line, X, TINY, {}, TypeError, r"Name the argument that it is: `\{'x': x\}`"),
     "no model": (None, DATA, TINY, {}, TypeError,
                  r"expected `model` to be a NumPyro program.*got NoneType"),
     "discrete": (discrete, {"y": Y}, TINY, {}, ValueError,
@@ -356,3 +360,14 @@ def test_a_setting_that_cannot_be_is_refused_where_it_is_made(case, unchecked):
     make, error, text = SETTINGS[case]
     with pytest.raises(error, match=text):
         make()
+
+
+def test_the_size_of_a_plate_that_is_not_that_of_its_rows_is_explained():
+    def wrong(x, y=None):
+        slope = numpyro.sample("slope", dist.Normal(0, 1))
+        with numpyro.plate("rows", len(X) + 1):
+            numpyro.sample("y", dist.Normal(slope * x, 1.0), obs=y)
+
+    with pytest.raises(ValueError, match="Incompatible shapes") as caught:
+        fit_posterior(wrong, DATA, TINY, key=jr.key(0))
+    assert "a frame may have more rows than its arrays" in "".join(caught.value.__notes__)
