@@ -7,12 +7,12 @@ The PNGs go into docs/images.
 
 import warnings
 
-from finding_pictures import chains, climbs, guides, learnt
+from finding_pictures import chains, climbs, guides, held, learnt, new_tasks, unadjusted
 
 from bayesfield.inference import ConvergenceWarning
 
 if __name__ == "__main__":
     warnings.simplefilter("always", ConvergenceWarning)
-    for part in (chains, climbs, guides, learnt):
+    for part in (chains, unadjusted, climbs, guides, held, learnt, new_tasks):
         for draw in part.DRAWN:
             draw()
