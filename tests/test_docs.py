@@ -2,10 +2,12 @@
 
 import ast
 import contextlib
+import functools
 import io
 import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -157,23 +159,91 @@ def test_what_is_said_is_compared_by_its_words():
     assert not is_said("got 3 ... rows", "got 4 long rows")
 
 
+def text_of(node):
+    """Return a text that is written in the code, with `...` for what varies."""
+    while isinstance(node, ast.BinOp):  # what is added at the end is not always said
+        node = node.left
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    said = "".join(part.value if isinstance(part, ast.Constant) else "..." for part in parts)
+    return re.sub(r"[`*]", "", said).strip(" .,:")
+
+
+def calls_in(folder, name):
+    """Return the calls of a function in the files of a folder."""
+    nodes = (node for path in sorted(folder.glob("*.py")) for node in ast.walk(_parsed(path)))
+    return [n for n in nodes if isinstance(n, ast.Call) and getattr(n.func, "id", "") == name]
+
+
+@functools.cache
+def _parsed(path):
+    return ast.parse(path.read_text())
+
+
 def kinds_of_findings():
-    """Return what each kind of finding says, with `...` for what varies."""
-    kinds = []
-    for path in sorted((ROOT / "inference" / "posterior").glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "finding":
-                told = node.args[0]
-                while isinstance(told, ast.BinOp):  # what is added at the end is not always said
-                    told = told.left
-                parts = told.values if isinstance(told, ast.JoinedStr) else [told]
-                said = "".join(p.value if isinstance(p, ast.Constant) else "..." for p in parts)
-                kinds.append(said.strip(" .,:"))
-    return kinds
+    """Return what each kind of finding says."""
+    return [text_of(one.args[0]) for one in calls_in(ROOT / "inference" / "posterior", "finding")]
+
+
+def kinds_by_picture():
+    """Return the kinds that each picture shows: those that its script asks of its fits."""
+    calls = calls_in(ROOT / "docs" / "finding_pictures", "save")
+    return {call.args[1].value: [text_of(kind) for kind in call.args[2].keys] for call in calls}
+
+
+PAGE = (ROOT / "docs" / "diagnostics.md").read_text()
+PICTURE = re.compile(r"!\[[^]]*\]\(images/finding_(\w+)\.png\)")
+
+
+def parts_of_the_page():
+    """Return each part of the page on findings, with the name of the last picture above it."""
+    above, found = "", []
+    for part in PAGE.split("\n\n"):
+        picture = PICTURE.fullmatch(part.strip())
+        above = picture[1] if picture else above
+        found.append((re.sub(r"[`*]", "", part), above))
+    return found
+
+
+def without_picture(kinds, page, shown):
+    """Return the kinds that no part of a page names right below a picture that shows them."""
+    told = [(kind, above) for kind in kinds for part, above in page if is_said(kind, part)]
+    seen = {kind for kind, above in told if kind in shown.get(above, ())}
+    return [kind for kind in kinds if kind not in seen]
 
 
 def test_the_page_of_diagnostics_names_each_kind_of_finding():
-    page = re.sub(r"[`*]", "", (ROOT / "docs" / "diagnostics.md").read_text()).split("\n\n")
-    kinds = [re.sub(r"[`*]", "", kind) for kind in kinds_of_findings()]
+    kinds, page = kinds_of_findings(), parts_of_the_page()
     assert len(kinds) > 30
-    assert [kind for kind in kinds if not any(is_said(kind, part) for part in page)] == []
+    assert [kind for kind in kinds if not any(is_said(kind, part) for part, _ in page)] == []
+
+
+def test_each_kind_of_finding_has_a_picture_right_above_it():
+    kinds, page, shown = kinds_of_findings(), parts_of_the_page(), kinds_by_picture()
+    assert without_picture(kinds, page, shown) == []
+    assert {kind for of_one in shown.values() for kind in of_one} <= set(kinds)
+    assert {above for _, above in page if above} == set(shown)
+    drawn = {path.stem for path in (ROOT / "docs" / "images").glob("finding_*.png")}
+    assert drawn == {f"finding_{name}" for name in shown}
+
+
+def test_a_kind_without_its_picture_is_found():
+    page = [("", "rhat"), ("R-hat is 1.2 at a.", "rhat"), ("The draws are 3 modes.", "rhat")]
+    kinds = ["R-hat is ... at", "The draws are ... modes"]
+    assert without_picture(kinds, page, {"rhat": kinds}) == []
+    assert without_picture(kinds, page, {"rhat": kinds[:1]}) == kinds[1:]
+    assert without_picture(kinds, page, {"another": kinds}) == kinds
+
+
+def test_a_picture_is_refused_where_its_fit_lacks_what_it_shows(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    from finding_pictures import style
+
+    found = SimpleNamespace(findings=[SimpleNamespace(what="R-hat is 1.2 at `a`[3]")], notes=[])
+    monkeypatch.setattr(style, "diagnose", lambda posterior: found)
+    monkeypatch.setattr(style, "IMAGES", tmp_path)
+    figure, _ = style.framed()
+    with pytest.raises(ValueError, match="`rhat` expected a fit of which is said 'E-BFMI"):
+        style.save(figure, "rhat", {"R-hat is ... at ...": None, "E-BFMI is ...": None})
+    assert not [*tmp_path.iterdir()]
+    style.save(figure, "rhat", {"R-hat is ... at ...": None})
+    assert [path.name for path in tmp_path.iterdir()] == ["finding_rhat.png"]
