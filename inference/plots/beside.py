@@ -62,7 +62,8 @@ def _by_panel(
             f"`{call}` expected `{name}` to be a tuple `(x, y)`, or `(x, y, labels)` as in `by`; "
             f"got {got}."
         )
-    x, y, by = (*map(np.asarray, given), None)[:3]
+    x, y = np.asarray(given[0]), np.asarray(given[1])
+    by = np.asarray(given[2]) if len(given) == 3 else None
     fits = y.ndim == 1 or (y.ndim == 2 and (by is not None or len(y) == len(panels)))
     if not fits:
         raise ValueError(

@@ -5,7 +5,9 @@ own row of the data alone, a run on those rows gives it, in time that does not g
 Whether it does is tried, at a few draws and at the very rows that are asked for.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,48 +22,50 @@ ROUNDING = 64  # units of the last place of a value: as far where rows are all t
 # What a program may raise over the shapes of few rows; a check of its own may be any of them
 REFUSALS = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, RuntimeError)
 
-Means = Callable[[Data, Draws, Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
-
 
 def few_rows(
-    run: Means, data: Data, outputs: Iterable[Site], draws: Draws, numbers: dict[str, np.ndarray]
-) -> tuple[Data, dict[str, np.ndarray]] | None:
+    run: Callable[..., dict[str, np.ndarray]],
+    asked: Callable[[], dict[str, tuple[tuple[int, ...], np.ndarray]]],
+    data: Data,
+    outputs: Iterable[Site],
+    draws: Draws,
+) -> tuple[Data, dict[str, Any]] | None:
     """Return the data of a few rows, and where the values that are asked for are among theirs.
 
     None is returned where all rows take no time, or where those are not the same by themselves.
 
     Args:
-        run: From data, draws and numbers of values to these values of each output,
-            `(chain, draw, value)`; an output whose mean is not known is left out.
+        run: From data and draws to the values that are asked for, `(chain, draw, value)` of each
+            output; or from data, draws and numbers of values to those.
+        asked: Returns the shape of each output's mean, and the numbers of its values to look at.
         data: The program's arrays.
         outputs: Its outputs.
         draws: The draws.
-        numbers: Which values are asked for, of each output.
     """
     sizes = {site.shape[0] if site.shape else 0 for site in outputs}
     rows = sizes.pop() if len(sizes) == 1 else 0
     if draws.on is not None or rows * draws.trunk.size < WORTH:
         return None
-    width = {site.name: int(np.prod(site.shape[1:])) for site in outputs}
-    own = {name: value // width[name] for name, value in numbers.items()}
-    kept = np.unique(np.concatenate([*own.values()]))
+    width, own, rest = {}, {}, {}
+    for name, (shape, numbers) in asked().items():
+        if shape[:1] != (rows,):
+            return None
+        width[name] = math.prod(shape[1:])
+        own[name], rest[name] = np.divmod(numbers, width[name])
+    kept = np.unique(np.concatenate([*own.values()])) if own else np.arange(rows)
     if len(kept) == rows:
         return None
     few = jax.tree.map(lambda a: a[kept] if a.shape[:1] == (rows,) else a, data)
-    found = {
-        name: np.searchsorted(kept, own[name]) * width[name] + value % width[name]
-        for name, value in numbers.items()
-    }
+    found = {n: np.searchsorted(kept, own[n]) * width[n] + rest[n] for n in own}
     at = np.unique(np.linspace(0, draws.trunk.shape[1] - 1, TRIED).round().astype(int))
     latent = {name: value[:, at] for name, value in draws.latent.items()}
     tried = draws._replace(latent=latent, trunk=draws.trunk[:, at])
-    among = run(data, tried, numbers)
+    among = run(data, tried)
     try:
         alone = run(few, tried, found)
     except REFUSALS:
         return None
-    same = [_alike(np.asarray(alone[name]), np.asarray(value)) for name, value in among.items()]
-    return (few, found) if all(same) else None
+    return (few, found) if all(_alike(alone[name], among[name]) for name in among) else None
 
 
 def _alike(alone: np.ndarray, among: np.ndarray) -> bool:

@@ -1,5 +1,6 @@
 """Run a program on its own data at draws: densities, means, and observations."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -159,22 +160,46 @@ def means_at(
     draws = Draws.of(values)
     padded = draws.padded()
     outputs = [s for s in (*sites.latent, *sites.observed) if s.name in sites.outputs]
-    numbers = {site.name: choose(int(np.prod(site.shape)), num_rows) for site in outputs}
     batch_size = batch_size_for(outputs, KEPT_ELEMENTS)
 
-    def run(data: Data, draws: Draws, numbers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(data: Data, draws: Draws, numbers: Values | None = None) -> dict[str, np.ndarray]:
+        at = data, draws.arrays(), sites.outputs, choose, num_rows
         with TRACING:
-            out = _means_at(program, data, draws.arrays(), sites.outputs, dict(numbers), batch_size)
+            out = _means_at(program, *at, batch_size, numbers)
         chains = len(draws.trunk)
         return {
-            name: np.asarray(out[name]).reshape(chains, -1, len(numbers[name]))
+            name: np.asarray(out[name]).reshape(chains, -1, out[name].shape[-1])
             for name in sites.outputs
             if name in out
         }
 
-    few = few_rows(run, data, outputs, padded, numbers)
-    found = run(data, padded, numbers) if few is None else run(few[0], padded, few[1])
+    def asked() -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
+        first = {name: value[0, 0] for name, value in draws.latent.items()}
+        first |= {name: value[0] for name, value in draws.params.items()}
+        with TRACING:
+            means = jax.eval_shape(
+                lambda *at: _means(program, *at, sites.outputs, jax.random.key(0)), data, first
+            )
+        sizes = {name: math.prod(mean.shape) for name, mean in means.items()}
+        return {n: (means[n].shape, choose(size, num_rows)) for n, size in sizes.items()}
+
+    few = few_rows(run, asked, data, outputs, padded)
+    found = run(data, padded) if few is None else run(few[0], padded, few[1])
     return {name: value[:, : draws.lead[1]] for name, value in found.items()}
+
+
+def _means(
+    program: Program, data: Data, values: Values, names: tuple[str, ...], key: PRNGKeyArray
+) -> Values:
+    """Return the mean of each output, where it is known."""
+    with redrawing(names, given=True):
+        trace = program.trace(data, values, key, replicates=True)
+    found = {}
+    for name in names:
+        where = location(as_wide(trace[name]["fn"], jnp.shape(trace[name]["value"])))
+        if where is not None:
+            found[name] = where
+    return found
 
 
 @eqx.filter_jit
@@ -183,19 +208,17 @@ def _means_at(
     data: Data,
     draws: Draws,
     names: tuple[str, ...],
-    numbers: Values,
+    choose: Callable[[int, int], np.ndarray],
+    num_rows: int,
     batch_size: int,
+    numbers: Values | None,
 ) -> Values:
     def run(values: Values, key: PRNGKeyArray) -> Values:
-        with redrawing(names, given=True):
-            trace = program.trace(data, values, key, replicates=True)
-        found = {}
-        for name in names:
-            fn = as_wide(trace[name]["fn"], jnp.shape(trace[name]["value"]))
-            where = location(fn)
-            if where is not None:
-                found[name] = where.reshape(-1)[numbers[name]]
-        return found
+        means = _means(program, data, values, names, key)
+        return {
+            n: mean.reshape(-1)[choose(mean.size, num_rows) if numbers is None else numbers[n]]
+            for n, mean in means.items()
+        }
 
     return at_draws(run, draws, jax.random.key(0), batch_size)
 

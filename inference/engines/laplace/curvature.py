@@ -1,6 +1,5 @@
 """What a program's curvature is made of: outputs with Fisher information, prior."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -97,12 +96,8 @@ def has_one_scale(place: Place) -> bool:
     Hyper sites then move the information of all rows by one factor.
     """
     sites = [site for site in place.trace().values() if is_observed(site)]
-    bases = [bare(site["fn"])[0] for site in sites]
-    if (
-        len(bases) != 1
-        or type(bases[0]) is not dist.Normal
-        or math.prod(jnp.shape(bases[0].scale)) != 1
-    ):
+    bases: list[Any] = [bare(site["fn"])[0] for site in sites]
+    if [type(base) for base in bases] != [dist.Normal] or bases[0].scale.size != 1:
         return False
 
     def weights(hyper: Values) -> dict[str, Array]:

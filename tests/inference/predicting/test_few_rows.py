@@ -36,6 +36,14 @@ def model(x, group, y=None, shift=0.0, wide=False, local=False):
             numpyro.sample("y", dist.Normal(mean, sigma), obs=y)
 
 
+def classes(x, group, y=None):
+    """The mean has an axis of classes that the outcome has not."""
+    w = numpyro.sample("w", dist.Normal(0, 1).expand([2]).to_event(1))
+    with numpyro.plate("rows", len(x)):
+        logits = jnp.stack([x @ w, x @ w + group, 0 * group], -1)
+        numpyro.sample("y", dist.Categorical(logits=logits), obs=y)
+
+
 def centred(x, group, y=None):
     model(x - x.mean(0), group, y)
 
@@ -78,6 +86,7 @@ WIDE = DATA | {"y": rng.normal(size=(ROWS, 3)), "wide": True}
 CASES = {
     "rows": (model, DATA, True),
     "events": (model, WIDE, True),
+    "classes": (classes, DATA | {"y": np.arange(ROWS) % 3}, True),
     "a shift of its own": (model, DATA | {"shift": rng.normal(size=ROWS)}, True),
     "centred": (centred, DATA, False),
     "counted": (counted, DATA, False),
