@@ -176,12 +176,13 @@ def means_at(
     def asked() -> dict[str, tuple[tuple[int, ...], np.ndarray]]:
         first = {name: value[0, 0] for name, value in draws.latent.items()}
         first |= {name: value[0] for name, value in draws.params.items()}
+
+        def means(data: Data, values: Values) -> Values:
+            return _means(program, data, values, sites.outputs, jax.random.key(0))
+
         with TRACING:
-            means = jax.eval_shape(
-                lambda *at: _means(program, *at, sites.outputs, jax.random.key(0)), data, first
-            )
-        sizes = {name: math.prod(mean.shape) for name, mean in means.items()}
-        return {n: (means[n].shape, choose(size, num_rows)) for n, size in sizes.items()}
+            shapes = {name: mean.shape for name, mean in jax.eval_shape(means, data, first).items()}
+        return {n: (shape, choose(math.prod(shape), num_rows)) for n, shape in shapes.items()}
 
     few = few_rows(run, asked, data, outputs, padded)
     found = run(data, padded) if few is None else run(few[0], padded, few[1])
