@@ -8,8 +8,7 @@ One start with the defaults, of believable.py's first family and grid by a FiLM-
 whose every weight is random (1,073 values). Parts are timed as they come, by the clock and by the
 processor; the steps and updates of the climb by least squares over its chunks. `--parts` runs a
 few steps, one update and the end alone, from the start, and says what a whole fit would take.
-`--batches` climbs by batches first, and leaves fifty steps and four updates to `Laplace`
-(docs/large_data.md).
+`--batches` climbs by batches first, and leaves fifty steps to `Laplace` (docs/large_data.md).
 """
 
 import argparse
@@ -33,7 +32,7 @@ from bayesfield.inference.program.binding import bind
 
 FAMILY = next(iter(b.FAMILIES))
 ENGINE = Laplace(num_starts=1)
-SHORT = Laplace(num_starts=1, num_steps=50, num_updates=4)  # from where batches have led
+SHORT = Laplace(num_starts=1, num_steps=50)  # of a start that batches have led to the mode
 HEADER = "| part | s | CPU s |\n|---|---|---|"
 
 
