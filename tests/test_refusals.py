@@ -43,7 +43,8 @@ from bayesfield.inference import (
 )
 from cases import KEY, film_siren, rff, siren
 
-MOST_SECONDS = 0.1
+MOST_SECONDS = 0.1  # on a core that a loop of so many steps takes a fifth of that, or less
+LOOP = 300_000
 DATA = {"x": X, "y": Y}
 TINY = EnsembleMAP(num_members=2, num_steps=4)
 OLD = jr.PRNGKey(0)
@@ -855,7 +856,8 @@ def test_bad_input_is_answered_at_once_and_by_name(case, unchecked, compiled):
         call()
     assert not compiled, f"{len(compiled)} compilations"
     assert len(str(caught.value)) > 20
-    assert min(seconds(call, error) for _ in range(3)) < MOST_SECONDS
+    least = min(seconds(call, error) for _ in range(3))
+    assert least < max(MOST_SECONDS, 5 * seconds_of_the_loop())
 
 
 def seconds(call, error):
@@ -863,6 +865,13 @@ def seconds(call, error):
     begin = time.thread_time()
     with pytest.raises(error):
         call()
+    return time.thread_time() - begin
+
+
+def seconds_of_the_loop():
+    """Time the core as it is now: one that shares its parts with a busy one is slower."""
+    begin = time.thread_time()
+    sum(i * i for i in range(LOOP))
     return time.thread_time() - begin
 
 
