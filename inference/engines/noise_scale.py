@@ -1,21 +1,19 @@
 """The scale of Gaussian noise, integrated out of a program's density and drawn afterwards.
 
 Given all else, the density of the scale depends on the observations by two numbers alone, how many
-they are and the sum of their squared residuals. Where the prior is conjugate, `1 / scale^2` being
-gamma, the integral and the draws have a closed form. Else the integral is one over a line, done by
-the trapezoid rule about its peak, whose error falls faster than any power of the spacing, and the
-draws of the scale given all else are made from the same density. A posterior has them as before.
+they are and the sum of their squared residuals. What is known of it may be a power of it: a
+variance, or a precision. Where the prior is conjugate, `1 / scale^2` being gamma, the integral and
+the draws have a closed form. Else the integral is one over a line, done by the trapezoid rule about
+its peak, whose error falls faster than any power of the spacing, and the draws of the scale given
+all else are made from the same density. A posterior has them as before.
 """
 
-import math
-from typing import Any, NamedTuple
+import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
-from jax.core import Tracer
 from jax.extend.core import Literal, jaxprs_in_params
-from jax.scipy.special import gammaln
 from jaxtyping import Array, PRNGKeyArray
 
 from bayesfield.checks import listed
@@ -24,21 +22,16 @@ from bayesfield.private import needed_for
 from ..program.program import Data, Program, Values
 from ..program.sites import Sites
 from ..program.wrappers import bare
+from .noise_lines import ConjugateLine, Line, line_of
 from .place import Place
 
-NEWTON = 16  # steps to the peak, each by at most a factor of e
-BELOW, ABOVE = 10.0, 16.0  # in sds of the peak: its upper tail is the longer one
-SPACING = 0.5  # of the nodes, in sds
-FINE = 1025  # nodes that a draw is made from
+# Operations that give the value, or a sum of values, of the power that goes in.
 LINEAR = {
     *("broadcast_in_dim", "reshape", "convert_element_type", "squeeze", "copy", "transpose"),
-    *("slice", "expand_dims"),
+    *("slice", "expand_dims", "add", "sub"),
 }
-# Supports on which the unconstrained value is the logarithm.
-ABOVE_ZERO = tuple(
-    f"{kind}(lower_bound=0.0" for kind in ("Positive", "GreaterThan", "GreaterThanEq")
-)
-LN_2PI = 1.8378770664093453
+POWERS = {"sqrt": 1 / 2, "rsqrt": -1 / 2, "cbrt": 1 / 3, "square": 2.0}
+FROM_ZERO_UP = re.compile(r"(?!Integer)\w+\(lower_bound=\d")  # a support, in words
 
 
 def noise_scale_of(
@@ -67,12 +60,22 @@ def noise_scale_of(
     if readers or site.name in reads.get("loc", ()):
         also = listed(readers) if readers else f"the mean of `{outcome.name}`"
         return None, f"{also} depends on `{site.name}` too"
-    if site.shape != () or not site.support.startswith(ABOVE_ZERO):
-        return None, f"`{site.name}` is not one number on (0, inf)"
+    if site.shape != ():
+        return (
+            None,
+            f"`{site.name}` is an array of shape {site.shape}, and not one number of shape ()",
+        )
+    if not FROM_ZERO_UP.match(site.support):
+        return None, (
+            f"`{site.name}` is on {site.support}, whose lower end is no known number from 0 up"
+        )
     if _has_weighted_priors(program, data, sites):  # NumPyro weighs their Jacobians too
         return None, "`handlers.scale` weighs the priors"
-    if not _is_proportional(program, data, sites, site.name, outcome.name):
-        return None, f"the scale of `{outcome.name}` is not in proportion to `{site.name}`"
+    if not _power_of(program, data, _anywhere(sites), site.name, outcome.name):
+        return None, (
+            f"the scale of `{outcome.name}` is not in proportion to `{site.name}`, or to a power "
+            "of it"
+        )
     return site.name, ""
 
 
@@ -106,36 +109,58 @@ def _has_weighted_priors(program: Program, data: Data, sites: Sites) -> bool:
     return any(found)
 
 
-def _is_proportional(program: Program, data: Data, sites: Sites, name: str, outcome: str) -> bool:
-    """Whether the scale of the outcome is the site's value times what does not depend on it."""
+def _power_of(program: Program, data: Data, values: Values, name: str, outcome: str) -> float:
+    """Return the power of a site to which the outcome's scale is in proportion; 0 where none is.
 
-    def scale(value: Array, others: Values, data: Data) -> Array:
+    The values count by their shapes alone.
+    """
+
+    def scale(value: Array, program: Program, others: Values, data: Data) -> Array:
         trace = program.trace(data, others | {name: value}, jax.random.key(0))
         return bare(trace[outcome]["fn"])[0].scale
 
     # the others are traced too: zero is no value of a scale, and NumPyro would say so
-    closed = jax.make_jaxpr(scale)(jnp.ones(()), _anywhere(sites), data)
+    shapes = jax.tree.map(jax.typeof, (program, values, data))
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), shapes)
+    closed = jax.make_jaxpr(scale)(jnp.ones(()), *shapes)
     jaxpr, _ = needed_for(closed.jaxpr, [True], keep_inputs=True)
-    return _linear(jaxpr, [i == 0 for i in range(len(jaxpr.invars))])
+    return _power(jaxpr, [float(i == 0) for i in range(len(jaxpr.invars))]) or 0.0
 
 
-def _linear(jaxpr: Any, depends: list[bool]) -> bool:
-    """Whether the one result is linear in the inputs that count; all it is made by is looked at."""
-    moving = {v for v, yes in zip(jaxpr.invars, depends, strict=True) if yes}
+def _power(jaxpr: Any, powers: list[float]) -> float | None:
+    """Return the power of the one result from those of the inputs, or None if it has none."""
+    found = dict(zip(jaxpr.invars, powers, strict=True))
     for equation in jaxpr.eqns:
-        into = [not isinstance(a, Literal) and a in moving for a in equation.invars]
+        into = [0.0 if isinstance(a, Literal) else found.get(a, 0.0) for a in equation.invars]
         if not any(into):
             continue
-        name, bodies = equation.primitive.name, [*jaxprs_in_params(equation.params)]
-        if name in ("jit", "pjit") and len(equation.outvars) == 1:
-            linear = _linear(getattr(bodies[0], "jaxpr", bodies[0]), into)
-        else:
-            linear = name in LINEAR or (name == "mul" and sum(into) == 1)
-            linear = linear or (name == "div" and not into[1])
-        if not linear:
-            return False
-        moving |= set(equation.outvars)
-    return jaxpr.outvars[0] in moving
+        power = _power_out(equation, into)
+        if power is None:
+            return None
+        found |= dict.fromkeys(equation.outvars, power)
+    return found.get(jaxpr.outvars[0], 0.0)
+
+
+def _power_out(equation: Any, into: list[float]) -> float | None:
+    """Return the power of what an operation gives, known factors aside."""
+    name, bodies = equation.primitive.name, [*jaxprs_in_params(equation.params)]
+    if len(equation.outvars) > 1 or not jnp.issubdtype(
+        equation.outvars[0].aval.dtype, jnp.floating
+    ):
+        return None
+    if name in ("jit", "pjit"):
+        return _power(getattr(bodies[0], "jaxpr", bodies[0]), into)
+    if name in LINEAR:
+        return into[0] if len(set(into)) == 1 else None
+    if name == "mul":
+        return into[0] + into[1]
+    if name == "div":
+        return into[0] - into[1]
+    if name == "integer_pow":
+        return into[0] * equation.params["y"]
+    if name == "pow" and isinstance(equation.invars[1], Literal):
+        return into[0] * float(equation.invars[1].val)
+    return into[0] * POWERS[name] if name in POWERS else None
 
 
 def without(position: Values, integrated: str | None) -> Values:
@@ -159,126 +184,23 @@ def completed(place: Place, integrated: str | None, key: PRNGKeyArray) -> Values
     return place.position | {integrated: line.draw(key)}
 
 
-class Line(NamedTuple):
-    """The density of the scale given all else, over its logarithm.
-
-    Attributes:
-        prior: The scale's prior.
-        number: How many residuals there are, by their weights.
-        squares: The sum of their squares, by their weights.
-    """
-
-    prior: Any
-    number: Array
-    squares: Array
-
-    def log_density(self, u: Array) -> Array:
-        """Return the log density of `u`, the logarithm of the scale, up to the evidence."""
-        prior = jnp.asarray(self.prior.log_prob(jnp.exp(u))) + u
-        return prior - self.number * (u + LN_2PI / 2) - self.squares * jnp.exp(-2 * u) / 2
-
-    def peak(self) -> tuple[Array, Array]:
-        """Return where the density is highest, and an sd by its curvature there; no derivatives."""
-        line = jax.tree.map(jax.lax.stop_gradient, self)
-        slope = jax.grad(line.log_density)
-
-        def curvature(u: Array) -> Array:  # at least that of half an observation
-            return jnp.maximum(-jax.grad(slope)(u), 0.5)
-
-        def step(_: Array, u: Array) -> Array:
-            return u + jnp.clip(slope(u) / curvature(u), -1.0, 1.0)
-
-        tiny = jnp.finfo(jnp.result_type(float)).tiny ** 0.5
-        start = jnp.log(line.squares / line.number + tiny) / 2
-        found = jax.lax.fori_loop(0, NEWTON, step, start)
-        return found, curvature(found) ** -0.5
-
-    def log_integral(self) -> Array:
-        """Return the logarithm of the integral over the scale."""
-        centre, sd = self.peak()
-        nodes = centre + sd * jnp.arange(-BELOW, ABOVE + SPACING / 2, SPACING)
-        return jax.nn.logsumexp(jax.vmap(self.log_density)(nodes)) + jnp.log(sd * SPACING)
-
-    def draw(self, key: PRNGKeyArray) -> Array:
-        """Draw the logarithm of the scale, from steps a fortieth of its sd wide."""
-        centre, sd = self.peak()
-        steps = jnp.linspace(-BELOW, ABOVE, FINE)
-        key_step, key_within = jax.random.split(key)
-        weights = jax.vmap(self.log_density)(centre + sd * steps)
-        within = jax.random.uniform(key_within, minval=-0.5, maxval=0.5) * (steps[1] - steps[0])
-        return centre + sd * (steps[jax.random.categorical(key_step, weights)] + within)
-
-
-class ConjugateLine(NamedTuple):
-    """The density of a scale whose `1 / scale^2` is gamma given all else, as it is a priori.
-
-    Attributes:
-        concentration: Of the precision's prior.
-        rate: Of the precision's prior.
-        number: How many residuals there are, by their weights.
-        squares: The sum of their squares, by their weights.
-
-    References:
-        Gelman, A. et al. (2013). Bayesian Data Analysis, 3rd edition, section 2.6.
-    """
-
-    concentration: Any
-    rate: Any
-    number: Array
-    squares: Array
-
-    def updated(self) -> tuple[Array, Array]:
-        """Return concentration and rate of the precision given all else."""
-        return self.concentration + self.number / 2, self.rate + self.squares / 2
-
-    def log_integral(self) -> Array:
-        """Return the logarithm of the integral over the scale."""
-        concentration, rate = self.updated()
-        prior = self.concentration * jnp.log(self.rate) - gammaln(self.concentration)
-        given = concentration * jnp.log(rate) - gammaln(concentration)
-        return prior - given - self.number * LN_2PI / 2
-
-    def draw(self, key: PRNGKeyArray) -> Array:
-        """Draw the logarithm of the scale."""
-        concentration, rate = self.updated()
-        return (jnp.log(rate) - jax.random.loggamma(key, concentration)) / 2
-
-
-def _exponent(transform: Any) -> float:
-    """Return the power that a transform takes; NaN where it is none, or not known yet."""
-    if not isinstance(transform, dist.transforms.PowerTransform):
-        return math.nan
-    exponent: Any = transform.exponent
-    return math.nan if isinstance(exponent, Tracer) else float(exponent)
-
-
-def _line(prior: Any, number: Array, squares: Array) -> Line | ConjugateLine:
-    """Return the density of the scale given all else, in closed form where there is one."""
-    base, power = prior, 1.0  # the scale is a variable of the base to this power
-    while isinstance(base, dist.TransformedDistribution):
-        for transform in base.transforms:
-            power *= _exponent(transform)
-        base = base.base_dist
-    if isinstance(base, dist.Gamma) and power == -0.5:
-        return ConjugateLine(base.concentration, base.rate, number, squares)
-    return Line(prior, number, squares)
-
-
 def _parts(place: Place, integrated: str) -> tuple[Array, Line | ConjugateLine]:
-    """Return the log density of all but the noise, and the density of its scale."""
+    """Return the log density of all but the noise, and that of the site its scale comes from."""
     program, data, params, _, position = place
-    at = position | {integrated: jnp.zeros(())}
-    values = program.constrain(data, params, at) | {integrated: jnp.ones(())}
-    trace = program.trace(data, params | values, jax.random.key(0))
+    trace = place._replace(position=position | {integrated: jnp.zeros(())}).trace()
     (outcome,) = [s for s in trace.values() if s["type"] == "sample" and s["is_observed"]]
+    values = params | {name: trace[name]["value"] for name in (*position, integrated)}
+    power = _power_of(program, data, values, integrated, outcome["name"])
     base, weight = bare(outcome["fn"])
     if outcome["scale"] is not None:
         weight = weight * outcome["scale"]
-    line = _line(
+    known = base.scale * values[integrated] ** -power
+    line = line_of(
         trace[integrated]["fn"],
+        power,
         jnp.sum(weight),
-        jnp.sum(weight * jnp.square((outcome["value"] - base.loc) / base.scale)),
+        jnp.sum(weight * jnp.square((outcome["value"] - base.loc) / known)),
     )
     rest = {n: s for n, s in trace.items() if n != integrated and not s.get("is_observed", False)}
-    known = jnp.sum(weight * jnp.log(jnp.broadcast_to(base.scale, weight.shape)))
-    return place.log_joint(rest) - known, line
+    logs = jnp.sum(weight * jnp.log(jnp.broadcast_to(known, weight.shape)))
+    return place.log_joint(rest) - logs, line

@@ -31,7 +31,7 @@ class Gaussian(AbstractLikelihood):
         integrate: Whether `NUTS` and `MCLMC` integrate `sigma` out and draw it given all else, so
             that it does not slow the chains down. Other engines fit it as any other site. It is
             in closed form under the conjugate prior, of a $\sigma$ whose square is inverse gamma,
-            and by quadrature under any other.
+            and by quadrature under any other, bounded ones included.
 
     Raises:
         TypeError: `num_tasks` or `integrate` with a scale that has no prior; a scale that is none
