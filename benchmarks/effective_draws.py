@@ -2,12 +2,13 @@
 
     python benchmarks/effective_draws.py                 # half an hour, nearly all of it by hand
     python benchmarks/effective_draws.py mixture all
+    python benchmarks/effective_draws.py hand mclmc all --chains 1
 
 By hand is what a notebook does: the trunk by joint MAP from fresh weights under loose priors, then
 NumPyro's NUTS on the generators, with its own defaults (a depth of 10). Noisy `sin(a x)` at 256
 points, f judged at 8 x 8, four chains of as many steps as the library's defaults. Seconds are of a
 whole fit without compilation, the trunk's or the starts' included; draws on several trunks add up.
-Ratios are to the first row.
+Ratios are to the first row. `--chains` are those by hand, which run one after the other.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from believable import METHODS, MODELS, contexts, grid, rows
 from numpyro import handlers, infer
 from numpyro.infer.autoguide import AutoDelta
 
-from bayesfield.inference import NUTS, SVI, diagnose, fit_posterior
+from bayesfield.inference import MCLMC, NUTS, SVI, EnsembleMAP, diagnose, fit_posterior
 
 N = 256
 CHAINS, WARMUP, SAMPLES = 4, 150, 200  # the library's defaults, for by hand too
@@ -67,7 +68,7 @@ def hand_model(x, z, y=None):
         numpyro.sample("y", dist.Normal(f, sigma), obs=y)
 
 
-def by_hand_compiled(data):
+def by_hand_compiled(data, chains=CHAINS):
     """Return `data, key -> draws of f (chain, draw, 64) and sigma`, compiled for such data."""
     guide = AutoDelta(hand_model, init_loc_fn=infer.init_to_value(values=FRESH))
     climb = infer.SVI(hand_model, guide, optax.adam(1e-2), infer.Trace_ELBO())
@@ -86,7 +87,7 @@ def by_hand_compiled(data):
             kernel,
             num_warmup=WARMUP,
             num_samples=SAMPLES,
-            num_chains=CHAINS,
+            num_chains=chains,
             chain_method="sequential",  # faster here than mapped chains, by a third
             progress_bar=False,
         )
@@ -94,7 +95,7 @@ def by_hand_compiled(data):
         draws = mcmc.get_samples()
         at = {"x": PROBE["x"][:, None], "z": contexts(PROBE["a"])}
         f = infer.Predictive(model, draws, return_sites=["f"])(k3, **at)["f"]
-        return f.reshape(CHAINS, -1, f.shape[-1]), draws["sigma"]
+        return f.reshape(chains, -1, f.shape[-1]), draws["sigma"]
 
     return jax.jit(fit).lower(data, jr.key(0)).compile()  # `MCMC` alone compiles in each fit
 
@@ -111,6 +112,11 @@ def warmed(fit):
 
 def data_of(seed):
     return rows("sin(a x)", seed, N)
+
+
+def fully_random(data, key):
+    model = MODELS["all"]
+    return fit_posterior(model, data, MCLMC(), init=EnsembleMAP(), key=key, progress=False)
 
 
 def judge_hand(result):
@@ -142,6 +148,7 @@ ROWS = {  # what it is, how it is prepared, and how its result is judged
         judge_library,
     ),
     "all": ("all weights: `NUTS(), init=EnsembleMAP()`", warmed(METHODS["all"]), judge_library),
+    "mclmc": ("all weights: `MCLMC(), init=EnsembleMAP()`", warmed(fully_random), judge_library),
 }
 
 
@@ -149,7 +156,9 @@ def main():
     """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("rows", nargs="*", default=[*ROWS], help=f"of {[*ROWS]}; all by default")
-    rows = parser.parse_args().rows
+    parser.add_argument("--chains", type=int, default=CHAINS, help="by hand")
+    args = parser.parse_args()
+    rows = args.rows
     if unknown := set(rows) - set(ROWS):
         parser.error(f"no such rows: {sorted(unknown)}")
     warnings.simplefilter("ignore")
@@ -160,7 +169,7 @@ def main():
     print("|---|---|---|---|---|---|")
     first = None
     for name, prepare, judge in (ROWS[row] for row in rows):
-        fit = prepare(data_of(1))
+        fit = prepare(data_of(1), args.chains) if name == ROWS["hand"][0] else prepare(data_of(1))
         begin = time.perf_counter()
         result = jax.block_until_ready(fit(data_of(0), jr.key(0)))
         seconds = time.perf_counter() - begin
