@@ -856,8 +856,8 @@ def test_bad_input_is_answered_at_once_and_by_name(case, unchecked, compiled):
         call()
     assert not compiled, f"{len(compiled)} compilations"
     assert len(str(caught.value)) > 20
-    least = min(seconds(call, error) for _ in range(3))
-    assert least < max(MOST_SECONDS, 5 * seconds_of_the_loop())
+    tries = ((seconds(call, error), seconds_of_the_loop()) for _ in range(5))
+    assert any(own < max(MOST_SECONDS, 5 * loop) for own, loop in tries)
 
 
 def seconds(call, error):

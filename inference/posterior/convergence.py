@@ -12,8 +12,9 @@ import numpy as np
 from bayesfield.checks import warn
 
 from ..engines.fitted import Fitted
+from ..predicting.few_rows import scattered
 from ..predicting.labels import dotless
-from ..predicting.replays import means_at, scattered
+from ..predicting.replays import means_at
 from ..program.bound import BoundProgram
 from ..program.tracing import tracing
 from ..running.safely import Hold, after_the_draws

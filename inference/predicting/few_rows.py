@@ -23,6 +23,19 @@ ROUNDING = 64  # units of the last place of a value: as far where rows are all t
 REFUSALS = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError, RuntimeError)
 
 
+def probed(size: int, num_rows: int) -> np.ndarray:
+    """Return the indices of at most `num_rows` of `size` values, evenly spaced."""
+    return np.linspace(0, size - 1, min(num_rows, size)).round().astype(int)
+
+
+def scattered(size: int, num_rows: int) -> np.ndarray:
+    """Return the indices of at most `num_rows` of `size` values, in no order and always the same.
+
+    Those of `probed` meet rows that come in cycles too often or never at the same place of a cycle.
+    """
+    return np.sort(np.random.default_rng(0).permutation(size)[:num_rows])
+
+
 def few_rows(
     run: Callable[..., dict[str, np.ndarray]],
     asked: Callable[[], dict[str, tuple[tuple[int, ...], np.ndarray]]],

@@ -18,7 +18,7 @@ from ..program.sites import Data, Sites, Values
 from ..program.tracing import TRACING
 from ..program.wrappers import WRAPPERS
 from .draws import Draws, at_draws, batch_size_for
-from .few_rows import few_rows
+from .few_rows import few_rows, probed
 from .moments import knows_mean, location
 from .redraw import as_wide, draw, redrawing
 
@@ -121,19 +121,6 @@ def _replay(
         return Replay(*(found[part]() if part in parts else {} for part in Replay._fields))
 
     return at_draws(run, draws, key, batch_size)
-
-
-def probed(size: int, num_rows: int) -> np.ndarray:
-    """Return the indices of at most `num_rows` of `size` values, evenly spaced."""
-    return np.linspace(0, size - 1, min(num_rows, size)).round().astype(int)
-
-
-def scattered(size: int, num_rows: int) -> np.ndarray:
-    """Return the indices of at most `num_rows` of `size` values, in no order and always the same.
-
-    Those of `probed` meet rows that come in cycles too often or never at the same place of a cycle.
-    """
-    return np.sort(np.random.default_rng(0).permutation(size)[:num_rows])
 
 
 def means_at(

@@ -7,7 +7,8 @@ import numpyro.distributions as dist
 import pytest
 
 from bayesfield.inference.predicting import few_rows, replays
-from bayesfield.inference.predicting.replays import means_at, probed, scattered
+from bayesfield.inference.predicting.few_rows import probed, scattered
+from bayesfield.inference.predicting.replays import means_at
 from bayesfield.inference.program.binding import bind
 
 ROWS, PICKED = 50, 7
