@@ -629,5 +629,5 @@ def test_dense_observations_with_almost_no_noise(number):
     exact = np.exp(minimize_scalar(minus_log_evidence, bounds=(-9, 0), method="bounded").x)
     engine = Laplace(num_starts=1, num_steps=400)
     fitted = fit_posterior(model, {"hills": hills, "y": y}, engine, key=jr.key(0), progress=False)
-    # what rounding in float32 leaves differs by processor, and by the number of updates: about 1 %
+    # what rounding in float32 leaves differs by processor, and by the number of updates
     np.testing.assert_allclose(fitted.draws["sigma"].mean(), exact, rtol=0.02)
